@@ -1,0 +1,100 @@
+//! The check: the request that asks whether an action may run.
+
+use crate::{json, time::Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Limits on a check that hold whatever the server's body limit is.
+pub mod limits {
+    /// Ids in `record_ids`.
+    pub const RECORD_IDS: usize = 100_000;
+    /// Bytes of `session`, `idempotency_key`.
+    pub const TOKEN_BYTES: usize = 256;
+    /// Bytes of `statement`.
+    pub const STATEMENT_BYTES: usize = 256 * 1024;
+}
+
+/// What a caller sends to `POST /v1/checks`.
+///
+/// Explicit form: `action` and `resource`. Raw form: `tool` and `arguments`, which the tool catalogue turns
+/// into the explicit one. Exactly one of the two. An unknown field is refused.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// Who acts. An agent's key speaks for the agents it is bound to and for no other; an operator's or
+    /// admin's key may name any agent. Absent: the agent of the key, or `default`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub agent: Option<String>,
+    /// The run or conversation that this belongs to; at most 256 bytes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub session: Option<String>,
+    /// Explicit form: what is done, e.g. `update` or `send_email`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub action: Option<String>,
+    /// Explicit form: what it is done to, `<target>.<path>` or a URL.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub resource: Option<String>,
+    /// Explicit form: anything that describes the action. `record_count` in it is the declared count.
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "present")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Object>))]
+    pub payload: Option<Value>,
+    /// Raw form: the tool's name as the model called it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tool: Option<String>,
+    /// Raw form: the tool's arguments as the model gave them.
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "present")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Object>))]
+    pub arguments: Option<Value>,
+    /// The SQL that is about to run, one statement or several.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub statement: Option<String>,
+    /// Parameters of `statement`.
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "present")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<Object>>))]
+    pub params: Option<Value>,
+    /// The records affected, strings or numbers; at most 100,000.
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "present_list")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<Object>>))]
+    pub record_ids: Option<Vec<Value>>,
+    /// The same key from the same caller: the same answer, recorded once. At most 256 bytes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub idempotency_key: Option<String>,
+    /// When the caller says that it acts. Recorded; decisions use Checkrein's own clock.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, format = DateTime))]
+    pub timestamp: Option<Timestamp>,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Value>, D::Error> {
+    json::strict(d).map(Some)
+}
+
+fn present_list<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Vec<Value>>, D::Error> {
+    match json::strict(d)? {
+        Value::Null => Ok(None),
+        Value::Array(items) => Ok(Some(items)),
+        _ => Err(serde::de::Error::custom("record_ids must be a list")),
+    }
+}
+
+impl Check {
+    /// The free-form part, whichever form this is.
+    pub fn details(&self) -> Option<&Value> {
+        self.payload.as_ref().or(self.arguments.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        let error = serde_json::from_str::<Check>(r#"{"action":"update","resorce":"users"}"#).unwrap_err();
+        assert!(error.to_string().contains("resorce"));
+        assert!(serde_json::from_str::<Check>(r#"{"action":"a","action":"b"}"#).is_err());
+        assert!(serde_json::from_str::<Check>(r#"{"payload":{"n":1,"n":2}}"#).is_err());
+        assert!(serde_json::from_str::<Check>(r#"{"record_ids":{"0":1}}"#).is_err());
+    }
+}

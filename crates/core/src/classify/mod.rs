@@ -1,0 +1,1 @@
+//! The tool catalogue: what an action is, told from how it was asked for.

@@ -1,0 +1,241 @@
+//! What the action log holds. The log is the truth: every table beside it could be rebuilt from these.
+
+use crate::{
+    action::Action,
+    approval::{Actor, Approval, Transition},
+    check::Check,
+    decision::Decision,
+    fingerprint::Fingerprint,
+    key::KeyRecord,
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "body")]
+pub enum Event {
+    /// A check was decided.
+    #[serde(rename = "check")]
+    Check(Box<Checked>),
+    /// A caller reported what became of an action.
+    #[serde(rename = "outcome")]
+    Outcome(Outcome),
+    /// A hold asks for an answer.
+    #[serde(rename = "approval.requested")]
+    ApprovalRequested(Box<Approval>),
+    /// Something happened to an approval.
+    #[serde(rename = "approval.changed")]
+    ApprovalChanged {
+        /// `apr_…`.
+        id: String,
+        /// What.
+        #[serde(flatten)]
+        transition: Transition,
+    },
+    /// A policy was created or replaced through the API.
+    #[serde(rename = "policy.put")]
+    PolicyPut {
+        /// Its name.
+        name: String,
+        /// The whole policy.
+        policy: Value,
+        /// Who.
+        by: Actor,
+    },
+    /// A policy was deleted through the API.
+    #[serde(rename = "policy.deleted")]
+    PolicyDeleted {
+        /// Its name.
+        name: String,
+        /// Who.
+        by: Actor,
+    },
+    /// Policies came into force from configuration or policy files, at start or reload.
+    #[serde(rename = "policy.loaded")]
+    PoliciesLoaded {
+        /// All of them, whole.
+        policies: Vec<Value>,
+        /// The files that they came from.
+        files: Vec<String>,
+    },
+    /// A key was created.
+    #[serde(rename = "key.created")]
+    KeyCreated {
+        /// The key, without its secret.
+        key: KeyRecord,
+        /// Who; absent for the first one.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        by: Option<Actor>,
+    },
+    /// A key was revoked.
+    #[serde(rename = "key.revoked")]
+    KeyRevoked {
+        /// `key_…`.
+        id: String,
+        /// Who; absent when configuration did it.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        by: Option<Actor>,
+    },
+    /// The server started.
+    #[serde(rename = "server.started")]
+    ServerStarted {
+        /// Of Checkrein.
+        version: String,
+    },
+    /// The server stopped in an orderly way.
+    #[serde(rename = "server.stopped")]
+    ServerStopped {},
+    /// Older entries were removed by retention. The chain goes on from `hash`.
+    #[serde(rename = "log.pruned")]
+    LogPruned {
+        /// The last entry removed.
+        through: u64,
+        /// That entry's hash, lower-case hexadecimal.
+        hash: String,
+        /// How many were removed this time.
+        removed: u64,
+    },
+}
+
+/// A check with everything that its decision rests on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Checked {
+    /// The key that asked.
+    pub key_id: String,
+    /// What was asked, as it was sent.
+    pub check: Check,
+    /// What it was taken for.
+    pub action: Action,
+    /// What it is bound to.
+    pub fingerprint: Fingerprint,
+    /// What was answered.
+    pub decision: Decision,
+}
+
+/// What became of an action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// `chk_…`.
+    pub check_id: String,
+    /// How it ended.
+    pub status: OutcomeStatus,
+    /// Records really affected, as the caller says.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub records: Option<u64>,
+    /// What went wrong, in the caller's words; at most 4 KiB.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// The key that reported.
+    pub key_id: String,
+}
+
+/// How an action ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum OutcomeStatus {
+    /// It did what it should.
+    Ok,
+    /// It failed.
+    Error,
+    /// Nobody knows, e.g. after a time-out.
+    Unknown,
+}
+
+impl Event {
+    /// The kind, as in JSON: `check`, `approval.requested`, …
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Check(_) => "check",
+            Self::Outcome(_) => "outcome",
+            Self::ApprovalRequested(_) => "approval.requested",
+            Self::ApprovalChanged { .. } => "approval.changed",
+            Self::PolicyPut { .. } => "policy.put",
+            Self::PolicyDeleted { .. } => "policy.deleted",
+            Self::PoliciesLoaded { .. } => "policy.loaded",
+            Self::KeyCreated { .. } => "key.created",
+            Self::KeyRevoked { .. } => "key.revoked",
+            Self::ServerStarted { .. } => "server.started",
+            Self::ServerStopped {} => "server.stopped",
+            Self::LogPruned { .. } => "log.pruned",
+        }
+    }
+
+    /// What it is about: the id of the check, approval or key, or the policy's name. Empty for none.
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::Check(c) => &c.decision.id,
+            Self::Outcome(o) => &o.check_id,
+            Self::ApprovalRequested(a) => &a.id,
+            Self::ApprovalChanged { id, .. } | Self::KeyRevoked { id, .. } => id,
+            Self::PolicyPut { name, .. } | Self::PolicyDeleted { name, .. } => name,
+            Self::KeyCreated { key, .. } => &key.id,
+            Self::PoliciesLoaded { .. }
+            | Self::ServerStarted { .. }
+            | Self::ServerStopped {}
+            | Self::LogPruned { .. } => "",
+        }
+    }
+
+    /// Whose action it is about. Empty for none.
+    pub fn agent(&self) -> &str {
+        match self {
+            Self::Check(c) => &c.action.agent,
+            Self::ApprovalRequested(a) => &a.action.agent,
+            _ => "",
+        }
+    }
+
+    /// The body alone, as it is kept in the log: JSON without the kind.
+    ///
+    /// # Errors
+    /// Never for events that came from JSON or from this code; a map with keys that are no strings would.
+    pub fn body(&self) -> Result<String, serde_json::Error> {
+        match self {
+            Self::Check(c) => serde_json::to_string(c),
+            Self::Outcome(o) => serde_json::to_string(o),
+            Self::ApprovalRequested(a) => serde_json::to_string(a),
+            other => match serde_json::to_value(other)? {
+                Value::Object(mut map) => serde_json::to_string(&map.remove("body").unwrap_or_default()),
+                other => serde_json::to_string(&other),
+            },
+        }
+    }
+
+    /// The event of an entry's `kind` and `body`.
+    ///
+    /// # Errors
+    /// When the kind is unknown or the body does not fit it.
+    pub fn from_parts(kind: &str, body: &str) -> Result<Self, serde_json::Error> {
+        match kind {
+            "check" => serde_json::from_str(body).map(Self::Check),
+            "outcome" => serde_json::from_str(body).map(Self::Outcome),
+            "approval.requested" => serde_json::from_str(body).map(Self::ApprovalRequested),
+            _ => {
+                let body: Value = serde_json::from_str(body)?;
+                serde_json::from_value(serde_json::json!({"kind": kind, "body": body}))
+            }
+        }
+    }
+}
+
+/// An entry of the action log, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// 1, 2, 3, … without gaps.
+    pub seq: u64,
+    /// When it was decided; never before the entry before it.
+    pub at: Timestamp,
+    /// [`Event::kind`].
+    pub kind: String,
+    /// [`Event::subject`].
+    pub subject: String,
+    /// [`Event::agent`].
+    pub agent: String,
+    /// [`Event::body`].
+    pub body: String,
+    /// [`crate::chain::link`] over all of the above and the hash before.
+    pub hash: crate::chain::Hash,
+}

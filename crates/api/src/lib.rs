@@ -1,1 +1,305 @@
-//! placeholder
+//! The wire types of Checkrein's HTTP API and, with the feature `client`, a typed client.
+//!
+//! Requests and answers that are vocabulary themselves ([`Check`], [`Decision`]) come from `checkrein-core`;
+//! what only exists on the wire is defined here.
+
+pub use checkrein_core::{
+    action::{Category, Environment},
+    approval::{Actor, Answer, State},
+    check::Check,
+    decision::{BlastRadius, Decision, Verdict},
+    event::OutcomeStatus,
+    fingerprint::Fingerprint,
+    key::Role,
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+#[cfg(feature = "client")]
+mod client;
+#[cfg(feature = "client")]
+pub use client::{Client, ClientError};
+
+/// The media type of every error.
+pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
+
+/// An error, as RFC 9457 describes it. `type` is stable; match on it, not on the text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// `https://checkrein.dev/problems/<word>`; the word never changes its meaning.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind of problem in a few words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong with this request, and what to do next.
+    pub detail: String,
+    /// Several mistakes, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[schema(required = false)]
+    pub errors: Vec<ProblemItem>,
+    /// The same as in the header `x-request-id`.
+    pub request_id: String,
+}
+
+/// One mistake of several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ProblemItem {
+    /// Where: a policy's name, or a field.
+    pub subject: String,
+    /// Where in it, e.g. `condition.any_of[1].resource_pattern`; empty for the whole.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// A check as it stands now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CheckView {
+    /// The decision. For a hold that was settled, `verdict` and `reason` say how.
+    #[serde(flatten)]
+    pub decision: Decision,
+    /// Who.
+    pub agent: String,
+    /// The run or conversation.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub session: Option<String>,
+    /// What, as it was named.
+    pub action: String,
+    /// The tool, in the raw form.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub tool: Option<String>,
+    /// What it is done to.
+    pub resource: String,
+    /// What was asked, as it was sent.
+    pub check: Check,
+    /// What an approval of it is bound to.
+    pub fingerprint: Fingerprint,
+    /// The entry of the action log that holds it.
+    pub seq: u64,
+    /// What became of it, once reported.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub outcome: Option<OutcomeReport>,
+}
+
+/// A page of checks, newest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CheckPage {
+    /// The checks.
+    pub checks: Vec<CheckView>,
+    /// Ask again with `cursor` set to this for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub next_cursor: Option<String>,
+}
+
+/// What became of an action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutcomeReport {
+    /// How it ended.
+    pub status: OutcomeStatus,
+    /// Records really affected.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub records: Option<u64>,
+    /// What went wrong; cut at 4 KiB.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+}
+
+/// The policies in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PolicyList {
+    /// Each one whole, as `POST /v1/policies` takes it.
+    #[schema(value_type = Vec<Object>)]
+    pub policies: Vec<Value>,
+    /// Where each comes from: `api`, or the path of a file. Those from files cannot be changed here.
+    #[serde(default)]
+    pub sources: BTreeMap<String, String>,
+}
+
+/// A set of policies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyBundle {
+    /// Each one whole.
+    #[schema(value_type = Vec<Object>)]
+    pub policies: Vec<Value>,
+}
+
+/// What applying a set changed, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PolicyChanges {
+    /// New ones.
+    pub created: Vec<String>,
+    /// Those with other content than before.
+    pub replaced: Vec<String>,
+    /// Those that were not in the set.
+    pub deleted: Vec<String>,
+    /// Those that stayed.
+    pub unchanged: Vec<String>,
+}
+
+/// A candidate set to replay on the recorded past. Without `policies`: the set in force.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayRequest {
+    /// The candidate set, whole.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub policies: Option<Vec<Value>>,
+    /// Only checks at or after this.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    /// Only checks before this.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub until: Option<Timestamp>,
+}
+
+/// An approval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ApprovalView {
+    /// `apr_…`.
+    pub id: String,
+    /// The check that was held.
+    pub check_id: String,
+    /// Where it stands.
+    pub state: State,
+    /// Who wants to act.
+    pub agent: String,
+    /// What, as it was named.
+    pub action: String,
+    /// What it is done to.
+    pub resource: String,
+    /// What kind of action.
+    pub category: Category,
+    /// Where.
+    pub environment: Environment,
+    /// How much it affects.
+    pub blast_radius: BlastRadius,
+    /// The policies that ask for this approval.
+    pub policies: Vec<String>,
+    /// One sentence: why a person is asked.
+    pub reason: String,
+    /// The exact action, as it was sent.
+    pub check: Check,
+    /// What the approval is bound to.
+    pub fingerprint: Fingerprint,
+    /// Since when it waits.
+    #[schema(value_type = String, format = DateTime)]
+    pub requested_at: Timestamp,
+    /// When it expires unless it was used.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// Who answered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub decided_by: Option<Actor>,
+    /// When.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime, required = false)]
+    pub decided_at: Option<Timestamp>,
+    /// What they said about it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub comment: Option<String>,
+    /// The check that it let through.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub used_by: Option<String>,
+    /// When.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime, required = false)]
+    pub used_at: Option<Timestamp>,
+}
+
+/// A page of approvals, newest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ApprovalPage {
+    /// The approvals.
+    pub approvals: Vec<ApprovalView>,
+    /// Ask again with `cursor` set to this for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub next_cursor: Option<String>,
+}
+
+/// A person's answer. Who gives it is told by the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalDecision {
+    /// Yes or no.
+    pub decision: Answer,
+    /// Why; at most 4 KiB.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub comment: Option<String>,
+}
+
+/// A key to be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// What it may do.
+    pub role: Role,
+    /// What people call it, 1 to 128 bytes.
+    pub name: String,
+    /// For role `agent`, required: the agent that it speaks for, or a pattern (`billing-*`).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub agent: Option<String>,
+}
+
+/// A key that was made. `key` is shown this once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CreatedKey {
+    /// `key_…`.
+    pub id: String,
+    /// The key itself. It is not kept and cannot be shown again.
+    pub key: String,
+    /// What it may do.
+    pub role: Role,
+    /// What people call it.
+    pub name: String,
+    /// The agents that it speaks for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub agent: Option<String>,
+}
+
+/// A key, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct KeyView {
+    /// `key_…`.
+    pub id: String,
+    /// What it may do.
+    pub role: Role,
+    /// What people call it.
+    pub name: String,
+    /// The agents that it speaks for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub agent: Option<String>,
+}
+
+/// All keys that are in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct KeyList {
+    /// The keys.
+    pub keys: Vec<KeyView>,
+}
+
+/// Whether the server can do its work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Health {
+    /// `ok`, or what is wrong.
+    pub status: String,
+    /// Of Checkrein.
+    pub version: String,
+}

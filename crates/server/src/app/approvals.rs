@@ -7,7 +7,7 @@ use checkrein_core::{
     event::Event,
     key::Role,
 };
-use checkrein_store::AppendError;
+use checkrein_store::{AppendError, ApprovalFilter};
 
 /// Approvals a page.
 const MAX_PAGE: usize = 500;
@@ -17,10 +17,8 @@ const MAX_COMMENT: usize = 4096;
 /// What `GET /v1/approvals` selects.
 #[derive(Clone, Debug, Default)]
 pub struct ApprovalQuery {
-    /// Only those that stand there.
-    pub state: Option<State>,
-    /// Only this agent's.
-    pub agent: Option<String>,
+    /// What to select.
+    pub filter: ApprovalFilter,
     /// Where the page before ended.
     pub cursor: Option<u64>,
     /// How many; 50 when absent, at most 500.
@@ -34,7 +32,7 @@ impl App {
     /// When the store cannot be read.
     pub async fn list_approvals(&self, query: ApprovalQuery) -> Result<ApprovalPage, Error> {
         let limit = query.limit.unwrap_or(50).clamp(1, MAX_PAGE);
-        let page = self.store.approvals(query.state, query.agent, query.cursor, limit).await?;
+        let page = self.store.approvals(query.filter, query.cursor, limit).await?;
         Ok(ApprovalPage {
             approvals: page.rows.into_iter().map(|a| self.approval_view(a)).collect(),
             next_cursor: page.next.map(|seq| seq.to_string()),

@@ -6,12 +6,12 @@ use checkrein_core::{
     action::Action,
     approval::{Approval, Transition},
     check::Check,
-    decision::{Basis, BlastRadius, Decision, ResourceCount, Verdict},
+    decision::{Basis, BlastRadius, Decision, Matched, ResourceCount, Verdict},
     event::{Checked, Event, Outcome, OutcomeStatus},
     fingerprint::Fingerprint,
     key::Role,
     name::Name,
-    policy::{Facts, Judgement, Windows},
+    policy::{Facts, Judgement, Mode, Rule, Windows},
     time::Timestamp,
 };
 use checkrein_store::{AppendError, CheckFilter, CheckRow};
@@ -89,7 +89,7 @@ impl App {
 
     fn judge(&self, rules: &Rules, action: &Action, check: &Check, now: Timestamp) -> Judgement {
         let facts = Facts::of(action, check.details(), now);
-        if rules.policies.needs().longest_period_seconds.is_some() {
+        if rules.policies.needs().rate_period_seconds.is_some() {
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
             rules.policies.evaluate(&facts, &mut windows)
         } else {
@@ -183,7 +183,7 @@ impl App {
             check: asked.check.clone(),
             action: asked.action.clone(),
             blast_radius: blast_radius(&asked.action),
-            policies: asked.judgement.holding().map(|m| m.name.clone()).collect(),
+            policies: holding(&asked.judgement),
             reason: asked.judgement.reason.clone(),
             state: checkrein_core::approval::State::Pending,
             requested_at: asked.at,
@@ -322,7 +322,7 @@ impl App {
     /// When an agent's key asks for others.
     pub async fn list_checks(&self, caller: &Caller, mut query: CheckQuery) -> Result<CheckPage, Error> {
         if caller.require(Role::Operator).is_err() {
-            query.filter.agent = Some(caller.agent(query.filter.agent.as_deref())?.to_string());
+            query.filter.agent = caller.visible_agents(query.filter.agent)?;
         }
         let limit = query.limit.unwrap_or(50).clamp(1, MAX_PAGE);
         let page = self.store.checks(query.filter, query.cursor, limit).await?;
@@ -403,6 +403,12 @@ fn denied_reason(approval: &Approval) -> String {
 
 fn same_answer(before: Checked, fingerprint: &Fingerprint) -> Result<Decision, Error> {
     if before.fingerprint == *fingerprint { Ok(before.decision) } else { Err(Error::KeyReused) }
+}
+
+/// The policies that want a person to approve.
+fn holding(judgement: &Judgement) -> Vec<String> {
+    let holds = |m: &&Matched| m.rule == Rule::RequireApproval && m.mode == Mode::Enforce && m.exempted_by.is_none();
+    judgement.matched.iter().filter(holds).map(|m| m.name.clone()).collect()
 }
 
 /// The blast radius as far as the request tells it.

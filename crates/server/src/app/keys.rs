@@ -111,6 +111,22 @@ impl Caller {
         }
     }
 
+    /// The agents that this caller sees when it asks for `asked`.
+    ///
+    /// # Errors
+    /// When it asks for agents that its key does not speak for.
+    pub(super) fn visible_agents(&self, asked: Option<Pattern>) -> Result<Option<Pattern>, Error> {
+        match (&self.binding, asked) {
+            (None, asked) => Ok(asked),
+            (Some(binding), None) => Ok(Some(binding.clone())),
+            (Some(binding), Some(asked)) if asked == *binding => Ok(Some(asked)),
+            (Some(binding), Some(asked)) => match asked.literal() {
+                Some(name) if binding.matches(name) => Ok(Some(asked)),
+                _ => Err(Error::Forbidden(format!("this key sees the actions of `{binding}` only"))),
+            },
+        }
+    }
+
     /// Whether this caller may see what `agent` did.
     pub(super) fn may_see(&self, agent: &str) -> bool {
         self.binding.as_ref().is_none_or(|binding| binding.matches(agent))

@@ -18,7 +18,7 @@ pub use rules::Rules;
 
 use crate::{clock::Clock, config::Config, metrics::Metrics};
 use checkrein_core::{event::Event, policy::Windows, time::Timestamp};
-use checkrein_store::{Options, Store};
+use checkrein_store::{EntryFilter, Options, Store};
 use std::sync::{Arc, Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -121,7 +121,7 @@ impl App {
         if *self.stopping.borrow() {
             return Err(Error::Stopping);
         }
-        self.store.entries(self.store.head().seq, 1, None).await?;
+        self.store.entries(self.store.head().seq, 1, EntryFilter::default()).await?;
         Ok(())
     }
 

@@ -6,11 +6,11 @@ use checkrein_core::{
     approval::Actor,
     event::Event,
     policy::{
-        Facts, Policy, PolicySet, parse_values,
+        Facts, Policy, PolicySet, parse_list,
         replay::{Replay, ReplayReport},
     },
 };
-use checkrein_store::CheckFilter;
+use checkrein_store::{CheckFilter, EntryFilter};
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::PoisonError};
 
@@ -114,8 +114,8 @@ impl App {
     ///
     /// # Errors
     /// When the set does not compile, or holds a file's policy with other content.
-    pub async fn apply_policies(&self, by: &Caller, values: &[Value]) -> Result<PolicyChanges, Error> {
-        let wanted = parse_values(values)?;
+    pub async fn apply_policies(&self, by: &Caller, values: &Value) -> Result<PolicyChanges, Error> {
+        let wanted = parse_list(values)?;
         let _one_at_a_time = self.changing.lock().await;
         let rules = self.rules();
         let (mut changes, mut events, mut from_api) = (PolicyChanges::default(), Vec::new(), BTreeMap::new());
@@ -180,13 +180,14 @@ impl App {
     /// When the candidates do not compile or the log cannot be read.
     pub async fn replay(&self, request: ReplayRequest) -> Result<ReplayReport, Error> {
         let policies = match &request.policies {
-            Some(values) => parse_values(values)?,
+            Some(values) => parse_list(&Value::Array(values.clone()))?,
             None => self.rules().policies.policies().to_vec(),
         };
         let mut replay = Replay::new(rules::compile(policies)?);
+        let checks_only = EntryFilter { kinds: vec!["check".to_owned()], ..EntryFilter::default() };
         let (until, mut after) = (request.until, 0);
         loop {
-            let entries = self.store.entries(after, PAGE, Some("check")).await?;
+            let entries = self.store.entries(after, PAGE, checks_only.clone()).await?;
             let Some(last) = entries.last() else { break };
             after = last.seq;
             for entry in &entries {
@@ -208,8 +209,8 @@ impl App {
     pub(super) async fn warm_windows(&self) -> Result<(), Error> {
         let rules = self.rules();
         let set: &PolicySet = &rules.policies;
-        let Some(period) = set.needs().longest_period_seconds else { return Ok(()) };
-        let since = self.clock.now().plus_seconds(-i64::try_from(period).unwrap_or(i64::MAX));
+        let Some(period) = set.needs().rate_period_seconds else { return Ok(()) };
+        let since = self.clock.now().plus_seconds(-i64::from(period));
         let (mut past, mut cursor) = (Vec::new(), None);
         loop {
             let filter = CheckFilter { since: Some(since), ..CheckFilter::default() };

@@ -2,7 +2,7 @@
 
 use super::{
     AnyKey, OperatorKey, Shared,
-    body::{Json, Query, cursor},
+    body::{Json, Query, cursor, pattern},
 };
 use crate::app::{ApprovalQuery, Error};
 use axum::{
@@ -10,6 +10,7 @@ use axum::{
     extract::{Path, State},
 };
 use checkrein_api::{ApprovalDecision, ApprovalPage, ApprovalView, Problem, State as Standing};
+use checkrein_store::ApprovalFilter;
 use serde::Deserialize;
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -37,8 +38,11 @@ pub(super) async fn list(
     Query(params): Query<ListParams>,
 ) -> Result<Answer<ApprovalPage>, Error> {
     let query = ApprovalQuery {
-        state: params.state,
-        agent: params.agent.map(|a| a.to_lowercase()),
+        filter: ApprovalFilter {
+            state: params.state,
+            agent: pattern("agent", params.agent.as_deref())?,
+            ..ApprovalFilter::default()
+        },
         cursor: cursor(params.cursor.as_deref())?,
         limit: params.limit,
     };

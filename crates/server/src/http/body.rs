@@ -7,7 +7,7 @@ use axum::{
     http::request::Parts,
 };
 use bytes::Bytes;
-use checkrein_core::json::Strict;
+use checkrein_core::{json::Strict, name::Pattern};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
@@ -71,6 +71,11 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for Query<T> {
 pub(super) fn cursor(text: Option<&str>) -> Result<Option<u64>, Error> {
     text.map(|t| t.parse().map_err(|_| Error::Invalid("cursor: take it from `next_cursor` of the page before".to_owned())))
         .transpose()
+}
+
+/// A name or pattern to select by.
+pub(super) fn pattern(what: &str, text: Option<&str>) -> Result<Option<Pattern>, Error> {
+    text.map(|t| Pattern::new(t).map_err(|e| Error::Invalid(format!("{what}: {e}")))).transpose()
 }
 
 /// Seconds from `30s`, `500ms` or `30`.

@@ -2,7 +2,7 @@
 
 use super::{
     AnyKey, Shared,
-    body::{Json, Query, cursor, wait},
+    body::{Json, Query, cursor, pattern, wait},
 };
 use crate::app::{CheckQuery, Error};
 use axum::{
@@ -39,15 +39,15 @@ pub(super) async fn create(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
-    /// Only this agent's.
+    /// Only of this agent; `*` stands for any run of characters.
     agent: Option<String>,
     /// Only with this verdict, as it was first given.
     verdict: Option<Verdict>,
     /// Only of this category.
     category: Option<Category>,
-    /// Only with this action, as it was named.
+    /// Only with this action, as it was named; `*` as above.
     action: Option<String>,
-    /// Only on this resource.
+    /// Only on this resource; `*` as above.
     resource: Option<String>,
     /// Only at or after this time.
     #[param(value_type = Option<String>, format = DateTime)]
@@ -79,11 +79,11 @@ pub(super) async fn list(
         cursor: cursor(params.cursor.as_deref())?,
         limit: params.limit,
         filter: CheckFilter {
-            agent: params.agent.map(|a| a.to_lowercase()),
+            agent: pattern("agent", params.agent.as_deref())?,
             verdict: params.verdict,
             category: params.category,
-            action: params.action.map(|a| a.to_lowercase()),
-            resource: params.resource.map(|r| r.to_lowercase()),
+            action: pattern("action", params.action.as_deref())?,
+            resource: pattern("resource", params.resource.as_deref())?,
             since: params.since,
             until: params.until,
         },

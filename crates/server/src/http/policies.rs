@@ -57,9 +57,7 @@ pub(super) async fn apply(
     AdminKey(by): AdminKey,
     AnyJson(value): AnyJson,
 ) -> Result<Answer<PolicyChanges>, Error> {
-    let bundle: PolicyBundle =
-        serde_json::from_value(value).map_err(|e| Error::Invalid(format!("send {{\"policies\":[…]}}: {e}")))?;
-    app.apply_policies(&by, &bundle.policies).await.map(Answer)
+    app.apply_policies(&by, &value).await.map(Answer)
 }
 
 /// A policy in force.

@@ -9,6 +9,7 @@ use axum::{
 };
 use checkrein_api::Problem;
 use checkrein_core::event::Entry;
+use checkrein_store::EntryFilter;
 use futures_util::{Stream, stream};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -32,7 +33,7 @@ pub(super) struct StreamParams {
 struct Position {
     app: Shared,
     after: u64,
-    kind: Option<String>,
+    filter: EntryFilter,
     ready: VecDeque<Entry>,
     head: watch::Receiver<u64>,
     stopping: watch::Receiver<bool>,
@@ -61,7 +62,7 @@ pub(super) async fn stream(
     let after = resumed.or(params.after).unwrap_or_else(|| app.store().head().seq);
     let position = Position {
         after,
-        kind: params.kind,
+        filter: EntryFilter { kinds: params.kind.into_iter().collect(), ..EntryFilter::default() },
         ready: VecDeque::new(),
         head: app.store().subscribe(),
         stopping: app.stopping(),
@@ -85,7 +86,7 @@ async fn next(mut at: Position) -> Option<(Result<Event, Infallible>, Position)>
         // Taken before reading, so that what is written in between is not slept through.
         let head = *at.head.borrow_and_update();
         if at.after < head {
-            let entries = at.app.store().entries(at.after, BATCH, at.kind.as_deref()).await.ok()?;
+            let entries = at.app.store().entries(at.after, BATCH, at.filter.clone()).await.ok()?;
             at.after = match entries.last() {
                 Some(last) if entries.len() == BATCH => last.seq,
                 last => last.map_or(head, |e| e.seq).max(head),

@@ -1,1 +1,30 @@
-//! placeholder
+//! Durable state of Checkrein: the action log, and the tables that derive from it, on SQLite.
+//!
+//! The log is the truth. Whatever else is on record (policies, keys, approvals, idempotency keys) is a
+//! projection of it, written in the same transaction by one function (`project::apply`), so that it can be
+//! rebuilt and compared: that is what [`Reader::verify`] does.
+//!
+//! One thread writes ([`Store::append`] hands it events and waits): it takes what has gathered while the
+//! last sync ran, writes that as one transaction with one sync, then answers everybody. Nothing is
+//! acknowledged that is not durable. Reads run beside it on a few connections of their own.
+//!
+//! A data folder holds `checkrein.db` (with `-wal` and `-shm` beside it while a server runs) and
+//! `checkrein.lock`, which keeps a second server out.
+
+mod checkpoint;
+mod error;
+mod folder;
+mod project;
+mod prune;
+mod read;
+mod reader;
+mod schema;
+mod store;
+mod verify;
+mod writer;
+
+pub use error::{AppendError, Difference, StoreError, VerifyError};
+pub use read::{ApprovalFilter, ApprovalPage, CheckFilter, CheckPage, CheckRow, EntryFilter, MAX_PAGE};
+pub use reader::Reader;
+pub use store::{Options, Pruned, Stamp, Store};
+pub use verify::Verified;

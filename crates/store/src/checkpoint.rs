@@ -1,0 +1,107 @@
+//! Keeps the write-ahead log short without making anybody wait for it.
+//!
+//! A thread of its own copies the write-ahead log into the database while the writer goes on. It can never
+//! quite catch up with a busy writer, and only a log that was copied to its last frame is begun anew; so,
+//! when the log has grown long, the writer copies the few frames that are left, between two batches. The
+//! file is not shortened: appending to blocks that exist syncs about twice as fast as growing the file.
+
+use crate::{folder::Folder, schema, writer::Request};
+use rusqlite::Connection;
+use std::{
+    fs::OpenOptions,
+    io::{self, Write as _},
+    sync::mpsc as sync_mpsc,
+    thread::JoinHandle,
+};
+use tokio::sync::mpsc;
+
+/// The thread wakes when about this much was written since the last time.
+const STEP_BYTES: usize = 4 * 1024 * 1024;
+
+/// The writer's side.
+pub(crate) struct Checkpointer {
+    pending: usize,
+    wake: Option<sync_mpsc::SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checkpointer {
+    /// Starts the thread. `writer` leads to the writer, weakly, so that the thread keeps nothing alive.
+    pub(crate) fn start(
+        folder: &Folder,
+        wal_bytes: u64,
+        writer: mpsc::WeakSender<Request>,
+    ) -> Result<Self, crate::StoreError> {
+        let db = schema::open_checkpointer(folder)?;
+        let folder = folder.clone();
+        let (wake, woken) = sync_mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("checkrein-checkpoint".into())
+            .spawn(move || {
+                if let Err(error) = preallocate(&folder, wal_bytes) {
+                    tracing::debug!(%error, "the write-ahead log grows as needed: it was not laid out beforehand");
+                }
+                while woken.recv().is_ok() {
+                    let long = match passive(&db) {
+                        Ok(frames) => frames.saturating_mul(u64::from(schema::PAGE_BYTES)) >= wal_bytes,
+                        Err(error) => {
+                            tracing::warn!(%error, "the write-ahead log could not be merged; trying again later");
+                            false
+                        }
+                    };
+                    if long && let Some(writer) = writer.upgrade() {
+                        // A full queue: the next round asks again.
+                        let _full = writer.try_send(Request::FinishCheckpoint);
+                    }
+                }
+            })
+            .map_err(|e| crate::StoreError::Unusable { path: "checkpoint thread".into(), cause: e.to_string() })?;
+        Ok(Self { pending: 0, wake: Some(wake), thread: Some(thread) })
+    }
+
+    /// The writer wrote about this much.
+    pub(crate) fn written(&mut self, bytes: usize) {
+        // Besides its body, a batch writes a page or two of each index.
+        self.pending += bytes + 4 * 4096;
+        if self.pending >= STEP_BYTES
+            && let Some(wake) = &self.wake
+            && wake.try_send(()).is_ok()
+        {
+            self.pending = 0;
+        }
+    }
+
+    /// Copies what the thread left, on the writer's own connection, so that nothing is added meanwhile.
+    #[expect(clippy::unused_self, reason = "belongs to the checkpointer's protocol")]
+    pub(crate) fn finish(&self, db: &Connection) {
+        if let Err(error) = passive(db) {
+            tracing::warn!(%error, "the write-ahead log could not be merged; trying again later");
+        }
+    }
+
+    /// Ends the thread.
+    pub(crate) fn stop(&mut self) {
+        self.wake = None;
+        if let Some(thread) = self.thread.take() {
+            // It has nothing to say; a panic in it was reported by the runtime already.
+            let _ended = thread.join();
+        }
+    }
+}
+
+/// Copies what can be copied without disturbing anybody. Frames in the log, copied or not.
+fn passive(db: &Connection) -> Result<u64, rusqlite::Error> {
+    db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| r.get::<_, i64>(1)).map(schema::seq)
+}
+
+/// Fills the write-ahead log with zeros up to `bytes`, so that its blocks exist. SQLite stops reading at the
+/// first frame that is none. Only ever adds at the file's end, which is safe beside a writer: it overwrites
+/// what stands where it writes next.
+fn preallocate(folder: &Folder, bytes: u64) -> io::Result<()> {
+    let mut wal = OpenOptions::new().append(true).open(&folder.wal)?;
+    let zeros = vec![0_u8; 256 * 1024];
+    while wal.metadata()?.len() < bytes {
+        wal.write_all(&zeros)?;
+    }
+    wal.sync_all()
+}

@@ -1,0 +1,142 @@
+//! The tables that derive from the log: what each event does to them.
+
+use checkrein_core::{
+    approval::{Approval, Refused},
+    event::Event,
+    time::Timestamp,
+};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+/// Why an event has no effect.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// It is not permitted from what is on record. Nothing was written.
+    Refused(Refusal),
+    /// The database failed.
+    Sql(rusqlite::Error),
+    /// Something on record, or the event, is not the JSON that it should be.
+    Json(serde_json::Error),
+}
+
+/// Why an event is not permitted.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The idempotency key was used by the check with this number.
+    Duplicate(u64),
+    Approval(Refused),
+    NotFound(String),
+    Exists(String),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<serde_json::Error> for Fault {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error)
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Applies the event of entry `seq`. Pure but for the tables: the same log gives the same tables, so the
+/// entry's own time is the only clock.
+///
+/// # Errors
+/// A refusal leaves the tables as they were.
+pub(crate) fn apply(db: &Connection, seq: u64, at: Timestamp, event: &Event) -> Result<(), Fault> {
+    match event {
+        Event::Check(checked) => match &checked.check.idempotency_key {
+            Some(key) => remember_key(db, seq, &checked.key_id, key),
+            None => Ok(()),
+        },
+        Event::ApprovalRequested(approval) => {
+            let added = db
+                .prepare_cached(
+                    "INSERT INTO approvals (seq, id, check_id, agent, fingerprint, state, open, expires_at, body)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![
+                    seq.cast_signed(),
+                    approval.id,
+                    approval.check_id,
+                    &*approval.action.agent,
+                    approval.fingerprint.0,
+                    approval.state.as_str(),
+                    approval.open(),
+                    approval.expires_at.as_micros(),
+                    serde_json::to_string(approval)?,
+                ])?;
+            unless(added == 0, || Refusal::Exists(format!("approval {}", approval.id)))
+        }
+        Event::ApprovalChanged { id, transition } => {
+            let body = db
+                .prepare_cached("SELECT body FROM approvals WHERE id = ?1")?
+                .query_row([id], |r| r.get::<_, String>(0))
+                .optional()?
+                .ok_or_else(|| Refusal::NotFound(format!("approval {id}")))?;
+            let approval: Approval = serde_json::from_str(&body)?;
+            let next = approval.after(transition, at).map_err(Refusal::Approval)?;
+            db.prepare_cached("UPDATE approvals SET state = ?2, open = ?3, body = ?4 WHERE id = ?1")?
+                .execute(params![id, next.state.as_str(), next.open(), serde_json::to_string(&next)?])?;
+            Ok(())
+        }
+        Event::PolicyPut { name, policy, .. } => {
+            db.prepare_cached(
+                "INSERT INTO policies (name, body) VALUES (?1, ?2)
+                 ON CONFLICT (name) DO UPDATE SET body = excluded.body",
+            )?
+            .execute(params![name, serde_json::to_string(policy)?])?;
+            Ok(())
+        }
+        Event::PolicyDeleted { name, .. } => {
+            let gone = db.prepare_cached("DELETE FROM policies WHERE name = ?1")?.execute([name])?;
+            unless(gone == 0, || Refusal::NotFound(format!("policy {name}")))
+        }
+        Event::KeyCreated { key, .. } => {
+            let added = db
+                .prepare_cached("INSERT INTO keys (id, body) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+                .execute(params![key.id, serde_json::to_string(key)?])?;
+            unless(added == 0, || Refusal::Exists(format!("key {}", key.id)))
+        }
+        Event::KeyRevoked { id, .. } => {
+            let gone = db.prepare_cached("DELETE FROM keys WHERE id = ?1")?.execute([id])?;
+            unless(gone == 0, || Refusal::NotFound(format!("key {id}")))
+        }
+        Event::Outcome(_)
+        | Event::PoliciesLoaded { .. }
+        | Event::ServerStarted { .. }
+        | Event::ServerStopped {}
+        | Event::LogPruned { .. } => Ok(()),
+    }
+}
+
+/// Notes that the check of entry `seq` used an idempotency key.
+///
+/// # Errors
+/// When another check did.
+pub(crate) fn remember_key(db: &Connection, seq: u64, key_id: &str, key: &str) -> Result<(), Fault> {
+    let added = db
+        .prepare_cached(
+            "INSERT INTO idempotency (key_id, key, seq) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![key_id, key, seq.cast_signed()])?;
+    if added > 0 {
+        return Ok(());
+    }
+    let first: i64 = db
+        .prepare_cached("SELECT seq FROM idempotency WHERE key_id = ?1 AND key = ?2")?
+        .query_row([key_id, key], |r| r.get(0))?;
+    Err(Refusal::Duplicate(crate::schema::seq(first)).into())
+}
+
+fn unless(refused: bool, refusal: impl FnOnce() -> Refusal) -> Result<(), Fault> {
+    if refused { Err(refusal().into()) } else { Ok(()) }
+}

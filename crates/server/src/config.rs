@@ -1,0 +1,333 @@
+//! The configuration: one TOML file, the environment, and the command line, in rising order of precedence.
+//!
+//! A configuration is taken as a whole or not at all: unknown keys, policies that do not compile and secrets
+//! that cannot be found are all reported at once, each with its place. `docs/configuration.md` has every key.
+
+mod catalogue;
+mod document;
+mod human;
+mod policies;
+mod problem;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+pub use policies::{FilePolicy, compile_policies, parse_policies, read_policies};
+pub use problem::{ConfigError, ConfigProblem};
+
+use checkrein_core::{classify::CatalogueConfig, policy::Policy};
+use document::{Section, Source};
+use secrecy::{ExposeSecret as _, SecretString};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// The file that is read when none is named and it exists.
+pub const DEFAULT_FILE: &str = "checkrein.toml";
+
+/// The shortest admin key that is accepted, in bytes. It stands for 256 random bits; a word does not.
+pub const MIN_ADMIN_KEY_BYTES: usize = 20;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What the command line says. It wins over the environment, which wins over the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--listen`
+    pub listen: Option<SocketAddr>,
+    /// `--data`
+    pub data: Option<PathBuf>,
+    /// `--insecure-listen`
+    pub insecure_listen: bool,
+}
+
+/// Everything that an operator sets.
+#[derive(Debug)]
+pub struct Config {
+    /// The file that it was read from.
+    pub path: Option<PathBuf>,
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The folder of the own state.
+    pub data: PathBuf,
+    /// Listening beyond this machine without TLS was asked for in so many words.
+    pub insecure_listen: bool,
+    /// Serve HTTPS with these.
+    pub tls: Option<Tls>,
+    /// What a caller can use up.
+    pub limits: Limits,
+    /// How holds are settled.
+    pub approvals: Approvals,
+    /// The action log.
+    pub log: Log,
+    /// How raw tool calls are understood.
+    pub catalogue: CatalogueConfig,
+    /// Policies from files, each with its file. They compile as a set, and win over those of the API.
+    pub file_policies: Vec<(Policy, String)>,
+    /// The key of the first admin, where the operator chose it; at least [`MIN_ADMIN_KEY_BYTES`] long.
+    pub admin_key: Option<SecretString>,
+}
+
+/// Certificate and key, PEM. Both files exist; whether they fit is seen when they are used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate chain.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// What a caller can use up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+    /// Connections at a time.
+    pub connections: usize,
+    /// From a request's first byte to the answer; a wait for an approval comes on top.
+    pub request_timeout: Duration,
+    /// Checks per second and agent key, with bursts of twice as many; 0 for no limit.
+    pub agent_checks_per_second: u32,
+}
+
+/// How holds are settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approvals {
+    /// How long a hold waits for an answer, and an approval for its use.
+    pub expire_after: Duration,
+}
+
+/// The action log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// How long entries are kept; `None` for ever.
+    pub keep_for: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 1024 * 1024,
+            connections: 10_000,
+            request_timeout: 10 * SECOND,
+            agent_checks_per_second: 1_000,
+        }
+    }
+}
+
+impl Default for Approvals {
+    fn default() -> Self {
+        Self { expire_after: DAY }
+    }
+}
+
+/// What the file says, before the environment and the command line have their say.
+#[derive(Debug, Default)]
+struct FromFile {
+    listen: Option<SocketAddr>,
+    data: Option<PathBuf>,
+    insecure_listen: bool,
+    tls: Option<Tls>,
+    admin_key: Option<SecretString>,
+    limits: Limits,
+    approvals: Approvals,
+    log: Log,
+    catalogue: CatalogueConfig,
+    policies: Vec<FilePolicy>,
+}
+
+impl Config {
+    /// Reads the configuration. `env` looks up environment variables: `CHECKREIN_CONFIG`,
+    /// `CHECKREIN_LISTEN`, `CHECKREIN_DATA`, `CHECKREIN_ADMIN_KEY`, and those that the file names.
+    ///
+    /// # Errors
+    /// All that is wrong with it, each with its place and the next step.
+    pub fn load(overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let mut problems = Vec::new();
+        let path = overrides
+            .config
+            .clone()
+            .or_else(|| env("CHECKREIN_CONFIG").filter(|p| !p.is_empty()).map(PathBuf::from))
+            .or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|p| p.exists()));
+        let file = path.as_deref().map_or_else(FromFile::default, |path| read(path, env, &mut problems));
+        let file_policies = match compile_policies(&file.policies) {
+            Ok(compiled) => compiled
+                .into_iter()
+                .zip(&file.policies)
+                .map(|(policy, from)| (policy, from.file.display().to_string()))
+                .collect(),
+            Err(e) => {
+                problems.extend(e.problems);
+                Vec::new()
+            }
+        };
+
+        let listen_env = env("CHECKREIN_LISTEN").and_then(|text| {
+            address(&text).map_err(|e| problems.push(ConfigProblem::new("CHECKREIN_LISTEN", e))).ok()
+        });
+        let data_env = env("CHECKREIN_DATA").filter(|p| !p.is_empty()).map(PathBuf::from);
+        let admin_env = env("CHECKREIN_ADMIN_KEY").map(SecretString::from);
+        if let Some(key) = &admin_env
+            && let Err(e) = admin_key(key)
+        {
+            problems.push(ConfigProblem::new("CHECKREIN_ADMIN_KEY", e));
+        }
+
+        let config = Self {
+            path,
+            listen: overrides
+                .listen
+                .or(listen_env)
+                .or(file.listen)
+                .unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070)),
+            data: overrides
+                .data
+                .clone()
+                .or(data_env)
+                .or(file.data)
+                .unwrap_or_else(|| "checkrein-data".into()),
+            insecure_listen: overrides.insecure_listen || file.insecure_listen,
+            tls: file.tls,
+            limits: file.limits,
+            approvals: file.approvals,
+            log: file.log,
+            catalogue: file.catalogue,
+            file_policies,
+            admin_key: admin_env.or(file.admin_key),
+        };
+        if config.tls.is_none() && !config.insecure_listen && !config.listen.ip().to_canonical().is_loopback()
+        {
+            problems.push(ConfigProblem::new(
+                "server.listen",
+                format!(
+                    "{} can be reached from other machines, and without TLS everybody on the way can read the keys; \
+                     set server.tls, listen on 127.0.0.1, or insist with --insecure-listen",
+                    config.listen
+                ),
+            ));
+        }
+        ConfigError::unless_empty(problems).map(|()| config)
+    }
+}
+
+fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>, problems: &mut Vec<ConfigProblem>) -> FromFile {
+    let text = match document::read(path) {
+        Ok(text) => text,
+        Err(problem) => {
+            problems.push(problem);
+            return FromFile::default();
+        }
+    };
+    let source = Source::new(path, &text);
+    let mut file = FromFile::default();
+    let mut policy_problems = Vec::new();
+    if let Some(table) = source.parse() {
+        let mut root = Section::root(&source, &table);
+        if let Some(section) = root.section("server") {
+            server(section, &mut file, env);
+        }
+        if let Some(mut limits) = root.section("limits") {
+            file.limits.read(&mut limits);
+            limits.finish();
+        }
+        if let Some(mut section) = root.section("approvals") {
+            if let Some(d) = section.duration("expire_after", (SECOND, 30 * DAY)) {
+                file.approvals.expire_after = d;
+            }
+            section.finish();
+        }
+        if let Some(mut section) = root.section("log") {
+            file.log.keep_for = section.duration("keep_for", (HOUR, 36_500 * DAY));
+            section.finish();
+        }
+        file.catalogue = catalogue::read(&mut root);
+        for entry in root.texts("policy_files") {
+            match read_policies(&document::folder(path).join(entry)) {
+                Ok(found) => file.policies.extend(found),
+                Err(e) => policy_problems.extend(e.problems),
+            }
+        }
+        file.policies.extend(policies::in_section(path, &mut root));
+        root.not_in_this_version("sinks", "sinks for signals");
+        root.not_in_this_version("routes", "routes for signals");
+        root.finish();
+    }
+    problems.extend(source.into_problems());
+    problems.extend(policy_problems);
+    file
+}
+
+fn server(mut section: Section<'_>, file: &mut FromFile, env: &dyn Fn(&str) -> Option<String>) {
+    file.listen = section.text("listen", address);
+    file.data = section.path("data");
+    file.insecure_listen = section.flag("insecure_listen").unwrap_or_default();
+    file.admin_key = section.secret("admin_key", env);
+    if let Some(Err(e)) = file.admin_key.as_ref().map(admin_key) {
+        section.problem("admin_key", e);
+    }
+    if let Some(mut tls) = section.section("tls") {
+        let mut path = |key| {
+            let path = tls.path(key);
+            match &path {
+                None if tls.line_of(key).is_none() => {
+                    tls.problem(key, "is missing; TLS needs `cert` and `key`, both PEM files");
+                }
+                Some(path) if !path.is_file() => {
+                    tls.problem(key, format!("there is no file {}", path.display()));
+                }
+                _ => {}
+            }
+            path
+        };
+        let (cert, key) = (path("cert"), path("key"));
+        file.tls = cert.zip(key).map(|(cert, key)| Tls { cert, key });
+        tls.finish();
+    }
+    section.finish();
+}
+
+impl Limits {
+    fn read(&mut self, section: &mut Section<'_>) {
+        if let Some(bytes) = section.size("body", (1024, 64 * 1024 * 1024)) {
+            self.body_bytes = usize::try_from(bytes).unwrap_or(self.body_bytes);
+        }
+        if let Some(n) = section.number("connections", (1, 1_000_000)) {
+            self.connections = n as usize;
+        }
+        if let Some(d) = section.duration("request_timeout", (Duration::from_millis(100), HOUR)) {
+            self.request_timeout = d;
+        }
+        if let Some(n) = section.number("agent_checks_per_second", (0, 1_000_000)) {
+            self.agent_checks_per_second = n;
+        }
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.trim().parse().map_err(|_| {
+        format!(
+            "`{}` is not an address; write IP and port, e.g. 127.0.0.1:7070 or [::1]:7070",
+            text.escape_debug()
+        )
+    })
+}
+
+fn admin_key(key: &SecretString) -> Result<(), String> {
+    let bytes = key.expose_secret().len();
+    if bytes < MIN_ADMIN_KEY_BYTES {
+        return Err(format!(
+            "the admin key has {bytes} bytes and needs at least {MIN_ADMIN_KEY_BYTES}; make one with `openssl rand -hex 32`"
+        ));
+    }
+    if !key.expose_secret().bytes().all(|b| b.is_ascii_graphic()) {
+        return Err("the admin key may hold only printable ASCII without spaces, as it travels in a header"
+            .to_owned());
+    }
+    Ok(())
+}

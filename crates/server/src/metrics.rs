@@ -78,11 +78,19 @@ impl Metrics {
             "Checks refused because they could not be put on record",
             metrics.not_recorded.clone(),
         );
-        registry.register("approvals_decided", "Approvals answered by a person", metrics.approvals_decided.clone());
+        registry.register(
+            "approvals_decided",
+            "Approvals answered by a person",
+            metrics.approvals_decided.clone(),
+        );
         registry.register("requests_refused", "Requests answered with an error", metrics.refused.clone());
         registry.register("policies", "Policies in force", metrics.policies.clone());
         registry.register("streams", "Open event streams", metrics.streams.clone());
-        registry.register("log_last_entry", "Number of the last entry of the action log", metrics.log_entries.clone());
+        registry.register(
+            "log_last_entry",
+            "Number of the last entry of the action log",
+            metrics.log_entries.clone(),
+        );
         Self { registry, ..metrics }
     }
 

@@ -32,7 +32,9 @@ pub enum RunError {
     #[error("{}", describe(.0))]
     App(Error),
     /// The address cannot be listened on.
-    #[error("cannot listen on {0}: {1}; is another server running there? Choose another address with --listen")]
+    #[error(
+        "cannot listen on {0}: {1}; is another server running there? Choose another address with --listen"
+    )]
     Listen(SocketAddr, std::io::Error),
     /// The certificate cannot be used.
     #[error("{0}")]
@@ -60,8 +62,7 @@ pub async fn run(
     on_ready: impl FnOnce(&Ready),
 ) -> Result<(), RunError> {
     let tls = config.tls.clone().map(|t| Tls::load(t.cert, t.key)).transpose().map_err(RunError::Tls)?;
-    let listener =
-        TcpListener::bind(config.listen).await.map_err(|e| RunError::Listen(config.listen, e))?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|e| RunError::Listen(config.listen, e))?;
     let addr = listener.local_addr().map_err(|e| RunError::Listen(config.listen, e))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
@@ -71,13 +72,8 @@ pub async fn run(
     let given = config.admin_key.as_ref().map(|key| key.expose_secret());
     let new_admin_key = app.ensure_admin_key(given).await.map_err(RunError::App)?;
     let router = http::router(Arc::clone(&app), config.limits.body_bytes);
-    let served = tokio::spawn(http::serve(
-        listener,
-        tls.clone(),
-        router,
-        config.limits.connections,
-        app.stopping(),
-    ));
+    let served =
+        tokio::spawn(http::serve(listener, tls.clone(), router, config.limits.connections, app.stopping()));
     let upkeep = tokio::spawn(Arc::clone(&app).upkeep());
     on_ready(&Ready { addr, tls: tls.is_some(), new_admin_key, data: config.data.clone() });
 
@@ -109,7 +105,10 @@ async fn reconfigure(
         }
     };
     if let Err(error) = app.reload(&next).await {
-        tracing::error!("the configuration was not reloaded, the one before stays in force: {}", describe(&error));
+        tracing::error!(
+            "the configuration was not reloaded, the one before stays in force: {}",
+            describe(&error)
+        );
         return;
     }
     if let Some(Err(error)) = tls.map(Tls::reload) {

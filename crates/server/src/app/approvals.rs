@@ -63,9 +63,12 @@ impl App {
     ) -> Result<ApprovalView, Error> {
         caller.require(Role::Operator)?;
         if let Some(comment) = &answer.comment
-            && (comment.len() > MAX_COMMENT || comment.chars().any(|c| c != '\n' && checkrein_core::name::is_invisible(c)))
+            && (comment.len() > MAX_COMMENT
+                || comment.chars().any(|c| c != '\n' && checkrein_core::name::is_invisible(c)))
         {
-            return Err(Error::Invalid(format!("comment: at most {MAX_COMMENT} bytes, without invisible characters")));
+            return Err(Error::Invalid(format!(
+                "comment: at most {MAX_COMMENT} bytes, without invisible characters"
+            )));
         }
         let transition =
             Transition::Decide { decision: answer.decision, by: caller.actor(), comment: answer.comment };

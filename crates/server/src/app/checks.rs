@@ -240,7 +240,10 @@ impl App {
             return recorded();
         };
         let Some(approval) = self.store.approval(approval_id).await? else {
-            return Ok((Verdict::Block, format!("Blocked: the approval {approval_id} is no longer on record.")));
+            return Ok((
+                Verdict::Block,
+                format!("Blocked: the approval {approval_id} is no longer on record."),
+            ));
         };
         let now = self.clock.now();
         Ok(match self.settlement(&approval, decision, now) {
@@ -293,8 +296,7 @@ impl App {
         // Fresh windows: this action was counted when it was first asked for.
         let judgement = rules.policies.evaluate(&facts, &mut Windows::default());
         if judgement.verdict == Verdict::Block {
-            let reason =
-                format!("{} It no longer holds: {}", approved_reason(approval), judgement.reason);
+            let reason = format!("{} It no longer holds: {}", approved_reason(approval), judgement.reason);
             return Ok((Verdict::Block, reason));
         }
         let transition = Transition::Use {
@@ -329,9 +331,11 @@ impl App {
         let mut checks = Vec::with_capacity(page.rows.len());
         for row in page.rows {
             let standing = match (&row.checked.decision.verdict, &row.checked.decision.approval_id) {
-                (Verdict::Hold, Some(id)) => self.store.approval(id).await?.map(|a| {
-                    (self.settlement(&a, &row.checked.decision, self.clock.now()), a)
-                }),
+                (Verdict::Hold, Some(id)) => self
+                    .store
+                    .approval(id)
+                    .await?
+                    .map(|a| (self.settlement(&a, &row.checked.decision, self.clock.now()), a)),
                 _ => None,
             };
             let mut view = view(row);
@@ -407,7 +411,8 @@ fn same_answer(before: Checked, fingerprint: &Fingerprint) -> Result<Decision, E
 
 /// The policies that want a person to approve.
 fn holding(judgement: &Judgement) -> Vec<String> {
-    let holds = |m: &&Matched| m.rule == Rule::RequireApproval && m.mode == Mode::Enforce && m.exempted_by.is_none();
+    let holds =
+        |m: &&Matched| m.rule == Rule::RequireApproval && m.mode == Mode::Enforce && m.exempted_by.is_none();
     judgement.matched.iter().filter(holds).map(|m| m.name.clone()).collect()
 }
 

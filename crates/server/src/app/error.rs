@@ -39,7 +39,9 @@ pub enum Error {
     #[error("the policies were not put into force; the ones before still are")]
     Policies(Vec<Item>),
     /// Too many requests from one key.
-    #[error("this key asks more often than its limit of {limit} checks a second; ask again in {retry_after_seconds} s")]
+    #[error(
+        "this key asks more often than its limit of {limit} checks a second; ask again in {retry_after_seconds} s"
+    )]
     TooMany {
         /// The limit.
         limit: u32,

@@ -38,11 +38,15 @@ impl Caller {
             }
             (None, Role::Agent) => {
                 return Err(Error::Invalid(
-                    "an agent's key needs `agent`: the name of the agent that it speaks for, or a pattern".to_owned(),
+                    "an agent's key needs `agent`: the name of the agent that it speaks for, or a pattern"
+                        .to_owned(),
                 ));
             }
             (Some(_), _) => {
-                return Err(Error::Invalid(format!("a key of role {} is bound to no agent", record.role.as_str())));
+                return Err(Error::Invalid(format!(
+                    "a key of role {} is bound to no agent",
+                    record.role.as_str()
+                )));
             }
             (None, _) => None,
         };
@@ -95,9 +99,8 @@ impl Caller {
     /// # Errors
     /// When the key is bound to another agent, or to several and none is named.
     pub(super) fn agent(&self, named: Option<&str>) -> Result<Name, Error> {
-        let named = named
-            .map(|n| Name::new(n).map_err(|e| Error::Invalid(format!("agent: {e}"))))
-            .transpose()?;
+        let named =
+            named.map(|n| Name::new(n).map_err(|e| Error::Invalid(format!("agent: {e}")))).transpose()?;
         match (&self.binding, named) {
             (None, None) => Ok(Name::default_agent()),
             (None, Some(name)) => Ok(name),
@@ -231,7 +234,10 @@ impl App {
 
     async fn make_key(&self, new: NewKey, by: Option<Actor>) -> Result<CreatedKey, Error> {
         let name = new.name.trim();
-        if name.is_empty() || name.len() > MAX_KEY_NAME || name.chars().any(checkrein_core::name::is_invisible) {
+        if name.is_empty()
+            || name.len() > MAX_KEY_NAME
+            || name.chars().any(checkrein_core::name::is_invisible)
+        {
             return Err(Error::Invalid(format!(
                 "name: 1 to {MAX_KEY_NAME} bytes without invisible characters, so that people know whose key it is"
             )));
@@ -277,7 +283,8 @@ impl App {
         let admins = records.iter().filter(|r| r.role == Role::Admin).count();
         if record.role == Role::Admin && admins == 1 {
             return Err(Error::Conflict(
-                "this is the last admin key; make another one first, or nobody could change anything".to_owned(),
+                "this is the last admin key; make another one first, or nobody could change anything"
+                    .to_owned(),
             ));
         }
         if id == ENV_KEY_ID {

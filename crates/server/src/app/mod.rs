@@ -136,9 +136,8 @@ impl App {
 
     /// Puts `events` on record, durably, all or none.
     async fn append(&self, events: Vec<Event>) -> Result<(), Error> {
-        let touches_approvals = events
-            .iter()
-            .any(|e| matches!(e, Event::ApprovalRequested(_) | Event::ApprovalChanged { .. }));
+        let touches_approvals =
+            events.iter().any(|e| matches!(e, Event::ApprovalRequested(_) | Event::ApprovalChanged { .. }));
         self.store.append(events, self.clock.now()).await?;
         if touches_approvals {
             self.approvals_changed.send_modify(|n| *n += 1);

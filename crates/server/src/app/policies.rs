@@ -63,7 +63,10 @@ impl App {
     pub async fn replace_policy(&self, by: &Caller, name: &str, value: &Value) -> Result<Put, Error> {
         let policy = Policy::parse(value)?;
         if policy.name != name {
-            return Err(Error::Invalid(format!("the policy's name is `{}`, the path says `{name}`", policy.name)));
+            return Err(Error::Invalid(format!(
+                "the policy's name is `{}`, the path says `{name}`",
+                policy.name
+            )));
         }
         self.put_policy(by, policy, true).await
     }
@@ -155,7 +158,12 @@ impl App {
     }
 
     /// Compile, record, swap: a set that does not compile or cannot be recorded changes nothing.
-    async fn change(&self, rules: &Rules, from_api: BTreeMap<String, Policy>, events: Vec<Event>) -> Result<(), Error> {
+    async fn change(
+        &self,
+        rules: &Rules,
+        from_api: BTreeMap<String, Policy>,
+        events: Vec<Event>,
+    ) -> Result<(), Error> {
         let next = rules.with_api(from_api)?;
         self.append(events).await?;
         self.put_in_force(next);
@@ -239,5 +247,7 @@ fn no_policy(name: &str) -> Error {
 }
 
 fn from_file(name: &str, file: &str) -> Error {
-    Error::Conflict(format!("the policy `{name}` comes from {file} and is read-only here; change it there and reload"))
+    Error::Conflict(format!(
+        "the policy `{name}` comes from {file} and is read-only here; change it there and reload"
+    ))
 }

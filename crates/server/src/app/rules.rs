@@ -107,7 +107,8 @@ pub(super) fn compile(policies: Vec<Policy>) -> Result<PolicySet, Error> {
             .map(|name| Problem {
                 policy: name.to_string(),
                 path: "condition.drift_at_least".to_owned(),
-                message: "drift is not measured by this version; remove the condition or use `rate_exceeds`".to_owned(),
+                message: "drift is not measured by this version; remove the condition or use `rate_exceeds`"
+                    .to_owned(),
             })
             .collect::<Vec<_>>()
             .into());

@@ -42,7 +42,11 @@ impl FromRequest<Shared> for AnyJson {
 async fn body(request: Request, app: &Shared) -> Result<Bytes, BadBody> {
     let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, app)).await;
     read.map_err(|_| BadBody::Broken)?.map_err(|rejected| {
-        if rejected.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE { BadBody::TooLarge } else { BadBody::Broken }
+        if rejected.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+            BadBody::TooLarge
+        } else {
+            BadBody::Broken
+        }
     })
 }
 
@@ -69,8 +73,11 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for Query<T> {
 
 /// A cursor that an earlier page gave.
 pub(super) fn cursor(text: Option<&str>) -> Result<Option<u64>, Error> {
-    text.map(|t| t.parse().map_err(|_| Error::Invalid("cursor: take it from `next_cursor` of the page before".to_owned())))
-        .transpose()
+    text.map(|t| {
+        t.parse()
+            .map_err(|_| Error::Invalid("cursor: take it from `next_cursor` of the page before".to_owned()))
+    })
+    .transpose()
 }
 
 /// A name or pattern to select by.
@@ -81,13 +88,13 @@ pub(super) fn pattern(what: &str, text: Option<&str>) -> Result<Option<Pattern>,
 /// Seconds from `30s`, `500ms` or `30`.
 pub(super) fn wait(text: Option<&str>) -> Result<Duration, Error> {
     let Some(text) = text else { return Ok(Duration::ZERO) };
-    let (number, unit): (&str, fn(u64) -> Duration) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+    let (number, unit): (&str, fn(u64) -> Duration) = match (text.strip_suffix("ms"), text.strip_suffix('s'))
+    {
         (Some(n), _) => (n, Duration::from_millis),
         (None, Some(n)) => (n, Duration::from_secs),
         (None, None) => (text, Duration::from_secs),
     };
-    number
-        .parse()
-        .map(unit)
-        .map_err(|_| Error::Invalid("wait: write seconds like 30s, at most 60s are waited in one request".to_owned()))
+    number.parse().map(unit).map_err(|_| {
+        Error::Invalid("wait: write seconds like 30s, at most 60s are waited in one request".to_owned())
+    })
 }

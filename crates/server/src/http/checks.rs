@@ -9,7 +9,9 @@ use axum::{
     Json as Answer,
     extract::{Path, State},
 };
-use checkrein_api::{Category, Check, CheckPage, CheckView, Decision, OutcomeReport, Problem, Timestamp, Verdict};
+use checkrein_api::{
+    Category, Check, CheckPage, CheckView, Decision, OutcomeReport, Problem, Timestamp, Verdict,
+};
 use checkrein_store::CheckFilter;
 use serde::Deserialize;
 

@@ -51,7 +51,8 @@ struct KeyScheme;
 impl utoipa::Modify for KeyScheme {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A key: `ck_…`")).build();
+        let scheme =
+            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A key: `ck_…`")).build();
         openapi.components.get_or_insert_default().add_security_scheme("key", SecurityScheme::Http(scheme));
     }
 }
@@ -120,7 +121,11 @@ pub(crate) struct AdminKey(pub(crate) Arc<Caller>);
 fn caller(parts: &Parts, app: &App, role: Role) -> Result<Arc<Caller>, Error> {
     let missing = Error::Unauthenticated("send your key as `Authorization: Bearer ck_…`");
     let Some(header) = parts.headers.get(header::AUTHORIZATION) else { return Err(missing) };
-    let key = header.to_str().ok().and_then(|h| h.split_once(' ')).filter(|(s, _)| s.eq_ignore_ascii_case("bearer"));
+    let key = header
+        .to_str()
+        .ok()
+        .and_then(|h| h.split_once(' '))
+        .filter(|(s, _)| s.eq_ignore_ascii_case("bearer"));
     let Some((_, key)) = key else { return Err(missing) };
     let caller = app.caller(key.trim())?;
     caller.require(role)?;

@@ -61,11 +61,17 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let detail = self.to_string();
         carried(match self {
-            Self::Unauthenticated(_) => draft(StatusCode::UNAUTHORIZED, "unauthenticated", "No valid key", detail),
+            Self::Unauthenticated(_) => {
+                draft(StatusCode::UNAUTHORIZED, "unauthenticated", "No valid key", detail)
+            }
             Self::Forbidden(_) => draft(StatusCode::FORBIDDEN, "forbidden", "Not with this key", detail),
             Self::NotFound(..) => draft(StatusCode::NOT_FOUND, "not-found", "Not found", detail),
-            Self::Invalid(_) => draft(StatusCode::BAD_REQUEST, "invalid-request", "The request makes no sense", detail),
-            Self::Conflict(_) => draft(StatusCode::CONFLICT, "conflict", "It stands against what is there", detail),
+            Self::Invalid(_) => {
+                draft(StatusCode::BAD_REQUEST, "invalid-request", "The request makes no sense", detail)
+            }
+            Self::Conflict(_) => {
+                draft(StatusCode::CONFLICT, "conflict", "It stands against what is there", detail)
+            }
             Self::KeyReused => draft(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency-key-reused",
@@ -95,7 +101,9 @@ impl IntoResponse for Error {
                 retry_after_seconds: Some(1),
                 ..draft(StatusCode::SERVICE_UNAVAILABLE, "not-recorded", "Nothing was recorded", detail)
             },
-            Self::Store(_) => draft(StatusCode::SERVICE_UNAVAILABLE, "store", "The store does not answer", detail),
+            Self::Store(_) => {
+                draft(StatusCode::SERVICE_UNAVAILABLE, "store", "The store does not answer", detail)
+            }
             Self::Stopping => Draft {
                 retry_after_seconds: Some(1),
                 ..draft(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The server is stopping", detail)

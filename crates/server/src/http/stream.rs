@@ -57,7 +57,9 @@ pub(super) async fn stream(
     let resumed = headers
         .get("last-event-id")
         .map(|id| id.to_str().ok().and_then(|id| id.trim().parse().ok()))
-        .map(|id| id.ok_or_else(|| Error::Invalid("Last-Event-ID: must be the number of an entry".to_owned())))
+        .map(|id| {
+            id.ok_or_else(|| Error::Invalid("Last-Event-ID: must be the number of an entry".to_owned()))
+        })
         .transpose()?;
     let after = resumed.or(params.after).unwrap_or_else(|| app.store().head().seq);
     let position = Position {

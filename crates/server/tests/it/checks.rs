@@ -1,7 +1,6 @@
 //! What callers of the API rely on: verdicts, idempotency, roles, approvals, the record.
-mod common;
 
-use common::{ADMIN, Server};
+use super::common::{ADMIN, Server};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -25,7 +24,10 @@ async fn with_article_policies() -> Server {
 async fn the_articles_policies_decide() {
     let server = with_article_policies().await;
     let small = server.check(bulk(25)).await;
-    assert_eq!((&small["verdict"], &small["category"], &small["environment"]), (&json!("allow"), &json!("write"), &json!("production")));
+    assert_eq!(
+        (&small["verdict"], &small["category"], &small["environment"]),
+        (&json!("allow"), &json!("write"), &json!("production"))
+    );
     let large = server.check(bulk(26)).await;
     assert_eq!(large["verdict"], "block");
     assert_eq!(large["policies"][0]["name"], "blast_radius_limit");
@@ -33,11 +35,18 @@ async fn the_articles_policies_decide() {
     assert!(large["reason"].as_str().unwrap().contains("26"), "{large}");
     let unknown = server.check(json!({"action": "update", "resource": "users.accounts"})).await;
     assert_eq!(unknown["verdict"], "block", "unknown is too many: {unknown}");
-    let delete = server.check(json!({"action": "remove_user", "resource": "Production.Users", "payload": {"record_count": 1}})).await;
+    let delete = server
+        .check(
+            json!({"action": "remove_user", "resource": "Production.Users", "payload": {"record_count": 1}}),
+        )
+        .await;
     assert_eq!(delete["verdict"], "block", "a synonym in another case is the same thing: {delete}");
     let to: Vec<_> = (0..60).map(|i| format!("u{i}@example.com")).collect();
     let mail = server.check(json!({"tool": "send_email", "arguments": {"to": to, "subject": "hi"}})).await;
-    assert_eq!((&mail["verdict"], &mail["policies"][0]["name"]), (&json!("allow"), &json!("email_volume_alert")));
+    assert_eq!(
+        (&mail["verdict"], &mail["policies"][0]["name"]),
+        (&json!("allow"), &json!("email_volume_alert"))
+    );
     assert_eq!(mail["blast_radius"]["recipients"], 60);
     let lie = server.check(json!({"action": "read", "resource": "production.users", "statement": "DELETE FROM users", "payload": {"record_count": 1}})).await;
     assert_eq!(lie["verdict"], "block", "the statement counts, not the word: {lie}");
@@ -99,7 +108,13 @@ async fn an_agents_key_does_only_what_an_agent_may() {
         (&support, "GET", "/v1/checks?agent=billing-bot", String::new(), 403),
         (&support, "GET", "/v1/checks?agent=*", String::new(), 403),
         (&billing, "GET", "/v1/policies", String::new(), 403),
-        (&billing, "POST", "/v1/policies", json!({"name": "a", "rule": "allow", "condition": {}}).to_string(), 403),
+        (
+            &billing,
+            "POST",
+            "/v1/policies",
+            json!({"name": "a", "rule": "allow", "condition": {}}).to_string(),
+            403,
+        ),
         (&billing, "PUT", "/v1/policies", json!({"policies": []}).to_string(), 403),
         (&billing, "DELETE", "/v1/policies/a", String::new(), 403),
         (&billing, "POST", "/v1/policies/replay", "{}".into(), 403),
@@ -114,7 +129,10 @@ async fn an_agents_key_does_only_what_an_agent_may() {
         reply.problem();
     }
     assert_eq!(server.send("GET", "/v1/checks", &support, "").await.json()["checks"], json!([]));
-    assert_eq!(server.send("GET", "/v1/checks", &billing, "").await.json()["checks"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        server.send("GET", "/v1/checks", &billing, "").await.json()["checks"].as_array().unwrap().len(),
+        1
+    );
 
     let operator = server.key("operator", None).await;
     assert_eq!(server.send("GET", "/v1/policies", &operator, "").await.status, 200);
@@ -157,16 +175,25 @@ async fn a_hold_waits_for_a_person_and_lets_one_check_through() {
     let again = server.send("POST", "/v1/checks", &agent, &refund().to_string()).await.json();
     assert_eq!(again["approval_id"], approval, "asking again joins the same request");
 
-    let forged = server.send("POST", &format!("/v1/approvals/{approval}/decision"), &agent, r#"{"decision":"approve"}"#).await;
+    let forged = server
+        .send("POST", &format!("/v1/approvals/{approval}/decision"), &agent, r#"{"decision":"approve"}"#)
+        .await;
     assert_eq!(forged.status, 403);
-    let named = server.post(&format!("/v1/approvals/{approval}/decision"), json!({"decision": "approve", "by": "boss"})).await;
+    let named = server
+        .post(&format!("/v1/approvals/{approval}/decision"), json!({"decision": "approve", "by": "boss"}))
+        .await;
     assert_eq!(named.status, 400, "who approves is told by the key only");
 
     let path = format!("/v1/checks/{check}?wait=20s");
     let started = Instant::now();
     let (waited, decided) = tokio::join!(server.send("GET", &path, &agent, ""), async {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        server.post(&format!("/v1/approvals/{approval}/decision"), json!({"decision": "approve", "comment": "fine"})).await
+        server
+            .post(
+                &format!("/v1/approvals/{approval}/decision"),
+                json!({"decision": "approve", "comment": "fine"}),
+            )
+            .await
     });
     assert_eq!(decided.json()["state"], "approved", "{decided:?}");
     let waited = waited.json();
@@ -218,11 +245,17 @@ async fn denied_and_expired_are_told_apart() {
     server.policy(approval_policy()).await;
     let held = server.check(refund()).await;
     let deny = format!("/v1/approvals/{}/decision", held["approval_id"].as_str().unwrap());
-    assert_eq!(server.post(&deny, json!({"decision": "deny", "comment": "no budget"})).await.json()["state"], "denied");
+    assert_eq!(
+        server.post(&deny, json!({"decision": "deny", "comment": "no budget"})).await.json()["state"],
+        "denied"
+    );
     let path = format!("/v1/checks/{}", held["id"].as_str().unwrap());
     let denied = server.get(&path).await.json();
     assert_eq!(denied["verdict"], "block");
-    assert!(denied["reason"].as_str().unwrap().contains("Denied by CHECKREIN_ADMIN_KEY: no budget"), "{denied}");
+    assert!(
+        denied["reason"].as_str().unwrap().contains("Denied by CHECKREIN_ADMIN_KEY: no budget"),
+        "{denied}"
+    );
 
     let held = server.check(refund()).await;
     let path = format!("/v1/checks/{}?wait=10s", held["id"].as_str().unwrap());
@@ -245,7 +278,9 @@ async fn an_approval_does_not_outlive_a_policy_that_now_blocks() {
     let held = server.check(refund()).await;
     let path = format!("/v1/approvals/{}/decision", held["approval_id"].as_str().unwrap());
     assert_eq!(server.post(&path, json!({"decision": "approve"})).await.status, 200);
-    server.policy(json!({"name": "freeze", "rule": "block", "condition": {"resource_pattern": "shop.*"}})).await;
+    server
+        .policy(json!({"name": "freeze", "rule": "block", "condition": {"resource_pattern": "shop.*"}}))
+        .await;
     let stands = server.get(&format!("/v1/checks/{}", held["id"].as_str().unwrap())).await.json();
     assert_eq!(stands["verdict"], "block", "{stands}");
     assert!(stands["reason"].as_str().unwrap().contains("freeze"), "{stands}");
@@ -308,7 +343,10 @@ async fn rates_are_exact_and_survive_a_restart() {
     let server = Server::on(server.stop().await, "").await;
     let fourth = server.check(ticket(4)).await;
     assert_eq!(fourth["verdict"], "block", "{fourth}");
-    assert_eq!(server.check(json!({"tool": "get_ticket", "arguments": {"ticket_id": 1}})).await["verdict"], "allow");
+    assert_eq!(
+        server.check(json!({"tool": "get_ticket", "arguments": {"ticket_id": 1}})).await["verdict"],
+        "allow"
+    );
 }
 
 #[tokio::test]
@@ -359,7 +397,10 @@ async fn policies_are_created_replaced_and_replayed() {
     assert_eq!((&replay["checked"], &replay["changed"]), (&json!(2), &json!(1)), "{replay}");
     assert_eq!(server.check(bulk(10)).await["verdict"], "allow", "a replay changes nothing");
 
-    assert_eq!(server.send("PUT", "/v1/policies/blast_radius_limit", ADMIN, &other.to_string()).await.status, 200);
+    assert_eq!(
+        server.send("PUT", "/v1/policies/blast_radius_limit", ADMIN, &other.to_string()).await.status,
+        200
+    );
     assert_eq!(server.check(bulk(10)).await["verdict"], "block");
     assert_eq!(server.send("PUT", "/v1/policies/other_name", ADMIN, &other.to_string()).await.status, 400);
 
@@ -369,7 +410,11 @@ async fn policies_are_created_replaced_and_replayed() {
     assert!(reply.body.contains("resource_pattern"), "names the nearest key: {reply:?}");
     let bundle = json!({"policies": [other, broken]});
     assert_eq!(server.send("PUT", "/v1/policies", ADMIN, &bundle.to_string()).await.status, 422);
-    assert_eq!(server.get("/v1/policies").await.json()["policies"].as_array().unwrap().len(), 3, "all or nothing");
+    assert_eq!(
+        server.get("/v1/policies").await.json()["policies"].as_array().unwrap().len(),
+        3,
+        "all or nothing"
+    );
 
     let bundle = json!({"policies": [{"name": "only", "rule": "alert", "condition": {"action": "x"}}]});
     let changes = server.send("PUT", "/v1/policies", ADMIN, &bundle.to_string()).await.json();
@@ -381,7 +426,8 @@ async fn policies_are_created_replaced_and_replayed() {
     assert_eq!(reply.status, 422, "what cannot be measured is refused, not ignored");
 
     let log = server.app.store().entries(0, 1000, Default::default()).await.unwrap();
-    let changes: Vec<_> = log.iter().filter(|e| e.kind.starts_with("policy.") && e.kind != "policy.loaded").collect();
+    let changes: Vec<_> =
+        log.iter().filter(|e| e.kind.starts_with("policy.") && e.kind != "policy.loaded").collect();
     assert_eq!(changes.len(), 3 + 1 + 4 + 1, "every change is on record");
     assert!(changes.iter().all(|e| e.body.contains("CHECKREIN_ADMIN_KEY")), "with who");
 }
@@ -390,23 +436,40 @@ async fn policies_are_created_replaced_and_replayed() {
 async fn policies_of_files_win_and_are_read_only() {
     let toml = "[[policies]]\nname = \"frozen\"\nrule = \"block\"\ncondition = { action = \"delete\" }\n[targets.lab]\nkind = \"other\"\nenvironment = \"sandbox\"";
     let server = Server::with(toml).await;
-    let delete = |resource: &str| json!({"action": "delete", "resource": resource, "payload": {"record_count": 1}});
+    let delete =
+        |resource: &str| json!({"action": "delete", "resource": resource, "payload": {"record_count": 1}});
     let blocked = server.check(delete("lab.users")).await;
     assert_eq!((&blocked["verdict"], &blocked["environment"]), (&json!("block"), &json!("sandbox")));
     for (method, path, body) in [
         ("DELETE", "/v1/policies/frozen", String::new()),
-        ("PUT", "/v1/policies/frozen", json!({"name": "frozen", "rule": "allow", "condition": {}}).to_string()),
+        (
+            "PUT",
+            "/v1/policies/frozen",
+            json!({"name": "frozen", "rule": "allow", "condition": {}}).to_string(),
+        ),
         ("POST", "/v1/policies", json!({"name": "frozen", "rule": "allow", "condition": {}}).to_string()),
     ] {
         assert_eq!(server.send(method, path, ADMIN, &body).await.status, 409, "{method}");
     }
     let empty = server.send("PUT", "/v1/policies", ADMIN, r#"{"policies":[]}"#).await;
     assert_eq!(empty.status, 200);
-    assert_eq!(server.check(delete("lab.users")).await["verdict"], "block", "an empty set does not remove it");
+    assert_eq!(
+        server.check(delete("lab.users")).await["verdict"],
+        "block",
+        "an empty set does not remove it"
+    );
 
     // A reload with a wrong file changes nothing; the compiler of configurations refuses it first.
-    let next = common::config(server.dir.path(), "[[policies]]\nname = \"other\"\nrule = \"alert\"\ncondition = { action = \"delete\" }");
+    let next = super::common::config(
+        server.dir.path(),
+        "[[policies]]\nname = \"other\"\nrule = \"alert\"\ncondition = { action = \"delete\" }",
+    );
     server.app.reload(&next).await.unwrap();
     assert_eq!(server.check(delete("lab.users")).await["verdict"], "allow");
-    assert_eq!(server.get("/v1/policies").await.json()["sources"]["other"].as_str().map(|s| s.ends_with("checkrein.toml")), Some(true));
+    assert_eq!(
+        server.get("/v1/policies").await.json()["sources"]["other"]
+            .as_str()
+            .map(|s| s.ends_with("checkrein.toml")),
+        Some(true)
+    );
 }

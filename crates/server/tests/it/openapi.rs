@@ -8,5 +8,8 @@ fn openapi_json_is_current() {
         std::fs::write(path, &generated).unwrap();
     }
     let committed = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(generated == committed, "openapi.json is out of date; run: UPDATE_OPENAPI=1 cargo test -p checkrein-server --test openapi");
+    assert!(
+        generated == committed,
+        "openapi.json is out of date; run: UPDATE_OPENAPI=1 cargo test -p checkrein-server --test openapi"
+    );
 }

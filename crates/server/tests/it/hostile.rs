@@ -1,7 +1,6 @@
 //! Bad input is normal: every one of these gets a clear answer, and the server goes on.
-mod common;
 
-use common::{ADMIN, Server};
+use super::common::{ADMIN, Server};
 use serde_json::json;
 use std::time::Duration;
 use tokio::{
@@ -42,12 +41,18 @@ async fn bodies_that_make_no_sense() {
         (r#"{"action":"u","resource":"x","payload":{"record_count":1.5}}"#.into(), "record_count"),
         (r#"{"action":"u","resource":"x","payload":{"record_count":"many"}}"#.into(), "record_count"),
         (r#"{"action":"u","resource":"x","payload":{"record_count":NaN}}"#.into(), ""),
-        (r#"{"action":"u","resource":"x","payload":{"record_count":99999999999999999999999}}"#.into(), "string"),
+        (
+            r#"{"action":"u","resource":"x","payload":{"record_count":99999999999999999999999}}"#.into(),
+            "string",
+        ),
         (r#"{"action":"u","resource":"x","payload":{"record_count":1e999}}"#.into(), ""),
         (r#"{"action":"u","resource":"x","record_ids":"all"}"#.into(), "record_ids"),
         (r#"{"action":"u","resource":"x","record_ids":[{"id":1}]}"#.into(), "record_ids"),
         (r#"{"action":"u","resource":"x","timestamp":"yesterday"}"#.into(), "yesterday"),
-        (format!(r#"{{"action":"u","resource":"x","idempotency_key":"{}"}}"#, "k".repeat(257)), "idempotency_key"),
+        (
+            format!(r#"{{"action":"u","resource":"x","idempotency_key":"{}"}}"#, "k".repeat(257)),
+            "idempotency_key",
+        ),
         (deep, "deep"),
         (very_deep, ""),
         ("\u{feff}{}".into(), ""),
@@ -59,20 +64,31 @@ async fn bodies_that_make_no_sense() {
         assert_eq!(reply.problem(), "invalid-request", "{shown}");
         assert!(reply.body.contains(says), "{shown} should mention `{says}`: {}", reply.body);
     }
-    assert_eq!(server.get("/v1/checks").await.json()["checks"], json!([]), "nothing of it is on record as a check");
+    assert_eq!(
+        server.get("/v1/checks").await.json()["checks"],
+        json!([]),
+        "nothing of it is on record as a check"
+    );
 }
 
 #[tokio::test]
 async fn bytes_that_are_no_text_and_bodies_that_are_too_large() {
     let server = Server::with("[limits]\nbody_bytes = \"64KiB\"").await;
-    let head = |n: usize| format!("POST /v1/checks HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {ADMIN}\r\ncontent-length: {n}\r\n\r\n");
+    let head = |n: usize| {
+        format!(
+            "POST /v1/checks HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {ADMIN}\r\ncontent-length: {n}\r\n\r\n"
+        )
+    };
     let mut bytes = head(4).into_bytes();
     bytes.extend([0xff, 0xfe, 0x00, 0x80]);
     assert_eq!(server.raw(&bytes).await.status, 400);
     let large = format!(r#"{{"action":"u","resource":"x","payload":"{}"}}"#, "x".repeat(80_000));
     assert_eq!(server.send("POST", "/v1/checks", ADMIN, &large).await.problem(), "too-large");
     assert_eq!(server.raw(head(99_999_999_999).as_bytes()).await.problem(), "too-large");
-    let chunked = format!("POST /v1/checks HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {ADMIN}\r\ntransfer-encoding: chunked\r\n\r\n{}", format!("2000\r\n{}\r\n", "x".repeat(0x2000)).repeat(20));
+    let chunked = format!(
+        "POST /v1/checks HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {ADMIN}\r\ntransfer-encoding: chunked\r\n\r\n{}",
+        format!("2000\r\n{}\r\n", "x".repeat(0x2000)).repeat(20)
+    );
     assert_eq!(server.raw(chunked.as_bytes()).await.status, 413);
 }
 
@@ -86,7 +102,9 @@ async fn requests_that_are_no_requests() {
     let id = "x".repeat(5000);
     assert_eq!(server.get(&format!("/v1/checks/{id}")).await.problem(), "not-found");
     assert_eq!(server.get("/v1/checks/chk_1?wait=soon").await.problem(), "invalid-request");
-    let header = format!("GET /v1/checks HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Basic {ADMIN}\r\n\r\n");
+    let header = format!(
+        "GET /v1/checks HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Basic {ADMIN}\r\n\r\n"
+    );
     assert_eq!(server.raw(header.as_bytes()).await.problem(), "unauthenticated");
     let long = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(1_000_000));
     assert!(matches!(server.raw(long.as_bytes()).await.status, 0 | 431), "refused or cut off");
@@ -98,7 +116,9 @@ async fn a_client_that_breaks_off_decides_nothing() {
     let server = Server::start().await;
     for _ in 0..20 {
         let mut stream = TcpStream::connect(server.addr).await.unwrap();
-        let text = format!("POST /v1/checks HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN}\r\ncontent-length: 500\r\n\r\n{{\"action\":\"u\"");
+        let text = format!(
+            "POST /v1/checks HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN}\r\ncontent-length: 500\r\n\r\n{{\"action\":\"u\""
+        );
         stream.write_all(text.as_bytes()).await.unwrap();
     }
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -149,7 +169,8 @@ async fn an_agent_that_asks_too_often_is_slowed_down() {
     let server = Server::with("[limits]\nagent_checks_per_second = 5").await;
     let key = server.key("agent", Some("loop-bot")).await;
     let body = json!({"action": "read", "resource": "x"}).to_string();
-    let replies = futures_util::future::join_all((0..40).map(|_| server.send("POST", "/v1/checks", &key, &body))).await;
+    let replies =
+        futures_util::future::join_all((0..40).map(|_| server.send("POST", "/v1/checks", &key, &body))).await;
     let slowed: Vec<_> = replies.iter().filter(|r| r.status == 429).collect();
     assert!(slowed.len() >= 20 && slowed.len() < 40, "{}", slowed.len());
     assert!(slowed.iter().all(|r| r.problem() == "too-many-requests" && r.headers.contains("retry-after")));
@@ -163,7 +184,9 @@ async fn the_stream_resumes_where_it_was() {
     }
     let open = async |extra: &str| {
         let mut stream = TcpStream::connect(server.addr).await.unwrap();
-        let text = format!("GET /v1/stream?kind=check&after=0 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN}\r\n{extra}\r\n");
+        let text = format!(
+            "GET /v1/stream?kind=check&after=0 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN}\r\n{extra}\r\n"
+        );
         stream.write_all(text.as_bytes()).await.unwrap();
         stream
     };
@@ -180,7 +203,8 @@ async fn the_stream_resumes_where_it_was() {
     };
     let mut first = open("").await;
     let text = read_until(&mut first, "r.2").await;
-    let ids: Vec<u64> = text.lines().filter_map(|l| l.strip_prefix("id: ")).map(|id| id.parse().unwrap()).collect();
+    let ids: Vec<u64> =
+        text.lines().filter_map(|l| l.strip_prefix("id: ")).map(|id| id.parse().unwrap()).collect();
     assert_eq!(ids.len(), 3, "{text}");
     let mut resumed = open(&format!("last-event-id: {}\r\n", ids[1])).await;
     let text = read_until(&mut resumed, "r.2").await;
@@ -194,7 +218,11 @@ async fn metrics_and_description_are_open() {
     let server = Server::start().await;
     server.check(json!({"action": "read", "resource": "x"})).await;
     let metrics = server.send("GET", "/metrics", "", "").await;
-    assert!(metrics.body.contains(r#"checkrein_checks_total{verdict="allow",category="read"} 1"#), "{}", metrics.body);
+    assert!(
+        metrics.body.contains(r#"checkrein_checks_total{verdict="allow",category="read"} 1"#),
+        "{}",
+        metrics.body
+    );
     let doc = server.send("GET", "/openapi.json", "", "").await.json();
     assert!(doc["paths"]["/v1/checks"]["post"].is_object());
     assert_eq!(server.send("GET", "/readyz", "", "").await.status, 200);

@@ -6,10 +6,12 @@
 
 mod cel;
 mod condition;
+pub mod examples;
 mod index;
 mod matcher;
 mod parse;
 mod reason;
+pub mod replay;
 mod set;
 #[cfg(test)]
 mod tests;

@@ -273,6 +273,8 @@ impl Reader {
 
     fn except(&mut self, value: Option<&Value>) -> Vec<String> {
         let mut names = Vec::new();
+        // An empty list of exceptions says what none says.
+        let value = value.filter(|v| v.as_array().is_none_or(|items| !items.is_empty()));
         for (i, item) in value.map(|v| self.list(v, "except")).unwrap_or_default().into_iter().enumerate() {
             match item {
                 Value::String(name) => names.push(name.clone()),

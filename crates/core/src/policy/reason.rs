@@ -91,7 +91,7 @@ impl Phrases<'_> {
             Leaf::Records(limit) => self.strong.push(count("touches", facts.records, "record", *limit)),
             Leaf::Systems(limit) => self.strong.push(count("touches", facts.systems, "system", *limit)),
             Leaf::Recipients(limit) => {
-                self.strong.push(count("goes to", facts.recipients, "recipient", *limit))
+                self.strong.push(count("goes to", facts.recipients, "recipient", *limit));
             }
             Leaf::PayloadBytes(limit) => {
                 self.strong.push(format!("carries {} bytes, over {limit}", action.payload_bytes));

@@ -208,9 +208,21 @@ impl PolicySet {
 
     /// Judges an action, and counts it in the rates that it takes part in.
     pub fn evaluate(&self, facts: &Facts<'_>, windows: &mut Windows) -> Judgement {
+        self.evaluate_each(facts, windows, |_| {})
+    }
+
+    /// As [`PolicySet::evaluate`]; tells every policy that matched, listed or not, by its place in
+    /// [`PolicySet::policies`].
+    pub(super) fn evaluate_each(
+        &self,
+        facts: &Facts<'_>,
+        windows: &mut Windows,
+        matched: impl FnMut(u32),
+    ) -> Judgement {
         let case = Case::new(facts);
         let mut hits = self.hits(&case);
         hits.retain(|hit| self.rate(hit.policy, facts, windows) != Some(false));
+        hits.iter().map(|hit| hit.policy).for_each(matched);
         self.judge(&case, &hits)
     }
 
@@ -313,6 +325,17 @@ impl PolicySet {
             .iter()
             .filter_map(|allow| self.policy(*allow))
             .find(|allow| allow.mode == Mode::Enforce && covers(allow, case))
+    }
+
+    #[cfg(test)]
+    pub(super) fn candidates(
+        &self,
+        action: &Action,
+        effect: &Effect,
+        records: Count,
+        visit: impl FnMut(u32),
+    ) {
+        self.index.candidates(action, effect, records, visit);
     }
 
     fn policy(&self, id: u32) -> Option<&Policy> {

@@ -22,7 +22,7 @@ fn effect(names: &[&str], category: Category, resource: &str, environment: Envir
 }
 
 /// An update of production.users by billing-bot: ten records, one system, no recipients, no domains.
-fn update() -> Action {
+pub(super) fn update() -> Action {
     Action {
         agent: name("billing-bot"),
         session: Some("s-1".into()),
@@ -49,7 +49,7 @@ fn update() -> Action {
 }
 
 /// An action that does one thing to one resource.
-fn action(verb: &str, resource: &str, records: Count) -> Action {
+pub(super) fn action(verb: &str, resource: &str, records: Count) -> Action {
     let one = effect(&[verb], Category::Write, resource, Environment::Production);
     Action {
         action: name(verb),
@@ -60,15 +60,15 @@ fn action(verb: &str, resource: &str, records: Count) -> Action {
     }
 }
 
-fn policy(value: Value) -> Policy {
-    Policy::parse(&value).unwrap_or_else(|e| panic!("{value}: {e:?}"))
+fn policy(value: &Value) -> Policy {
+    Policy::parse(value).unwrap_or_else(|e| panic!("{value}: {e:?}"))
 }
 
-fn set(policies: Value) -> PolicySet {
-    PolicySet::compile(super::parse_list(&policies).unwrap()).unwrap()
+pub(super) fn set(policies: &Value) -> PolicySet {
+    PolicySet::compile(super::parse_list(policies).unwrap()).unwrap()
 }
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_micros(seconds * 1_000_000)
 }
 
@@ -82,6 +82,6 @@ fn refused(value: &Value) -> Vec<String> {
     problems.into_iter().map(|p| format!("{}: {}", p.path, p.message)).collect()
 }
 
-fn block(condition: Value) -> Value {
-    json!({"name": "p", "rule": "block", "condition": condition})
+fn block(condition: impl Into<Value>) -> Value {
+    json!({"name": "p", "rule": "block", "condition": condition.into()})
 }

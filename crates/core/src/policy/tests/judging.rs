@@ -8,7 +8,7 @@ use crate::{
 
 #[test]
 fn the_three_policies_of_the_article() {
-    let set = set(json!([
+    let set = set(&json!([
         {"name": "blast_radius_limit", "rule": "block", "condition": {"action": "update", "record_count_exceeds": 25}},
         {"name": "no_production_deletes", "rule": "block", "condition": {"action": "delete", "resource_pattern": "production.*"}},
         {"name": "email_volume_alert", "rule": "alert", "condition": {"action": "send_email", "recipient_count_exceeds": 50}},
@@ -87,7 +87,7 @@ fn block_over_approval_over_alert_over_allow() {
         ),
         (1, Verdict::Allow, "Allowed; no policy objects.", vec!["a_allow"]),
     ] {
-        let judged = judge(&set(all.as_array().unwrap()[..count].iter().cloned().collect()), &update());
+        let judged = judge(&set(&all.as_array().unwrap()[..count].iter().cloned().collect()), &update());
         assert_eq!((judged.verdict, judged.reason.as_str()), (verdict, reason));
         assert_eq!(judged.matched.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), order);
     }
@@ -96,7 +96,7 @@ fn block_over_approval_over_alert_over_allow() {
 #[test]
 fn an_allow_exempts_only_where_it_is_named_and_only_when_certain() {
     let rules = |allow_mode: &str, allow: Value| {
-        set(json!([
+        set(&json!([
             {"name": "trusted", "rule": "allow", "mode": allow_mode, "condition": allow},
             {"name": "hold", "rule": "require_approval", "condition": {"action": "update"}, "except": ["trusted"]},
             {"name": "watch", "rule": "alert", "condition": {"action": "update"}},
@@ -119,7 +119,7 @@ fn an_allow_exempts_only_where_it_is_named_and_only_when_certain() {
         Verdict::Hold
     );
 
-    let only = set(json!([
+    let only = set(&json!([
         {"name": "trusted", "rule": "allow", "condition": {"agent": "billing-*"}},
         {"name": "hold", "rule": "require_approval", "condition": {"action": "update"}, "except": ["trusted"]},
     ]));
@@ -128,7 +128,7 @@ fn an_allow_exempts_only_where_it_is_named_and_only_when_certain() {
 
 #[test]
 fn an_exception_must_cover_everything_that_the_action_does() {
-    let set = set(json!([
+    let set = set(&json!([
         {"name": "sandbox", "rule": "allow", "condition": {"resource_pattern": "sandbox.*"}},
         {"name": "hold", "rule": "require_approval", "condition": {"action": "update"}, "except": ["sandbox"]},
     ]));
@@ -147,7 +147,7 @@ fn an_exception_must_cover_everything_that_the_action_does() {
 #[test]
 fn one_effect_must_satisfy_the_whole_condition() {
     let set = set(
-        json!([{"name": "p", "rule": "block", "condition": {"action": "delete", "resource_pattern": "production.*"}}]),
+        &json!([{"name": "p", "rule": "block", "condition": {"action": "delete", "resource_pattern": "production.*"}}]),
     );
     let mut two = update();
     two.effects = [
@@ -166,7 +166,7 @@ fn one_effect_must_satisfy_the_whole_condition() {
 #[test]
 fn an_action_that_lists_no_effect_is_judged_as_a_whole() {
     let set = set(
-        json!([{"name": "p", "rule": "block", "condition": {"action": "update_user", "environment": "production"}}]),
+        &json!([{"name": "p", "rule": "block", "condition": {"action": "update_user", "environment": "production"}}]),
     );
     let mut bare = update();
     bare.effects.clear();
@@ -175,7 +175,7 @@ fn an_action_that_lists_no_effect_is_judged_as_a_whole() {
 
 #[test]
 fn a_shadow_is_reported_and_does_nothing() {
-    let set = set(json!([
+    let set = set(&json!([
         {"name": "a", "rule": "block", "mode": "shadow", "condition": {}},
         {"name": "b", "rule": "alert", "condition": {}},
     ]));
@@ -193,7 +193,7 @@ fn a_long_list_is_cut_and_says_so() {
         .map(|i| json!({"name": format!("alert-{i:03}"), "rule": "alert", "condition": {}}))
         .chain([json!({"name": "z-block", "rule": "block", "condition": {"action": "update"}})])
         .collect();
-    let judged = judge(&set(many.into()), &update());
+    let judged = judge(&set(&many.into()), &update());
     assert_eq!((judged.matched.len(), judged.unlisted), (MAX_MATCHED, 101 - MAX_MATCHED));
     assert_eq!(judged.matched[0].name, "z-block");
     assert!(judged.reason.ends_with("69 more matching policies are not listed."), "{}", judged.reason);
@@ -206,15 +206,15 @@ fn the_order_of_policies_does_not_matter() {
         json!({"name": "a", "rule": "block", "condition": {}}),
         json!({"name": "c", "rule": "alert", "condition": {}}),
     ];
-    let forward = judge(&set(all.clone().into()), &update());
-    let backward = judge(&set(all.into_iter().rev().collect()), &update());
+    let forward = judge(&set(&all.clone().into()), &update());
+    let backward = judge(&set(&all.into_iter().rev().collect()), &update());
     assert_eq!(forward, backward);
     assert!(forward.reason.starts_with("Blocked by a:"));
 }
 
 #[test]
 fn long_names_are_cut_in_sentences() {
-    let set = set(json!([{"name": "p", "rule": "block", "condition": {}}]));
+    let set = set(&json!([{"name": "p", "rule": "block", "condition": {}}]));
     let long = action(&"v".repeat(500), &"r".repeat(500), Count::Known(1));
     let reason = judge(&set, &long).reason;
     assert!(reason.len() < 300, "{}", reason.len());
@@ -223,7 +223,7 @@ fn long_names_are_cut_in_sentences() {
 
 #[test]
 fn a_rate_counts_the_actions_for_which_the_rest_holds() {
-    let set = set(json!([{"name": "burst", "rule": "block", "condition": {
+    let set = set(&json!([{"name": "burst", "rule": "block", "condition": {
         "action": "update", "rate_exceeds": {"count": 2, "period": "10s"}}}]));
     let mut windows = Windows::new();
     let mut verdict = |a: &Action, t: i64| set.evaluate(&Facts::of(a, None, at(t)), &mut windows).verdict;
@@ -248,7 +248,7 @@ fn a_rate_counts_the_actions_for_which_the_rest_holds() {
 
 #[test]
 fn a_rate_counts_an_action_once_however_many_effects_it_has() {
-    let set = set(json!([{"name": "burst", "rule": "block", "condition": {
+    let set = set(&json!([{"name": "burst", "rule": "block", "condition": {
         "action": ["update", "insert", "update_user"], "rate_exceeds": {"count": 1, "period": "10s"}}}]));
     let mut many = update();
     many.effects = (0..5)
@@ -260,7 +260,7 @@ fn a_rate_counts_an_action_once_however_many_effects_it_has() {
 #[test]
 fn a_rate_survives_a_swap_and_is_warmed_from_the_past() {
     let burst = |count: u32, rule: &str, mode: &str| {
-        set(json!([
+        set(&json!([
             {"name": "burst", "rule": rule, "mode": mode, "condition": {"action": "update", "rate_exceeds": {"count": count, "period": "1h"}}},
             {"name": format!("other-{count}-{mode}"), "rule": "alert", "condition": {}},
         ]))
@@ -281,7 +281,7 @@ fn a_rate_survives_a_swap_and_is_warmed_from_the_past() {
 
 #[test]
 fn what_is_needed_is_told() {
-    let set = set(json!([
+    let set = set(&json!([
         {"name": "a", "rule": "block", "condition": {"any_of": [{"drift_at_least": 5}, {"not": {"record_count_exceeds": 1}}]}},
         {"name": "b", "rule": "block", "condition": {"action": "x", "when": "payload.amount > 5 && drift > 3.0"}},
         {"name": "c", "rule": "alert", "condition": {"rate_exceeds": {"count": 3, "period": "2h"}}},
@@ -291,5 +291,5 @@ fn what_is_needed_is_told() {
     assert_eq!(needs.drift, ["a", "b"]);
     assert_eq!(needs.rate_period_seconds, Some(7_200));
     assert_eq!((needs.payload, needs.records, needs.systems, needs.recipients), (true, true, false, false));
-    assert_eq!(*super::set(json!([])).needs(), crate::policy::Needs::default());
+    assert_eq!(*super::set(&json!([])).needs(), crate::policy::Needs::default());
 }

@@ -95,7 +95,7 @@ fn commands_in_documents_exist() {
             let found: Vec<_> = commands(&file.text)
                 .filter(|(_, command)| !match command.split_once(' ') {
                     Some(("make", target)) => makefile.contains(&format!("\n{target}:")),
-                    _ => root().join(command).is_file(),
+                    _ => root().join(command).exists(),
                 })
                 .map(|(number, command)| format!("{}:{number}: there is no `{command}`", file.name))
                 .collect();

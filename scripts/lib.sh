@@ -11,6 +11,9 @@ sdks=(sdk/python sdk/vaultak)
 # rustup installs here, and a login shell is needed before PATH knows it.
 command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 
+# Nothing here is to reach a server that the environment happens to name.
+unset "${!CHECKREIN_@}"
+
 if [[ -t 1 && -z ${NO_COLOR:-} ]]; then bold=$'\e[1m' plain=$'\e[0m'; else bold='' plain=''; fi
 
 say() { printf '%s\n' "$bold$*$plain"; }

@@ -174,14 +174,13 @@ fn plan(running: &Running) -> Plan {
     }
 }
 
-/// Where cargo puts the release build of Checkrein, unless `CHECKREIN_BIN` says otherwise.
+/// The release build of Checkrein, where cargo put it: beside this program.
 ///
 /// # Errors
 /// If nothing is there.
 pub fn checkrein_binary() -> Result<PathBuf, Error> {
     let own = std::env::current_exe()?; // target/release/deps/check-…
-    let beside = own.ancestors().nth(2).unwrap_or(&own).join("checkrein");
-    let binary = std::env::var_os("CHECKREIN_BIN").map_or(beside, PathBuf::from);
+    let binary = own.ancestors().nth(2).unwrap_or(&own).join("checkrein");
     if !binary.is_file() {
         let binary = binary.display();
         return Err(format!("no Checkrein at {binary}; run: cargo build --release --bin checkrein").into());

@@ -1,0 +1,620 @@
+//! Policies from JSON, with every problem found at once and named by its path.
+
+use super::{
+    Mode, OnUnknown, Policy, Problem, Rule,
+    cel::When,
+    condition::{Condition, Leaf, Rate},
+    matcher::{Host, Hosts, Patterns, nearest, shown},
+};
+use crate::{
+    action::{Category, Environment},
+    name::Pattern,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+/// Limits on one policy.
+pub mod limits {
+    /// Bytes of a policy as JSON.
+    pub const POLICY_BYTES: usize = 64 * 1024;
+    /// Conditions within conditions.
+    pub const NESTING: usize = 16;
+    /// Entries of a list.
+    pub const LIST: usize = 10_000;
+    /// Characters of a policy's name.
+    pub const NAME: usize = 128;
+    /// Characters of a description.
+    pub const DESCRIPTION: usize = 1_000;
+    /// The largest `count` of `rate_exceeds`.
+    pub const RATE_COUNT: u32 = 100_000;
+    /// The longest `period` of `rate_exceeds`, in seconds: 31 days.
+    pub const RATE_PERIOD_SECONDS: u32 = 31 * 86_400;
+}
+
+const POLICY_KEYS: &[&str] = &["name", "rule", "mode", "description", "condition", "on_unknown", "except"];
+
+const CONDITION_KEYS: &[&str] = &[
+    "action",
+    "agent",
+    "all_of",
+    "any_of",
+    "category",
+    "domain_in",
+    "domain_not_in",
+    "drift_at_least",
+    "environment",
+    "not",
+    "payload_bytes_exceeds",
+    "rate_exceeds",
+    "recipient_count_exceeds",
+    "record_count_exceeds",
+    "resource_pattern",
+    "system_count_exceeds",
+    "tool",
+    "when",
+];
+
+/// Reads a list of policies: a JSON list, or `{"policies": […]}`.
+///
+/// # Errors
+/// Every problem of every policy. What only the whole set shows, [`super::PolicySet::compile`] finds.
+pub fn parse_list(value: &Value) -> Result<Vec<Policy>, Vec<Problem>> {
+    let fail = |path: &str, message: String| {
+        Err(vec![Problem { policy: String::new(), path: path.to_owned(), message }])
+    };
+    let items = match value {
+        Value::Array(items) => items,
+        Value::Object(entries) => {
+            if let Some(key) = entries.keys().find(|k| *k != "policies") {
+                return fail(key, unknown_key(key, &["policies"]));
+            }
+            match entries.get("policies") {
+                Some(Value::Array(items)) => items,
+                _ => return fail("policies", "a list of policies is expected here".into()),
+            }
+        }
+        _ => return fail("", "a list of policies, or {\"policies\": […]}, is expected".into()),
+    };
+    let (mut policies, mut problems) = (Vec::with_capacity(items.len()), Vec::new());
+    for (i, item) in items.iter().enumerate() {
+        match Policy::parse(item) {
+            Ok(policy) => policies.push(policy),
+            Err(found) => problems.extend(found.into_iter().map(|mut p| {
+                // A policy without a usable name is told by its place.
+                if p.policy.is_empty() {
+                    p.policy = format!("policies[{i}]");
+                }
+                p
+            })),
+        }
+    }
+    if problems.is_empty() { Ok(policies) } else { Err(problems) }
+}
+
+pub(super) fn policy(value: &Value) -> Result<Policy, Vec<Problem>> {
+    let mut reader = Reader::default();
+    let Value::Object(entries) = value else {
+        reader.problem("", format!("a policy is an object, not {}", kind(value)));
+        return Err(reader.problems);
+    };
+    if let Some(Value::String(name)) = entries.get("name") {
+        reader.policy = shown(name);
+    }
+    if let Err(message) = measure(value) {
+        reader.problem("", message);
+        return Err(reader.problems);
+    }
+    let policy = reader.policy(entries);
+    match policy {
+        Some(policy) if reader.problems.is_empty() => Ok(policy),
+        _ => Err(reader.problems),
+    }
+}
+
+/// Refuses what is too large before anything looks into it.
+fn measure(value: &Value) -> Result<(), String> {
+    fn size(value: &Value, depth: usize, left: &mut usize) -> Result<(), String> {
+        // Each condition in `any_of` takes two levels of JSON.
+        if depth > limits::NESTING * 2 + 4 {
+            return Err(format!("nested too deep; conditions nest at most {} levels", limits::NESTING));
+        }
+        let mut spend = |bytes: usize| match left.checked_sub(bytes) {
+            Some(rest) => {
+                *left = rest;
+                Ok(())
+            }
+            None => Err(format!("a policy has at most {} KiB", limits::POLICY_BYTES / 1024)),
+        };
+        match value {
+            Value::Array(items) => {
+                spend(items.len() + 2)?;
+                items.iter().try_for_each(|v| size(v, depth + 1, left))
+            }
+            Value::Object(entries) => entries.iter().try_for_each(|(key, v)| {
+                let bytes = key.len() + 4;
+                *left = left
+                    .checked_sub(bytes)
+                    .ok_or_else(|| format!("a policy has at most {} KiB", limits::POLICY_BYTES / 1024))?;
+                size(v, depth + 1, left)
+            }),
+            Value::String(text) => spend(text.len() + 2),
+            _ => spend(4),
+        }
+    }
+    size(value, 0, &mut { limits::POLICY_BYTES })
+}
+
+#[derive(Default)]
+struct Reader {
+    policy: String,
+    problems: Vec<Problem>,
+}
+
+/// Where in the conditions the reader is.
+#[derive(Clone, Copy)]
+struct Place {
+    depth: usize,
+    /// An enclosing condition names an action.
+    under_action: bool,
+}
+
+impl Reader {
+    fn problem(&mut self, path: &str, message: String) {
+        self.problems.push(Problem { policy: self.policy.clone(), path: path.to_owned(), message });
+    }
+
+    fn policy(&mut self, entries: &Map<String, Value>) -> Option<Policy> {
+        for key in entries.keys().filter(|k| !POLICY_KEYS.contains(&k.as_str())) {
+            // A condition's key one level too high is the likeliest slip.
+            let message = if CONDITION_KEYS.contains(&key.as_str()) {
+                format!("`{key}` belongs inside `condition`")
+            } else {
+                unknown_key(key, POLICY_KEYS)
+            };
+            self.problem(&shown(key), message);
+        }
+        let name = self.name(entries.get("name"));
+        let rule = match entries.get("rule") {
+            None => {
+                self.problem("rule", "missing; one of block, require_approval, alert, allow".into());
+                None
+            }
+            Some(v) => self.word::<Rule>(v, "rule", &["block", "require_approval", "alert", "allow"]),
+        };
+        let mode = match entries.get("mode") {
+            None => Some(Mode::Enforce),
+            Some(v) => self.word::<Mode>(v, "mode", &["enforce", "shadow"]),
+        };
+        let on_unknown = match entries.get("on_unknown") {
+            None => rule.map(OnUnknown::default_for),
+            Some(v) => self.word::<OnUnknown>(v, "on_unknown", &["match", "no_match"]),
+        };
+        let description = match entries.get("description") {
+            None => None,
+            Some(Value::String(text)) => {
+                if text.chars().count() > limits::DESCRIPTION {
+                    self.problem("description", format!("at most {} characters", limits::DESCRIPTION));
+                } else if let Some(c) =
+                    text.chars().find(|c| crate::name::is_invisible(*c) && !matches!(c, '\n' | '\t'))
+                {
+                    self.problem(
+                        "description",
+                        format!("holds the invisible character U+{:04X}", u32::from(c)),
+                    );
+                }
+                Some(text.clone())
+            }
+            Some(v) => {
+                self.problem("description", format!("a text is expected, not {}", kind(v)));
+                None
+            }
+        };
+        let except = self.except(entries.get("except"));
+        let condition = match entries.get("condition") {
+            None => {
+                self.problem("condition", "missing; write `{}` to cover every action".into());
+                None
+            }
+            Some(v) => self.condition(v, "condition", Place { depth: 1, under_action: false }),
+        };
+        if rule == Some(Rule::Allow) {
+            if on_unknown == Some(OnUnknown::Match) {
+                self.problem(
+                    "on_unknown",
+                    "an allow policy cannot match on what is unknown: it would exempt an action that nobody has measured".into(),
+                );
+            }
+            if condition.as_ref().is_some_and(|c| c.rate.is_some()) {
+                self.problem(
+                    "condition.rate_exceeds",
+                    "an allow policy cannot depend on a rate; set it on the policy that it exempts from"
+                        .into(),
+                );
+            }
+        }
+        if !except.is_empty() {
+            match rule {
+                Some(Rule::Block) => self
+                    .problem("except", "a block has no exceptions; narrow its condition with `not`".into()),
+                Some(Rule::Allow) => self.problem(
+                    "except",
+                    "an allow policy takes nothing away that could be excepted; remove `except`".into(),
+                ),
+                _ => {}
+            }
+        }
+        Some(Policy {
+            name: name?,
+            rule: rule?,
+            mode: mode?,
+            description,
+            condition: condition?,
+            on_unknown: on_unknown?,
+            except,
+        })
+    }
+
+    fn name(&mut self, value: Option<&Value>) -> Option<String> {
+        let expected = format!("1 to {} of the characters A-Z a-z 0-9 _ . -", limits::NAME);
+        match value {
+            None => self.problem("name", format!("missing; {expected}")),
+            Some(Value::String(name)) => {
+                let fits = (1..=limits::NAME).contains(&name.len())
+                    && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+                if fits {
+                    return Some(name.clone());
+                }
+                self.problem("name", format!("`{}` is no name; {expected}", shown(name)));
+            }
+            Some(v) => self.problem("name", format!("a text is expected, not {}; {expected}", kind(v))),
+        }
+        None
+    }
+
+    fn except(&mut self, value: Option<&Value>) -> Vec<String> {
+        let mut names = Vec::new();
+        // An empty list of exceptions says what none says.
+        let value = value.filter(|v| v.as_array().is_none_or(|items| !items.is_empty()));
+        for (i, item) in value.map(|v| self.list(v, "except")).unwrap_or_default().into_iter().enumerate() {
+            match item {
+                Value::String(name) => names.push(name.clone()),
+                other => self.problem(
+                    &format!("except[{i}]"),
+                    format!("the name of an allow policy is expected, not {}", kind(other)),
+                ),
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn word<T: DeserializeOwned>(&mut self, value: &Value, path: &str, known: &[&str]) -> Option<T> {
+        if let Value::String(word) = value {
+            if let (true, Ok(parsed)) = (known.contains(&word.as_str()), T::deserialize(value)) {
+                return Some(parsed);
+            }
+            let hint = nearest(word, known).map_or_else(
+                || format!("one of {} is expected", known.join(", ")),
+                |k| format!("did you mean `{k}`? Known are {}", known.join(", ")),
+            );
+            self.problem(path, format!("unknown `{}`; {hint}", shown(word)));
+        } else {
+            self.problem(path, format!("one of {} is expected, not {}", known.join(", "), kind(value)));
+        }
+        None
+    }
+
+    fn condition(&mut self, value: &Value, path: &str, place: Place) -> Option<Condition> {
+        let Value::Object(entries) = value else {
+            self.problem(path, format!("a condition is an object, not {}", kind(value)));
+            return None;
+        };
+        if place.depth > limits::NESTING {
+            self.problem(path, format!("conditions nest at most {} levels", limits::NESTING));
+            return None;
+        }
+        if entries.is_empty() && place.depth > 1 {
+            self.problem(path, "an empty condition holds of everything; remove it".into());
+            return None;
+        }
+        let under_action = place.under_action || entries.contains_key("action");
+        let place = Place { depth: place.depth, under_action };
+        let (mut leaves, mut rate, before) = (Vec::with_capacity(entries.len()), None, self.problems.len());
+        for (key, value) in entries {
+            let path = format!("{path}.{}", shown(key));
+            if key == "rate_exceeds" {
+                rate = self.rate(value, &path, place);
+            } else if CONDITION_KEYS.contains(&key.as_str()) {
+                leaves.extend(self.leaf(key, value, &path, place));
+            } else {
+                self.problem(&path, unknown_key(key, CONDITION_KEYS));
+            }
+        }
+        (self.problems.len() == before).then(|| Condition::new(leaves, rate))
+    }
+
+    fn leaf(&mut self, key: &str, value: &Value, path: &str, place: Place) -> Option<Leaf> {
+        let inner = Place { depth: place.depth + 1, ..place };
+        Some(match key {
+            "action" => Leaf::Action(self.patterns(value, path)?),
+            "agent" => Leaf::Agent(self.patterns(value, path)?),
+            "tool" => Leaf::Tool(self.patterns(value, path)?),
+            "resource_pattern" => Leaf::Resource(self.patterns(value, path)?),
+            "category" => Leaf::Category(self.words(value, path, &Category::ALL.map(Category::as_str))?),
+            "environment" => Leaf::Environment(
+                self.words(
+                    value,
+                    path,
+                    &[Environment::Sandbox, Environment::Staging, Environment::Production]
+                        .map(Environment::as_str),
+                )?,
+            ),
+            "record_count_exceeds" => Leaf::Records(self.whole(value, path)?),
+            "system_count_exceeds" => Leaf::Systems(self.whole(value, path)?),
+            "recipient_count_exceeds" => Leaf::Recipients(self.whole(value, path)?),
+            "payload_bytes_exceeds" => Leaf::PayloadBytes(self.whole(value, path)?),
+            "domain_in" => Leaf::DomainIn(self.hosts(value, path)?),
+            "domain_not_in" => Leaf::DomainNotIn(self.hosts(value, path)?),
+            "drift_at_least" => {
+                match value.as_f64().filter(|n| value.is_number() && n.is_finite() && *n >= 0.0) {
+                    Some(score) => Leaf::Drift(score + 0.0), // no negative zero
+                    None => {
+                        self.problem(path, format!("a number of 0 or more is expected, not {}", kind(value)));
+                        return None;
+                    }
+                }
+            }
+            "not" => Leaf::Not(Box::new(self.condition(value, path, inner)?)),
+            "all_of" => Leaf::AllOf(self.conditions(value, path, inner)?),
+            "any_of" => Leaf::AnyOf(self.conditions(value, path, inner)?),
+            _ => Leaf::When(self.when(value, path, place)?),
+        })
+    }
+
+    fn when(&mut self, value: &Value, path: &str, place: Place) -> Option<When> {
+        let Value::String(source) = value else {
+            self.problem(path, format!("a CEL expression in quotes is expected, not {}", kind(value)));
+            return None;
+        };
+        if !place.under_action {
+            self.problem(
+                path,
+                "`when` needs an `action` beside it, so that it runs for those actions only".into(),
+            );
+        }
+        match When::compile(source) {
+            Ok(when) => Some(when),
+            Err(message) => {
+                self.problem(path, message);
+                None
+            }
+        }
+    }
+
+    fn rate(&mut self, value: &Value, path: &str, place: Place) -> Option<Rate> {
+        if place.depth > 1 {
+            self.problem(path, "`rate_exceeds` stands in the outermost condition only: it counts the actions for which the rest of it holds".into());
+            return None;
+        }
+        let Value::Object(entries) = value else {
+            self.problem(
+                path,
+                format!("expected is {{\"count\": 30, \"period\": \"1h\"}}, not {}", kind(value)),
+            );
+            return None;
+        };
+        for key in entries.keys().filter(|k| !["count", "period"].contains(&k.as_str())) {
+            self.problem(&format!("{path}.{}", shown(key)), unknown_key(key, &["count", "period"]));
+        }
+        let count = entries
+            .get("count")
+            .and_then(Value::as_u64)
+            .and_then(|n| u32::try_from(n).ok())
+            .filter(|n| (1..=limits::RATE_COUNT).contains(n));
+        if count.is_none() {
+            self.problem(
+                &format!("{path}.count"),
+                format!("a whole number from 1 to {} is expected", limits::RATE_COUNT),
+            );
+        }
+        let period_seconds = entries.get("period").and_then(Value::as_str).and_then(period);
+        if period_seconds.is_none() {
+            self.problem(
+                &format!("{path}.period"),
+                "a period like 30s, 5m, 1h or 7d is expected, 31d at most".into(),
+            );
+        }
+        Some(Rate { count: count?, period_seconds: period_seconds? })
+    }
+
+    fn patterns(&mut self, value: &Value, path: &str) -> Option<Patterns> {
+        let (one, before) = (value.is_string(), self.problems.len());
+        let mut patterns = Vec::new();
+        for (i, item) in self.list(value, path).into_iter().enumerate() {
+            let at = if one { path.to_owned() } else { format!("{path}[{i}]") };
+            match item.as_str().map(Pattern::new) {
+                Some(Ok(pattern)) => patterns.push(pattern),
+                Some(Err(e)) => self.problem(&at, e.to_string()),
+                None => self.problem(&at, format!("a text is expected, not {}", kind(item))),
+            }
+        }
+        (self.problems.len() == before).then(|| Patterns::new(patterns))
+    }
+
+    fn hosts(&mut self, value: &Value, path: &str) -> Option<Hosts> {
+        let (one, before) = (value.is_string(), self.problems.len());
+        let mut hosts = Vec::new();
+        for (i, item) in self.list(value, path).into_iter().enumerate() {
+            let at = if one { path.to_owned() } else { format!("{path}[{i}]") };
+            match item.as_str().map(Host::parse) {
+                Some(Ok(host)) => hosts.push(host),
+                Some(Err(message)) => self.problem(&at, message),
+                None => self.problem(&at, format!("a host is expected, not {}", kind(item))),
+            }
+        }
+        (self.problems.len() == before).then(|| Hosts::new(hosts))
+    }
+
+    fn words<T: DeserializeOwned + Ord>(
+        &mut self,
+        value: &Value,
+        path: &str,
+        known: &[&str],
+    ) -> Option<Box<[T]>> {
+        let (one, before) = (value.is_string(), self.problems.len());
+        let mut words: Vec<T> = Vec::new();
+        for (i, item) in self.list(value, path).into_iter().enumerate() {
+            let at = if one { path.to_owned() } else { format!("{path}[{i}]") };
+            words.extend(self.word::<T>(item, &at, known));
+        }
+        words.sort_unstable();
+        words.dedup();
+        (self.problems.len() == before).then(|| words.into())
+    }
+
+    fn conditions(&mut self, value: &Value, path: &str, place: Place) -> Option<Box<[Condition]>> {
+        if !value.is_array() {
+            self.problem(path, format!("a list of conditions is expected, not {}", kind(value)));
+            return None;
+        }
+        let items = self.list(value, path);
+        let found: Vec<_> = items
+            .iter()
+            .enumerate()
+            .filter_map(|(i, item)| self.condition(item, &format!("{path}[{i}]"), place))
+            .collect();
+        (!items.is_empty() && found.len() == items.len()).then(|| found.into())
+    }
+
+    fn whole(&mut self, value: &Value, path: &str) -> Option<u64> {
+        let number = value.as_u64();
+        if number.is_none() {
+            self.problem(path, format!("a whole number of 0 or more is expected, not {}", kind(value)));
+        }
+        number
+    }
+
+    /// The items of a list that must not be empty; what is no list counts as a list of itself.
+    fn list<'v>(&mut self, value: &'v Value, path: &str) -> Vec<&'v Value> {
+        let Value::Array(items) = value else { return vec![value] };
+        if items.is_empty() {
+            self.problem(path, "an empty list matches nothing; name something or remove it".into());
+        } else if items.len() > limits::LIST {
+            self.problem(
+                path,
+                format!("a list has at most {} entries, this one has {}", limits::LIST, items.len()),
+            );
+            return Vec::new();
+        }
+        items.iter().collect()
+    }
+}
+
+fn unknown_key(key: &str, known: &[&str]) -> String {
+    let key = shown(key);
+    match nearest(&key, known) {
+        Some(meant) => format!("unknown key `{key}`; did you mean `{meant}`?"),
+        None => format!("unknown key `{key}`; known are {}", known.join(", ")),
+    }
+}
+
+fn kind(value: &Value) -> String {
+    match value {
+        Value::Null => "null".into(),
+        Value::Bool(b) => b.to_string(),
+        Value::Number(n) => n.to_string(),
+        Value::String(text) => format!("the text \"{}\"", shown(text)),
+        Value::Array(_) => "a list".into(),
+        Value::Object(_) => "an object".into(),
+    }
+}
+
+/// `30s`, `5m`, `1h`, `7d` in seconds.
+fn period(text: &str) -> Option<u32> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let seconds = number.parse::<u32>().ok()?.checked_mul(factor)?;
+    (1..=limits::RATE_PERIOD_SECONDS).contains(&seconds).then_some(seconds)
+}
+
+/// A period as a person writes it, in the largest unit that divides it.
+pub(super) fn period_text(seconds: u32) -> String {
+    [(86_400, 'd'), (3_600, 'h'), (60, 'm')]
+        .into_iter()
+        .find(|(unit, _)| seconds.is_multiple_of(*unit))
+        .map_or_else(|| format!("{seconds}s"), |(unit, letter)| format!("{}{letter}", seconds / unit))
+}
+
+impl Condition {
+    /// Canonical JSON: equal conditions give equal values.
+    pub(super) fn to_value(&self) -> Value {
+        let mut entries: Map<String, Value> =
+            self.leaves.iter().map(|l| (l.key().to_owned(), l.to_value())).collect();
+        if let Some(rate) = self.rate {
+            entries.insert(
+                "rate_exceeds".into(),
+                serde_json::json!({"count": rate.count, "period": period_text(rate.period_seconds)}),
+            );
+        }
+        Value::Object(entries)
+    }
+}
+
+impl Leaf {
+    pub(super) const fn key(&self) -> &'static str {
+        match self {
+            Self::Category(_) => "category",
+            Self::Environment(_) => "environment",
+            Self::Records(_) => "record_count_exceeds",
+            Self::Systems(_) => "system_count_exceeds",
+            Self::Recipients(_) => "recipient_count_exceeds",
+            Self::PayloadBytes(_) => "payload_bytes_exceeds",
+            Self::Drift(_) => "drift_at_least",
+            Self::Agent(_) => "agent",
+            Self::Tool(_) => "tool",
+            Self::Action(_) => "action",
+            Self::Resource(_) => "resource_pattern",
+            Self::DomainIn(_) => "domain_in",
+            Self::DomainNotIn(_) => "domain_not_in",
+            Self::Not(_) => "not",
+            Self::AllOf(_) => "all_of",
+            Self::AnyOf(_) => "any_of",
+            Self::When(_) => "when",
+        }
+    }
+
+    fn to_value(&self) -> Value {
+        fn one_or_list<T: Into<Value>>(items: impl Iterator<Item = T>) -> Value {
+            let mut items: Vec<Value> = items.map(Into::into).collect();
+            match items.pop() {
+                Some(only) if items.is_empty() => only,
+                last => {
+                    items.extend(last);
+                    Value::Array(items)
+                }
+            }
+        }
+        match self {
+            Self::Category(list) => one_or_list(list.iter().map(|c| c.as_str())),
+            Self::Environment(list) => one_or_list(list.iter().map(|e| e.as_str())),
+            Self::Records(n) | Self::Systems(n) | Self::Recipients(n) | Self::PayloadBytes(n) => (*n).into(),
+            // A whole number and its decimal form are the same score.
+            Self::Drift(score) => Value::from(*score),
+            Self::Agent(p) | Self::Tool(p) | Self::Action(p) | Self::Resource(p) => one_or_list(p.texts()),
+            Self::DomainIn(hosts) | Self::DomainNotIn(hosts) => hosts.texts().map(Value::from).collect(),
+            Self::Not(c) => c.to_value(),
+            Self::AllOf(list) | Self::AnyOf(list) => list.iter().map(Condition::to_value).collect(),
+            Self::When(when) => when.source().into(),
+        }
+    }
+}

@@ -1,2 +1,91 @@
-//! placeholder
-fn main() {}
+//! `checkrein`: the one binary, server and command line.
+
+mod approvals;
+mod check;
+mod classify;
+mod config;
+mod failure;
+mod input;
+mod keys;
+mod log;
+mod openapi;
+mod output;
+mod policy;
+mod remote;
+mod serve;
+
+use clap::{Parser, Subcommand};
+use failure::Failure;
+use output::Out;
+use std::process::ExitCode;
+
+/// The checkpoint that every action of an AI agent passes before it runs.
+#[derive(Parser)]
+#[command(name = "checkrein", version, propagate_version = false, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+const AFTER_HELP: &str = "\
+Start here:
+  checkrein serve
+Exit codes: 0 done or allowed, 1 failed or not found, 2 wrong usage, 3 blocked, 4 held,
+5 server unreachable, 6 key missing or refused. More in docs/cli.md.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(serve::Args),
+    /// Ask whether an action may run
+    Check(check::Args),
+    /// Explain what a check is taken for, without a server
+    Classify(classify::Args),
+    /// See, change, test and replay policies
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// See and answer holds
+    #[command(subcommand)]
+    Approvals(approvals::Command),
+    /// Read and verify the action log
+    #[command(subcommand)]
+    Log(log::Command),
+    /// See, create and revoke keys
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Check the configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Print the description of the HTTP API
+    Openapi,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version are errors to clap too; those go to stdout and are none.
+            let _closed_pipe = e.print();
+            return failure::usage_code(e.use_stderr());
+        }
+    };
+    let mut out = Out::stdout(cli.json);
+    let result = match cli.command {
+        Command::Serve(args) => serve::run(args, &mut out),
+        Command::Check(args) => check::run(args, &mut out),
+        Command::Classify(args) => classify::run(&args, &mut out),
+        Command::Policy(command) => policy::run(command, &mut out),
+        Command::Approvals(command) => approvals::run(command, &mut out),
+        Command::Log(command) => log::run(command, &mut out),
+        Command::Keys(command) => keys::run(command, &mut out),
+        Command::Config(command) => config::run(command, &mut out),
+        Command::Openapi => openapi::run(&mut out),
+    };
+    match result.and_then(|()| out.flush().map_err(Failure::from)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

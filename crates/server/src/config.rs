@@ -150,11 +150,7 @@ impl Config {
     /// All that is wrong with it, each with its place and the next step.
     pub fn load(overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
-        let path = overrides
-            .config
-            .clone()
-            .or_else(|| env("CHECKREIN_CONFIG").filter(|p| !p.is_empty()).map(PathBuf::from))
-            .or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|p| p.exists()));
+        let path = config_file(overrides.config.clone(), env);
         let file = path.as_deref().map_or_else(FromFile::default, |path| read(path, env, &mut problems));
         let file_policies = match compile_policies(&file.policies) {
             Ok(compiled) => compiled
@@ -214,6 +210,25 @@ impl Config {
         }
         ConfigError::unless_empty(problems).map(|()| config)
     }
+}
+
+/// The file that [`Config::load`] reads: the one named by `flag`, by `CHECKREIN_CONFIG`, or
+/// [`DEFAULT_FILE`] if it exists.
+pub fn config_file(flag: Option<PathBuf>, env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    flag.or_else(|| env("CHECKREIN_CONFIG").filter(|p| !p.is_empty()).map(PathBuf::from))
+        .or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|p| p.exists()))
+}
+
+/// The tool catalogue of a configuration file, for commands that need nothing else of it: no secret has to
+/// be there for it.
+///
+/// # Errors
+/// When the file cannot be read or its catalogue is wrong.
+pub fn read_catalogue(path: &Path) -> Result<CatalogueConfig, ConfigError> {
+    let text = document::read(path)?;
+    let source = Source::new(path, &text);
+    let config = source.parse().map(|table| catalogue::read(&mut Section::root(&source, &table)));
+    ConfigError::unless_empty(source.into_problems()).map(|()| config.unwrap_or_default())
 }
 
 fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>, problems: &mut Vec<ConfigProblem>) -> FromFile {

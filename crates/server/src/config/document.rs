@@ -161,6 +161,11 @@ impl<'a> Section<'a> {
         self.source.problem(self.line_of(key).or(Some(self.line)), &self.at(key), message.into());
     }
 
+    /// Notes a problem in a line of the document.
+    pub(super) fn problem_at(&self, line: usize, at: &str, message: String) {
+        self.source.problem(Some(line), at, message);
+    }
+
     /// A text, as `read` understands it.
     pub(super) fn text<T>(
         &mut self,

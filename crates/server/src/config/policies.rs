@@ -21,6 +21,8 @@ pub struct FilePolicy {
     pub value: Value,
     /// The file that it stands in.
     pub file: PathBuf,
+    /// Its place in the file's list, from 0.
+    pub index: usize,
     /// Where in it, from 1; known for TOML.
     pub line: Option<usize>,
 }
@@ -93,8 +95,8 @@ fn from_toml(path: &Path, text: &str) -> Result<Vec<FilePolicy>, ConfigError> {
 
 /// The policies under `[[policies]]` of a section.
 pub(super) fn in_section(path: &Path, section: &mut Section<'_>) -> Vec<FilePolicy> {
-    let of = |(value, line)| FilePolicy { value, file: path.to_owned(), line: Some(line) };
-    section.values("policies").into_iter().map(of).collect()
+    let of = |(index, (value, line))| FilePolicy { value, file: path.to_owned(), index, line: Some(line) };
+    section.values("policies").into_iter().enumerate().map(of).collect()
 }
 
 fn from_json(path: &Path, text: &str) -> Result<Vec<FilePolicy>, ConfigError> {
@@ -120,7 +122,8 @@ fn from_json(path: &Path, text: &str) -> Result<Vec<FilePolicy>, ConfigError> {
         }
         _ => return Err(not_policies(path)),
     };
-    Ok(list.into_iter().map(|value| FilePolicy { value, file: path.to_owned(), line: None }).collect())
+    let of = |(index, value)| FilePolicy { value, file: path.to_owned(), index, line: None };
+    Ok(list.into_iter().enumerate().map(of).collect())
 }
 
 fn not_policies(path: &Path) -> ConfigError {
@@ -159,10 +162,8 @@ pub fn compile_policies(policies: &[FilePolicy]) -> Result<Vec<Policy>, ConfigEr
 }
 
 fn problem(from: &FilePolicy, policy: &str, path: &str, message: String) -> ConfigProblem {
-    let at = match (policy, path) {
-        ("", path) => path.to_owned(),
-        (policy, "") => format!("policy {policy}"),
-        (policy, path) => format!("policy {policy}: {path}"),
-    };
+    let policy =
+        if policy.is_empty() { format!("policies[{}]", from.index) } else { format!("policy {policy}") };
+    let at = if path.is_empty() { policy } else { format!("{policy}: {path}") };
     ConfigProblem { file: Some(from.file.clone()), line: from.line, at, message }
 }

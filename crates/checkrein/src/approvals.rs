@@ -1,0 +1,167 @@
+//! `checkrein approvals`
+
+use crate::{
+    failure::Result,
+    output::{Out, clean, count, note, time},
+    remote::Remote,
+};
+use checkrein_api::{Answer, ApprovalDecision, ApprovalView, State};
+use std::io;
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// List holds that wait for an answer
+    List {
+        /// Also those that are settled
+        #[arg(long)]
+        all: bool,
+        /// Only those of this agent
+        #[arg(long)]
+        agent: Option<String>,
+        /// At most so many, newest first
+        #[arg(long, short = 'n', default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Show everything about one
+    Show {
+        /// The approval's id, `apr_…`
+        id: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Let the action run, once
+    Approve(Decide),
+    /// Stop the action
+    Deny(Decide),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Decide {
+    /// The approval's id, `apr_…`
+    id: String,
+    /// Why; goes on record
+    #[arg(long)]
+    comment: Option<String>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+pub(crate) fn run(command: Command, out: &mut Out) -> Result {
+    match command {
+        Command::List { all, agent, limit, remote } => list(all, agent, limit, &remote, out),
+        Command::Show { id, remote } => {
+            let approval = remote.ask(|client| async move { client.approval(&id).await })?;
+            if out.json {
+                out.json(&approval)?
+            } else {
+                show(&approval, out)?
+            }
+            Ok(())
+        }
+        Command::Approve(args) => decide(args, Answer::Approve, out),
+        Command::Deny(args) => decide(args, Answer::Deny, out),
+    }
+}
+
+fn list(all: bool, agent: Option<String>, limit: u32, remote: &Remote, out: &mut Out) -> Result {
+    let mut query = vec![("limit", limit.to_string())];
+    if !all {
+        query.push(("state", State::Pending.as_str().to_owned()));
+    }
+    query.extend(agent.map(|agent| ("agent", agent)));
+    let page = remote.ask(|client| async move { client.approvals(&query).await })?;
+    if out.json {
+        return Ok(out.json(&page)?);
+    }
+    if page.approvals.is_empty() {
+        note(if all { "there are no approvals" } else { "nothing waits for an answer" });
+        return Ok(());
+    }
+    let rows: Vec<_> = page
+        .approvals
+        .iter()
+        .map(|a| {
+            [
+                a.id.clone(),
+                a.state.as_str().to_owned(),
+                time(a.requested_at),
+                a.agent.clone(),
+                a.action.clone(),
+                a.resource.clone(),
+                count(a.blast_radius.records),
+            ]
+        })
+        .collect();
+    out.table(["ID", "STATE", "SINCE", "AGENT", "ACTION", "RESOURCE", "RECORDS"], &rows)?;
+    out.flush()?;
+    if page.next_cursor.is_some() {
+        note("there are more; raise --limit");
+    }
+    if let Some(first) = page.approvals.iter().find(|a| a.state == State::Pending) {
+        note(&format!("see one with: checkrein approvals show {}", first.id));
+    }
+    Ok(())
+}
+
+fn show(a: &ApprovalView, out: &mut Out) -> io::Result<()> {
+    let mut field = |name: &str, value: &str| out.line(&format!("{name:<10} {}", clean(value)));
+    field("approval", &a.id)?;
+    field("state", a.state.as_str())?;
+    field("agent", &a.agent)?;
+    field("action", &a.action)?;
+    field("resource", &a.resource)?;
+    field("kind", &format!("{}, {}", a.category.as_str(), a.environment.as_str()))?;
+    let radius = &a.blast_radius;
+    field(
+        "affects",
+        &format!(
+            "{} records, {} systems, {} recipients",
+            count(radius.records),
+            count(radius.systems),
+            count(radius.recipients)
+        ),
+    )?;
+    field("why", &a.reason)?;
+    field("policies", &a.policies.join(", "))?;
+    field("asked", &time(a.requested_at))?;
+    field("expires", &time(a.expires_at))?;
+    if let (Some(by), Some(at)) = (&a.decided_by, a.decided_at) {
+        field("answered", &format!("by {} ({}) at {}", by.name, by.key_id, time(at)))?;
+    }
+    if let Some(comment) = &a.comment {
+        field("comment", comment)?;
+    }
+    if let (Some(by), Some(at)) = (&a.used_by, a.used_at) {
+        field("used", &format!("by {by} at {}", time(at)))?;
+    }
+    field("check", &a.check_id)?;
+    out.json(&a.check)?;
+    out.flush()?;
+    if a.state == State::Pending {
+        note(&format!(
+            "answer with: checkrein approvals approve {0}   or: checkrein approvals deny {0}",
+            a.id
+        ));
+    }
+    Ok(())
+}
+
+fn decide(args: Decide, decision: Answer, out: &mut Out) -> Result {
+    let Decide { id, comment, remote } = args;
+    let decision = ApprovalDecision { decision, comment };
+    let approval = remote.ask(|client| async move { client.decide(&id, &decision).await })?;
+    if out.json {
+        return Ok(out.json(&approval)?);
+    }
+    out.line(&format!(
+        "{} {}: {} on {} by {}",
+        approval.state.as_str(),
+        clean(&approval.id),
+        clean(&approval.action),
+        clean(&approval.resource),
+        clean(&approval.agent)
+    ))?;
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! How a command reaches the server.
+
+use crate::failure::{Code, Failure, Result};
+use checkrein_api::{Client, ClientError};
+use std::{future::Future, path::PathBuf};
+
+/// Which server, and with which key. The key is no flag: everybody on a machine can read command lines.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct Remote {
+    /// Where the server is
+    #[arg(long, env = "CHECKREIN_URL", default_value = "http://127.0.0.1:7070")]
+    url: String,
+    /// A file that holds the key; otherwise it is read from CHECKREIN_API_KEY
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+}
+
+impl Remote {
+    /// Does something with the server.
+    pub(crate) fn ask<T, F>(&self, ask: impl FnOnce(Client) -> F) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<T, ClientError>>,
+    {
+        if !self.url.starts_with("http://") && !self.url.starts_with("https://") {
+            return Err(Failure::usage(format!(
+                "`{}` is no address of a server; it begins with http:// or https://",
+                self.url
+            )));
+        }
+        let client = Client::new(&self.url, &self.key()?)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
+        Ok(runtime.block_on(ask(client))?)
+    }
+
+    fn key(&self) -> Result<String> {
+        let key = match &self.api_key_file {
+            Some(file) => std::fs::read_to_string(file).map_err(|e| {
+                Failure::Message(Code::Refused, format!("cannot read the key from {}: {e}", file.display()))
+            })?,
+            None => std::env::var("CHECKREIN_API_KEY").map_err(|_| {
+                Failure::Message(
+                    Code::Refused,
+                    "no key: set CHECKREIN_API_KEY or name a file with --api-key-file. \
+                     `checkrein serve` prints the first key on its first start"
+                        .to_owned(),
+                )
+            })?,
+        };
+        let key = key.trim();
+        if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Failure::Message(
+                Code::Refused,
+                "the key is empty or holds a character that no key has; copy it again".to_owned(),
+            ));
+        }
+        Ok(key.to_owned())
+    }
+}

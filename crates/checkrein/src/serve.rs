@@ -1,0 +1,96 @@
+//! `checkrein serve`
+
+use crate::{
+    config::env,
+    failure::{Failure, Result},
+    output::{Out, clean},
+};
+use checkrein_server::{
+    Ready,
+    config::{Config, Overrides},
+};
+use serde_json::json;
+use std::{io, net::SocketAddr, path::PathBuf};
+use tracing_subscriber::EnvFilter;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Environment: CHECKREIN_LISTEN, CHECKREIN_DATA, CHECKREIN_CONFIG, CHECKREIN_ADMIN_KEY (the first admin's
+key, at least 20 characters), CHECKREIN_LOG (error, warn, info, debug or a filter), CHECKREIN_LOG_FORMAT=json.
+Signals: SIGHUP reads the configuration again and keeps the old one if the new one is wrong; SIGTERM and
+SIGINT finish what has been accepted, then stop.")]
+pub(crate) struct Args {
+    /// Where to listen; port 0 takes a free one [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The folder of the action log and everything else that lasts [default: ./checkrein-data]
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// The configuration file [default: ./checkrein.toml if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen beyond this machine without TLS, although everybody on the way can read the keys
+    #[arg(long)]
+    insecure_listen: bool,
+}
+
+pub(crate) fn run(args: Args, out: &mut Out) -> Result {
+    let overrides = Overrides {
+        config: args.config,
+        listen: args.listen,
+        data: args.data,
+        insecure_listen: args.insecure_listen,
+    };
+    let config = Config::load(&overrides, &env)?;
+    log_to_stderr()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
+    let reload = move || Config::load(&overrides, &env);
+    let on_ready = |ready: &Ready| {
+        // The server serves, whether somebody reads this or not.
+        let _nobody_reads = announce(ready, out);
+    };
+    runtime
+        .block_on(checkrein_server::run(config, reload, on_ready))
+        .map_err(|e| Failure::failed(e.to_string()))
+}
+
+fn log_to_stderr() -> Result {
+    let filter = env("CHECKREIN_LOG").filter(|f| !f.is_empty()).unwrap_or_else(|| "info".to_owned());
+    let filter = EnvFilter::try_new(&filter).map_err(|e| {
+        Failure::usage(format!("CHECKREIN_LOG={filter} is no filter: {e}; write e.g. info or debug"))
+    })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+    match env("CHECKREIN_LOG_FORMAT").as_deref() {
+        Some("json") => builder.json().init(),
+        None | Some("" | "text") => builder.init(),
+        Some(other) => {
+            return Err(Failure::usage(format!("CHECKREIN_LOG_FORMAT={other} is neither json nor text")));
+        }
+    }
+    Ok(())
+}
+
+fn announce(ready: &Ready, out: &mut Out) -> io::Result<()> {
+    let url = format!("{}://{}", if ready.tls { "https" } else { "http" }, ready.addr);
+    if out.json {
+        out.json_line(&json!({"listening": url, "data": ready.data, "admin_key": ready.new_admin_key}))?;
+        return out.flush();
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    out.line(&format!(
+        "Checkrein {version} is listening on {url}, with its data in {}",
+        clean(&ready.data.display().to_string())
+    ))?;
+    if let Some(key) = &ready.new_admin_key {
+        out.line("\nThis is the first start. The admin key, shown this once; keep it, and in another terminal type")?;
+        if ready.addr.port() != 7070 {
+            out.line(&format!("  export CHECKREIN_URL={url}"))?;
+        }
+        out.line(&format!("  export CHECKREIN_API_KEY={}", clean(key)))?;
+        out.line("  checkrein check --action delete --resource production.users --record-count 10000")?;
+    }
+    out.flush()
+}

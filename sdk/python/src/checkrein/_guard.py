@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
-import anyio.to_thread
 
 from ._json import jsonable
 from .errors import PolicyViolationError
@@ -30,9 +29,7 @@ _LAST_WORD = 3.0
 class Call:
     """How to describe one call of a function as a check."""
 
-    def __init__(
-        self, fn: Callable[..., Any], fields: Fields, body: Callable[[Fields], Body]
-    ) -> None:
+    def __init__(self, fn: Callable[..., Any], fields: Fields, body: Callable[[Fields], Body]) -> None:
         self._fields = fields
         self._body = body
         self._inner, self._bound_args, self._bound_kwargs = _unwrap(fn)
@@ -45,8 +42,7 @@ class Call:
     def describe(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Body:
         """The check for a call with these arguments. Whatever raises here keeps the call from running."""
         fields = {
-            name: value(*args, **kwargs) if callable(value) else value
-            for name, value in self._fields.items()
+            name: value(*args, **kwargs) if callable(value) else value for name, value in self._fields.items()
         }
         if self._raw:
             fields |= {"tool": self._tool, "arguments": self._arguments(args, kwargs)}
@@ -99,57 +95,30 @@ class Guard(_Guard):
         self._client = client
 
     def __call__(self, fn: F) -> F:
-        """Guard ``fn``, which may be async: the check then runs in a worker thread."""
+        """Guard ``fn``. An async one is checked without blocking its event loop."""
         if isinstance(fn, (classmethod, staticmethod)):
             return cast("F", type(fn)(self(fn.__func__)))
-        call = Call(*self._checked(fn))
-        if _is_async(fn):
-            return cast("F", self._wrap_async(cast("Callable[..., Awaitable[Any]]", fn), call))
-        return cast("F", self._wrap(cast("Callable[..., Any]", fn), call))
+        function = _checked(fn)
+        if _is_async(function):
+            return AsyncGuard(self._client._for_async(), self._fields, self._wait)(fn)
+        call = Call(function, self._fields, self._make_body)
 
-    def _checked(self, fn: Any) -> tuple[Callable[..., Any], Fields, Callable[[Fields], Body]]:
-        return _checked(fn), self._fields, self._make_body
-
-    def _wrap(self, fn: Callable[..., Any], call: Call) -> Callable[..., Any]:
-        @_wraps(fn)
+        @_wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             result = self._pass(lambda: call.describe(args, kwargs))
             try:
-                value = fn(*args, **kwargs)
+                value = function(*args, **kwargs)
             except BaseException as error:
                 self._close(result, error)
                 raise
             result.outcome("unknown" if _is_unfinished(value) else "ok")
             return value
 
-        return guarded
+        return cast("F", guarded)
 
-    def _wrap_async(self, fn: Callable[..., Awaitable[Any]], call: Call) -> Callable[..., Any]:
-        @_wraps(fn)
-        async def guarded(*args: Any, **kwargs: Any) -> Any:
-            body = call.describe(args, kwargs)
-            again: Callable[[], Body] = lambda: call.describe(args, kwargs)  # noqa: E731
-            result = await anyio.to_thread.run_sync(
-                lambda: self._pass(again, body), abandon_on_cancel=True
-            )
-            try:
-                value = await fn(*args, **kwargs)
-            except BaseException as error:
-                failed = error
-                with anyio.move_on_after(_LAST_WORD, shield=True):
-                    await anyio.to_thread.run_sync(
-                        lambda: self._close(result, failed), abandon_on_cancel=True
-                    )
-                raise
-            with anyio.move_on_after(_LAST_WORD, shield=True):
-                await anyio.to_thread.run_sync(lambda: result.outcome("ok"), abandon_on_cancel=True)
-            return value
-
-        return guarded
-
-    def _pass(self, describe: Callable[[], Body], body: Body | None = None) -> CheckResult:
+    def _pass(self, describe: Callable[[], Body]) -> CheckResult:
         """Return only when the action may run."""
-        body = describe() if body is None else body
+        body = describe()
         result = self._client._check(body)
         if result.held and self._wait > 0:
             result = result.wait(self._wait)

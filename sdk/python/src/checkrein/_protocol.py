@@ -45,9 +45,7 @@ _ERROR_TEXT = 2000
 class Protocol:
     """Every request that a client makes, as steps for a transport."""
 
-    def __init__(
-        self, where: str, *, timeout: float, retries: int, on_unreachable: OnUnreachable
-    ) -> None:
+    def __init__(self, where: str, *, timeout: float, retries: int, on_unreachable: OnUnreachable) -> None:
         self._where = where
         self._timeout = timeout
         self._retries = retries
@@ -87,9 +85,7 @@ class Protocol:
                 yield Sleep(pause)
         return held
 
-    def outcome(
-        self, check: str, status: Status, records: int | None, error: str | None
-    ) -> Steps[None]:
+    def outcome(self, check: str, status: Status, records: int | None, error: str | None) -> Steps[None]:
         """Report what became of an action."""
         body: dict[str, Any] = {"status": status}
         if records is not None:
@@ -156,9 +152,7 @@ class Protocol:
         answer = yield from self._ask(request)
         found = answer.json()
         if not isinstance(found, dict):
-            raise UnreachableError(
-                f"what answered at {self._where} is not Checkrein: no JSON object"
-            )
+            raise UnreachableError(f"what answered at {self._where} is not Checkrein: no JSON object")
         return found
 
     def _list(self, request: Request, key: str) -> Steps[list[dict[str, Any]]]:
@@ -178,9 +172,7 @@ class Protocol:
         )
 
     def _unasked(self, body: Mapping[str, Any], cause: str) -> Decision:
-        lenient = self._on_unreachable == "allow" or (
-            self._on_unreachable == "allow_reads" and is_read(body)
-        )
+        lenient = self._on_unreachable == "allow" or (self._on_unreachable == "allow_reads" and is_read(body))
         if not lenient:
             return Decision("block", self._excuse(cause), degraded=True)
         return Decision(
@@ -287,8 +279,7 @@ def _blast_radius(found: Any) -> BlastRadius | None:
         basis=str(found.get("basis", "")),
         declared=_number(found.get("declared")),
         by_resource=tuple(
-            (str(r.get("resource", "")), _number(r.get("records")))
-            for r in _items(found.get("by_resource"))
+            (str(r.get("resource", "")), _number(r.get("records"))) for r in _items(found.get("by_resource"))
         ),
     )
 

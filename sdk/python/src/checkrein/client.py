@@ -42,13 +42,11 @@ class _Client:
 
         ``url``, ``api_key`` and ``agent`` default to the environment's CHECKREIN_URL,
         CHECKREIN_API_KEY and CHECKREIN_AGENT. ``timeout``: seconds for one try; ``retries``: tries after the
-        first, all with one idempotency key. ``on_unreachable``: what a check answers when the server cannot be asked:
-        ``"block"``, ``"allow_reads"`` or ``"allow"``.
+        first, all with one idempotency key. ``on_unreachable``: what a check answers when the server cannot
+        be asked: ``"block"``, ``"allow_reads"`` or ``"allow"``.
         """
         if on_unreachable not in ON_UNREACHABLE:
-            raise ValueError(
-                f"on_unreachable must be one of {ON_UNREACHABLE}, not {on_unreachable!r}"
-            )
+            raise ValueError(f"on_unreachable must be one of {ON_UNREACHABLE}, not {on_unreachable!r}")
         if not 0 < timeout <= 60:
             raise ValueError(f"timeout must be over 0 and at most 60 seconds, not {timeout!r}")
         if not 0 <= retries <= 10:
@@ -57,11 +55,17 @@ class _Client:
         self.agent = agent or os.environ.get("CHECKREIN_AGENT") or None
         self.session = session
         key = api_key or os.environ.get("CHECKREIN_API_KEY")
+        self._settings: dict[str, Any] = {
+            "url": self.url,
+            "api_key": key,
+            "agent": self.agent,
+            "session": session,
+            "timeout": timeout,
+            "on_unreachable": on_unreachable,
+            "retries": retries,
+        }
         self._address = Address(self.url, key, timeout)
-        self._protocol = Protocol(
-            self.url, timeout=timeout, retries=retries, on_unreachable=on_unreachable
-        )
-
+        self._protocol = Protocol(self.url, timeout=timeout, retries=retries, on_unreachable=on_unreachable)
         self._open()
 
     def _open(self) -> None:
@@ -89,6 +93,7 @@ class Checkrein(_Client):
 
     def _open(self) -> None:
         self._transport = Transport(self._address)
+        self._async_twin: AsyncCheckrein | None = None
         self.policies = Policies(self)
         self.approvals = Approvals(self)
 
@@ -116,19 +121,19 @@ class Checkrein(_Client):
         ``degraded`` set. It raises ``AuthenticationError``, ``PermissionDeniedError`` or
         ``BadRequestError`` when the key or the request is wrong.
         """
-        fields = dict(
-            action=action,
-            resource=resource,
-            payload=payload,
-            tool=tool,
-            arguments=arguments,
-            statement=statement,
-            params=params,
-            record_ids=record_ids,
-            agent=agent,
-            session=session,
-            idempotency_key=idempotency_key,
-        )
+        fields = {
+            "action": action,
+            "resource": resource,
+            "payload": payload,
+            "tool": tool,
+            "arguments": arguments,
+            "statement": statement,
+            "params": params,
+            "record_ids": record_ids,
+            "agent": agent,
+            "session": session,
+            "idempotency_key": idempotency_key,
+        }
         return self._check(self._body(fields))
 
     @overload
@@ -177,24 +182,32 @@ class Checkrein(_Client):
         A block raises ``PolicyViolationError``. A hold is waited for up to ``wait`` seconds, and raises
         ``ApprovalRequiredError`` when it is not settled by then.
         """
-        fields = dict(
-            action=action,
-            resource=resource,
-            payload=payload,
-            tool=tool,
-            arguments=arguments,
-            statement=statement,
-            params=params,
-            record_ids=record_ids,
-            agent=agent,
-            session=session,
-        )
+        fields = {
+            "action": action,
+            "resource": resource,
+            "payload": payload,
+            "tool": tool,
+            "arguments": arguments,
+            "statement": statement,
+            "params": params,
+            "record_ids": record_ids,
+            "agent": agent,
+            "session": session,
+        }
         guard = Guard(self, _given(fields), wait)
         return guard if fn is None else guard(fn)
 
     def close(self) -> None:
         """Close the connections; the client cannot be used after."""
         self._transport.close()
+        if self._async_twin is not None:
+            self._async_twin._transport.closed = True
+
+    async def aclose(self) -> None:
+        """As ``close``, and close what guarded async functions have opened on this event loop."""
+        self.close()
+        if self._async_twin is not None:
+            await self._async_twin.aclose()
 
     def __enter__(self) -> Checkrein:
         return self
@@ -214,9 +227,7 @@ class Checkrein(_Client):
         decision = self._transport.run(self._protocol.wait(held, timeout))
         return held if decision is held else self._result(decision)
 
-    def _report(
-        self, result: CheckResult, status: Status, records: int | None, error: str | None
-    ) -> bool:
+    def _report(self, result: CheckResult, status: Status, records: int | None, error: str | None) -> bool:
         steps = self._outcome(result, status, records, error)
         if steps is None:
             return False
@@ -227,6 +238,12 @@ class Checkrein(_Client):
             _log.warning("the outcome %s of %s is not on record: %s", status, result.id, failure)
             return False
         return True
+
+    def _for_async(self) -> AsyncCheckrein:
+        # Guarded async functions must not block their event loop.
+        if self._async_twin is None:
+            self._async_twin = AsyncCheckrein(**self._settings)
+        return self._async_twin
 
     def _result(self, decision: Decision) -> CheckResult:
         if decision.degraded:
@@ -258,19 +275,19 @@ class AsyncCheckrein(_Client):
         idempotency_key: str | None = None,
     ) -> AsyncCheckResult:
         """As `Checkrein.check`."""
-        fields = dict(
-            action=action,
-            resource=resource,
-            payload=payload,
-            tool=tool,
-            arguments=arguments,
-            statement=statement,
-            params=params,
-            record_ids=record_ids,
-            agent=agent,
-            session=session,
-            idempotency_key=idempotency_key,
-        )
+        fields = {
+            "action": action,
+            "resource": resource,
+            "payload": payload,
+            "tool": tool,
+            "arguments": arguments,
+            "statement": statement,
+            "params": params,
+            "record_ids": record_ids,
+            "agent": agent,
+            "session": session,
+            "idempotency_key": idempotency_key,
+        }
         return await self._check(self._body(fields))
 
     @overload
@@ -310,18 +327,18 @@ class AsyncCheckrein(_Client):
         wait: float = 0.0,
     ) -> Any:
         """As `Checkrein.guard`, for async functions and `async with`."""
-        fields = dict(
-            action=action,
-            resource=resource,
-            payload=payload,
-            tool=tool,
-            arguments=arguments,
-            statement=statement,
-            params=params,
-            record_ids=record_ids,
-            agent=agent,
-            session=session,
-        )
+        fields = {
+            "action": action,
+            "resource": resource,
+            "payload": payload,
+            "tool": tool,
+            "arguments": arguments,
+            "statement": statement,
+            "params": params,
+            "record_ids": record_ids,
+            "agent": agent,
+            "session": session,
+        }
         guard = AsyncGuard(self, _given(fields), wait)
         return guard if fn is None else guard(fn)
 

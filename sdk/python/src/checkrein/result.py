@@ -138,9 +138,7 @@ class AsyncCheckResult(Decision):
             return self
         return await self._client._wait(self, timeout)
 
-    async def outcome(
-        self, status: Status, records: int | None = None, error: str | None = None
-    ) -> bool:
+    async def outcome(self, status: Status, records: int | None = None, error: str | None = None) -> bool:
         """As ``CheckResult.outcome``."""
         if self._client is None:
             return False

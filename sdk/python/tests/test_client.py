@@ -152,10 +152,11 @@ def test_policies(server: Server, client: Checkrein) -> None:
 def test_policy_errors(server: Server, client: Checkrein) -> None:
     errors = [
         {
-            "pointer": "/condition/record_count_exceds",
-            "detail": "unknown key; did you mean record_count_exceeds?",
+            "subject": "p",
+            "path": "condition.record_count_exceds",
+            "message": "unknown key; did you mean record_count_exceeds?",
         },
-        {"policy": "p", "message": "rule `blok` is not known"},
+        {"subject": "p", "path": "", "message": "rule `blok` is not known"},
         {"what": "else"},
     ]
     server.will(
@@ -170,7 +171,12 @@ def test_policy_errors(server: Server, client: Checkrein) -> None:
     assert (conflict.value.status, conflict.value.type) == (409, "https://x/p")
     with pytest.raises(PolicyInvalidError) as invalid:
         client.policies.create({"name": "p"})
-    for told in ("2 problems", "did you mean record_count_exceeds?", "blok", "what: else"):
+    for told in (
+        "2 problems",
+        "- p condition.record_count_exceds: unknown key",
+        "- p: rule `blok`",
+        "- what: else",
+    ):
         assert told in str(invalid.value)
     assert len(invalid.value.problems) == 3
     with pytest.raises(NotFoundError):
@@ -188,6 +194,7 @@ def test_policy_errors(server: Server, client: Checkrein) -> None:
 def test_approvals(server: Server, client: Checkrein) -> None:
     approval = {"id": "apr_1", "state": "pending"}
     server.will(
+        scripted.reply(200, {"approvals": [approval], "next_cursor": "c/1"}),
         scripted.reply(200, {"approvals": [approval]}),
         scripted.reply(200, {"approvals": []}),
         scripted.reply(200, approval),
@@ -196,7 +203,7 @@ def test_approvals(server: Server, client: Checkrein) -> None:
         scripted.problem(429, "slow down", retry_after="100"),
         scripted.reply(200, {"approval": []}),
     )
-    assert client.approvals.list(state="pending") == [approval]
+    assert client.approvals.list(state="pending") == [approval, approval]
     assert client.approvals.list() == []
     assert client.approvals.get("apr_1") == approval
     assert client.approvals.approve("apr_1", comment="fine")["state"] == "approved"
@@ -206,8 +213,9 @@ def test_approvals(server: Server, client: Checkrein) -> None:
         client.approvals.list()
     with pytest.raises(UnreachableError, match="not Checkrein"):
         client.approvals.list()
-    assert [(a.method, a.path, a.body) for a in server.asked[:5]] == [
+    assert [(a.method, a.path, a.body) for a in server.asked[:6]] == [
         ("GET", "/v1/approvals?state=pending", None),
+        ("GET", "/v1/approvals?state=pending&cursor=c%2F1", None),
         ("GET", "/v1/approvals", None),
         ("GET", "/v1/approvals/apr_1", None),
         ("POST", "/v1/approvals/apr_1/decision", {"decision": "approve", "comment": "fine"}),
@@ -326,7 +334,6 @@ def test_one_async_client_on_many_loops(server: Server) -> None:
 
     assert [asyncio.run(once()) for _ in range(3)] == [True] * 3
     assert anyio.run(once, backend="trio")
-    del client
     gc.collect()  # what the finished loops left open is let go here, not in another test
 
 

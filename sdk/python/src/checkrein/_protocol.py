@@ -107,7 +107,7 @@ class Protocol:
 
     def list_policies(self) -> Steps[list[dict[str, Any]]]:
         """All policies."""
-        return self._list(Request("GET", "/v1/policies"), "policies")
+        return self._in((yield from self._object(Request("GET", "/v1/policies"))), "policies")
 
     def get_policy(self, name: str) -> Steps[dict[str, Any]]:
         """One policy."""
@@ -120,9 +120,17 @@ class Protocol:
     # Approvals
 
     def list_approvals(self, state: str | None) -> Steps[list[dict[str, Any]]]:
-        """Approvals, of one state or all."""
-        query = "" if state is None else "?" + urlencode({"state": state})
-        return self._list(Request("GET", f"/v1/approvals{query}"), "approvals")
+        """Approvals, of one state or all, newest first; page by page."""
+        found: list[dict[str, Any]] = []
+        query = {} if state is None else {"state": state}
+        while True:
+            path = "/v1/approvals" + (f"?{urlencode(query)}" if query else "")
+            page = yield from self._object(Request("GET", path))
+            found += self._in(page, "approvals")
+            cursor = page.get("next_cursor")
+            if not isinstance(cursor, str) or cursor == query.get("cursor"):
+                return found
+            query["cursor"] = cursor
 
     def get_approval(self, approval: str) -> Steps[dict[str, Any]]:
         """One approval."""
@@ -155,11 +163,11 @@ class Protocol:
             raise UnreachableError(f"what answered at {self._where} is not Checkrein: no JSON object")
         return found
 
-    def _list(self, request: Request, key: str) -> Steps[list[dict[str, Any]]]:
-        found = (yield from self._object(request)).get(key)
-        if not isinstance(found, list):
+    def _in(self, found: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+        items = found.get(key)
+        if not isinstance(items, list):
             raise UnreachableError(f"what answered at {self._where} is not Checkrein: no `{key}`")
-        return found
+        return items
 
     def _raise_for(self, answer: Reply | Failure) -> None:
         if isinstance(answer, Reply) and 400 <= answer.status < 500:
@@ -330,11 +338,11 @@ def _error(answer: Reply) -> CheckreinError:
 
 
 def _one_line(problem: Mapping[str, Any]) -> str:
-    told = problem.get("detail") or problem.get("message")
-    where = problem.get("pointer") or problem.get("policy") or problem.get("name")
-    if isinstance(told, str):
-        return f"{where}: {told}" if isinstance(where, str) else told
-    return ", ".join(f"{key}: {value}" for key, value in problem.items())
+    message = problem.get("message")
+    if not isinstance(message, str):
+        return ", ".join(f"{key}: {value}" for key, value in problem.items())
+    where = " ".join(str(problem[key]) for key in ("subject", "path") if problem.get(key))
+    return f"{where}: {message}" if where else message
 
 
 def policy_error(error: CheckreinError) -> CheckreinError:

@@ -143,7 +143,7 @@ impl IntoResponse for BadBody {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "too-large",
                 "The request is too large",
-                "the body is over the limit; send a count or ids instead of whole records, or raise [limits] body_bytes"
+                "the body is over the limit; send a count or ids instead of whole records, or raise [limits] body"
                     .to_owned(),
             ),
             Self::Broken => draft(

@@ -73,7 +73,7 @@ async fn bodies_that_make_no_sense() {
 
 #[tokio::test]
 async fn bytes_that_are_no_text_and_bodies_that_are_too_large() {
-    let server = Server::with("[limits]\nbody_bytes = \"64KiB\"").await;
+    let server = Server::with("[limits]\nbody = \"64KiB\"").await;
     let head = |n: usize| {
         format!(
             "POST /v1/checks HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {ADMIN}\r\ncontent-length: {n}\r\n\r\n"

@@ -10,6 +10,6 @@ fn openapi_json_is_current() {
     let committed = std::fs::read_to_string(path).unwrap_or_default();
     assert!(
         generated == committed,
-        "openapi.json is out of date; run: UPDATE_OPENAPI=1 cargo test -p checkrein-server --test openapi"
+        "openapi.json is out of date; run: UPDATE_OPENAPI=1 cargo test -p checkrein-server --test it openapi"
     );
 }

@@ -71,7 +71,7 @@ pub async fn run(
     let app = Arc::new(App::open(&config).await.map_err(RunError::App)?);
     let given = config.admin_key.as_ref().map(|key| key.expose_secret());
     let new_admin_key = app.ensure_admin_key(given).await.map_err(RunError::App)?;
-    let router = http::router(Arc::clone(&app), config.limits.body_bytes);
+    let router = http::router(Arc::clone(&app));
     let served =
         tokio::spawn(http::serve(listener, tls.clone(), router, config.limits.connections, app.stopping()));
     let upkeep = tokio::spawn(Arc::clone(&app).upkeep());

@@ -41,6 +41,7 @@ pub struct App {
     approvals_changed: watch::Sender<u64>,
     /// True once the server is to stop: waits and streams end.
     stopping: watch::Sender<bool>,
+    body_limit: usize,
     approval_life_seconds: i64,
     keep_log_seconds: Option<i64>,
 }
@@ -73,6 +74,7 @@ impl App {
             holding: tokio::sync::Mutex::default(),
             approvals_changed: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
+            body_limit: config.limits.body_bytes,
             approval_life_seconds: seconds(config.approvals.expire_after),
             keep_log_seconds: config.log.keep_for.map(seconds),
         };
@@ -106,6 +108,11 @@ impl App {
     /// The action log and what derives from it.
     pub const fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The largest body of a request, in bytes.
+    pub(crate) const fn body_limit(&self) -> usize {
+        self.body_limit
     }
 
     /// What the server counts about itself.

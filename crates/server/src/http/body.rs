@@ -4,7 +4,7 @@ use super::{Shared, problem::BadBody};
 use crate::app::Error;
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
-    http::request::Parts,
+    http::{header, request::Parts},
 };
 use bytes::Bytes;
 use checkrein_core::{json::Strict, name::Pattern};
@@ -40,6 +40,12 @@ impl FromRequest<Shared> for AnyJson {
 }
 
 async fn body(request: Request, app: &Shared) -> Result<Bytes, BadBody> {
+    // Said beforehand: no need to wait for what is refused anyway.
+    let announced =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|n| n > app.body_limit() as u64) {
+        return Err(BadBody::TooLarge);
+    }
     let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, app)).await;
     read.map_err(|_| BadBody::Broken)?.map_err(|rejected| {
         if rejected.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {

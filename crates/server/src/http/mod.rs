@@ -82,13 +82,13 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
     routes().split_for_parts().1
 }
 
-/// Everything under `/`. `body_bytes` is the largest request body.
-pub fn router(app: Shared, body_bytes: usize) -> Router {
+/// Everything under `/`.
+pub fn router(app: Shared) -> Router {
     let (router, _) = routes().split_for_parts();
     router
         .fallback(async || Error::NotFound("page", "at this address".to_owned()))
         .method_not_allowed_fallback(async || problem::MethodNotAllowed)
-        .layer(DefaultBodyLimit::max(body_bytes))
+        .layer(DefaultBodyLimit::max(app.body_limit()))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), finish))
         .with_state(app)
 }

@@ -69,7 +69,7 @@ impl Server {
         app.ensure_admin_key(Some(ADMIN)).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let router = http::router(Arc::clone(&app), config.limits.body_bytes);
+        let router = http::router(Arc::clone(&app));
         let tasks = vec![
             tokio::spawn(http::serve(listener, None, router, 1000, app.stopping())),
             tokio::spawn(Arc::clone(&app).upkeep()),

@@ -261,7 +261,7 @@ impl<'a> Reader<'a, '_> {
             Role::Command => {
                 self.found.hosts.embedded(text);
                 if text.trim().contains(|c: char| c.is_whitespace() || "|&;<>$`(){}*?~!\"'\\/".contains(c)) {
-                    self.found.command |= !super::sql::looks_like(text);
+                    self.found.command |= !super::sql::looks_like(text, false);
                     self.found.sql.push((text, Sql::Maybe));
                 } else {
                     self.found.operations.push(text);

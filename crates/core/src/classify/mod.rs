@@ -312,7 +312,9 @@ fn statements<'a>(
             details::Sql::Named => !settled,
             // In a tool that runs queries a text that is no SQL at all may be another language's deletion.
             details::Sql::Maybe => {
-                !settled && (sql::looks_like(text) || (runs_queries && sql::may_act(text)))
+                !settled
+                    && (sql::looks_like(text, verb.database || verb.yields_to_sql)
+                        || (runs_queries && sql::may_act(text)))
             }
         };
         if is_sql && !texts.iter().any(|known| known == text) {

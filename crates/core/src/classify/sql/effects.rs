@@ -12,11 +12,18 @@ use std::{
     ops::ControlFlow,
 };
 
-/// The effects of `statements`; none where one of them holds something that was not really parsed.
-pub(super) fn of(statements: &[Statement]) -> Option<Analysis> {
+/// The effects of `statements`.
+pub(super) fn of(statements: &[Statement]) -> Analysis {
     let mut walk = Walk::default();
-    let done = statements.iter().all(|statement| statement.visit(&mut walk).is_continue());
-    done.then(|| walk.finish())
+    for statement in statements {
+        let _complete = statement.visit(&mut walk);
+    }
+    walk.finish()
+}
+
+/// Whether a statement reads rows from what follows it.
+pub(super) fn copies_in(statement: &Statement) -> bool {
+    matches!(statement, Statement::Copy { to: false, target: CopyTarget::Stdin, .. })
 }
 
 #[derive(Default)]
@@ -96,6 +103,10 @@ impl Walk {
 
     fn table_of(&self, factor: &TableFactor) -> Vec<String> {
         match factor {
+            // `FROM ONLY users`, which the parser takes for a table `only` under another name.
+            TableFactor::Table { name, alias: Some(alias), .. } if is_only(name) => {
+                vec![alias.name.value.to_lowercase()]
+            }
             TableFactor::Table { name, .. } => vec![self.path(name)],
             TableFactor::NestedJoin { table_with_joins, .. } => self.tables_of(table_with_joins),
             _ => Vec::new(),
@@ -150,7 +161,7 @@ impl Walk {
         })
     }
 
-    fn statement(&mut self, statement: &Statement) -> ControlFlow<()> {
+    fn statement(&mut self, statement: &Statement) {
         match statement {
             Statement::Query(_)
             | Statement::ShowFunctions { .. }
@@ -204,7 +215,7 @@ impl Walk {
                 let name = text.rsplit(' ').next().unwrap_or_default().trim_matches(['"', '`', '[', ']', '\'']);
                 self.database = Some(name.to_lowercase());
             }
-            Statement::Insert(insert) => self.insert(insert)?,
+            Statement::Insert(insert) => self.insert(insert),
             Statement::Update(update) => {
                 // MySQL may set columns of every joined table: count them all.
                 let mut tables = self.tables_of(&update.table);
@@ -215,14 +226,9 @@ impl Walk {
                 self.rows(selected(update.selection.as_ref(), update.limit.as_ref()));
             }
             Statement::Delete(delete) => {
-                let tables = if delete.tables.is_empty() {
-                    let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
-                    from.iter().flat_map(|t| self.tables_of(t)).collect()
-                } else {
-                    // MySQL names what it deletes from, by table or alias: count whatever it joins too.
-                    let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
-                    from.iter().flat_map(|t| self.tables_of(t)).collect()
-                };
+                // MySQL names what it deletes from, by table or alias, before what it joins: count all of it.
+                let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
+                let tables = from.iter().flat_map(|t| self.tables_of(t)).collect();
                 self.each("delete", "delete", Delete, tables);
                 self.rows(selected(delete.selection.as_ref(), delete.limit.as_ref()));
             }
@@ -244,14 +250,7 @@ impl Walk {
                 self.each("truncate", "delete", Delete, tables);
                 self.rows(Rows::Unbounded);
             }
-            Statement::Copy { source, to, target, values, .. } => {
-                // Rows that stand in the text itself: what belongs to them and what is the next statement is
-                // read differently by clients and servers.
-                if !values.is_empty() {
-                    return ControlFlow::Break(());
-                }
-                self.copy(source, *to, target);
-            }
+            Statement::Copy { source, to, target, .. } => self.copy(source, *to, target),
             Statement::LoadData { table_name, .. } => {
                 let table = self.path(table_name);
                 self.add("load", "create", Write, Some(table));
@@ -346,13 +345,7 @@ impl Walk {
             Statement::Pragma { name, value, .. } => {
                 let name = name.to_string().to_ascii_lowercase();
                 let name = name.rsplit('.').next().unwrap_or_default();
-                let looks = matches!(
-                    name,
-                    "table_info" | "table_xinfo" | "table_list" | "index_list" | "index_info" | "index_xinfo"
-                        | "foreign_key_list" | "foreign_key_check" | "integrity_check" | "quick_check"
-                        | "database_list" | "collation_list" | "function_list" | "module_list" | "pragma_list"
-                        | "compile_options"
-                );
+                let looks = super::words::pragma_looks(name);
                 let acts = matches!(
                     name,
                     "optimize" | "wal_checkpoint" | "incremental_vacuum" | "shrink_memory" | "writable_schema"
@@ -383,7 +376,6 @@ impl Walk {
             // Structure, rights, settings and upkeep in all their forms; also whatever the parser learns later.
             _ => self.admin("alter", "configure", None),
         }
-        ControlFlow::Continue(())
     }
 
     fn admin(&mut self, verb: &'static str, canonical: &'static str, table: Option<String>) {
@@ -396,13 +388,13 @@ impl Walk {
         self.rows(Rows::Unbounded);
     }
 
-    fn insert(&mut self, insert: &sqlparser::ast::Insert) -> ControlFlow<()> {
+    fn insert(&mut self, insert: &sqlparser::ast::Insert) {
         let mut tables = Vec::new();
         match &insert.table {
             TableObject::TableName(name) => tables.push(self.path(name)),
             TableObject::TableFunction(_) => {
                 self.execute("insert");
-                return ControlFlow::Continue(());
+                return;
             }
             TableObject::TableQuery(_) => {}
         }
@@ -438,7 +430,6 @@ impl Walk {
         for _ in 0..tables.len().max(1) {
             self.rows(per_table);
         }
-        ControlFlow::Continue(())
     }
 
     fn copy(&mut self, source: &CopySource, to: bool, target: &CopyTarget) {
@@ -463,7 +454,7 @@ impl Visitor for Walk {
     type Break = ();
 
     fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<()> {
-        self.statement(statement)?;
+        self.statement(statement);
         if self.explained > 0 || explains_only(statement) {
             self.explained += 1;
         }
@@ -559,6 +550,11 @@ impl Visitor for Walk {
         }
         ControlFlow::Continue(())
     }
+}
+
+fn is_only(name: &ObjectName) -> bool {
+    matches!(name.0.as_slice(), [ObjectNamePart::Identifier(ident)]
+        if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("only"))
 }
 
 /// `EXPLAIN` shows a plan and runs nothing, unless it is to `ANALYZE`.

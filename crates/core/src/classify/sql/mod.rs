@@ -125,6 +125,18 @@ fn others(sql: &str, mut readings: Vec<Reading>) -> Analysis {
     let (parsed, unparsed): (Vec<_>, Vec<_>) = readings.into_iter().partition(|(_, a)| a.is_some());
     let mut all = parsed.into_iter().filter_map(|(_, analysis)| analysis);
     let Some(mut result) = all.next() else {
+        if words::is_looking_pragma(sql) {
+            return Analysis {
+                effects: vec![SqlEffect {
+                    verb: "pragma",
+                    canonical: "read",
+                    category: Category::Read,
+                    table: None,
+                }],
+                rows: Rows::Known(0),
+                unparsed: None,
+            };
+        }
         return words::judge(sql, "it is not SQL that can be parsed");
     };
     for analysis in all {
@@ -134,10 +146,12 @@ fn others(sql: &str, mut readings: Vec<Reading>) -> Analysis {
     // A reading that nobody could parse may still be one that its database can: its words decide whether it
     // could be graver than what was understood.
     let understood = result.effects.iter().map(|e| e.category).max().unwrap_or(Category::Read);
-    let suspicious = |tokens: &[Token]| words::gravest(tokens).is_some_and(|c| c > understood);
-    if unparsed.iter().any(|(tokens, _)| suspicious(tokens)) {
+    let suspicions = unparsed.iter().filter_map(|(tokens, _)| words::gravest(tokens));
+    if let Some(gravest) = suspicions.filter(|effect| effect.category > understood).max_by_key(|e| e.category)
+    {
         let mut judged = words::judge(sql, "databases read it differently and one reading cannot be parsed");
         judged.effects.extend(result.effects);
+        judged.effects.push(gravest);
         result = judged;
     }
     result.dedup();
@@ -184,7 +198,14 @@ fn read(dialect: &dyn Dialect, tokens: &[TokenWithSpan]) -> Result<Analysis, Bro
     if parser.peek_token().token != Token::EOF {
         return Err(Broken::Syntax);
     }
-    effects::of(&statements).ok_or(Broken::Syntax)
+    // The parser takes what follows `COPY … FROM STDIN;` for data; a server may take it for a statement.
+    let mut rest =
+        tokens.iter().map(|t| &t.token).filter(|t| !matches!(t, Token::Whitespace(_) | Token::EOF));
+    let more = rest.any(|t| *t == Token::SemiColon) && rest.next().is_some();
+    if more && statements.iter().any(effects::copies_in) {
+        return Err(Broken::Syntax);
+    }
+    Ok(effects::of(&statements))
 }
 
 /// An upper bound of how deep the syntax tree of the tokens can be, or none when it is over the limits.
@@ -225,13 +246,16 @@ fn is_set_operation(word: &str) -> bool {
     ["union", "intersect", "except", "minus"].iter().any(|set| word.eq_ignore_ascii_case(set))
 }
 
-/// Whether a text in an argument that often holds something else (`query`, `command`) is SQL: it begins as a
-/// statement does, and it parses or goes on as that statement must.
-pub(super) fn looks_like(text: &str) -> bool {
+/// Whether a text in an argument that often holds something else (`query`, `command`) is SQL: it goes on as
+/// only SQL does (`delete from`), or it is a query that parses. Where the tool is one that runs SQL
+/// (`lenient`), anything that parses is: there, `vacuum` is no household chore.
+pub(super) fn looks_like(text: &str, lenient: bool) -> bool {
+    let parses = || {
+        let dialect = GenericDialect {};
+        text.len() <= STATEMENT_BYTES && tokenize(&dialect, text).is_some_and(|t| read(&dialect, &t).is_ok())
+    };
     words::begins_like_sql(text)
-        && (words::has_the_form(text)
-            || (text.len() <= STATEMENT_BYTES
-                && tokenize(&GenericDialect {}, text).is_some_and(|t| read(&GenericDialect {}, &t).is_ok())))
+        && (words::has_the_form(text) || ((lenient || words::begins_like_a_query(text)) && parses()))
 }
 
 /// Whether a text that is no SQL names something that acts in whatever language it is: `MATCH (n) DELETE n`.

@@ -167,6 +167,7 @@ const CORPUS: &[(&str, &str)] = &[
     ("NOTIFY channel", "outbound execute_sql; 0"),
     // Several statements
     ("SELECT 1; DELETE FROM users", "delete users; ?"),
+    ("DELETE u FROM users u WHERE u.id = 1", "delete users; ?"),
     ("SELECT 1; SELECT 2;;; DROP TABLE x", "admin x, delete x; ?"),
     ("BEGIN; UPDATE a SET b = 1; COMMIT", "write a; ?"),
     ("USE shop; DELETE FROM users", "delete shop.users; ?"),

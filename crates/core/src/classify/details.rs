@@ -3,6 +3,7 @@
 use super::{
     config::Rule,
     recipients::{self, Recipients},
+    sql,
     url::Hosts,
 };
 use serde_json::{Map, Value};
@@ -261,7 +262,12 @@ impl<'a> Reader<'a, '_> {
             Role::Command => {
                 self.found.hosts.embedded(text);
                 if text.trim().contains(|c: char| c.is_whitespace() || "|&;<>$`(){}*?~!\"'\\/".contains(c)) {
-                    self.found.command |= !super::sql::looks_like(text, false);
+                    let effort = if self.found.sql.len() < sql::MAX_TEXTS {
+                        sql::Effort::Strict
+                    } else {
+                        sql::Effort::Words
+                    };
+                    self.found.command |= !sql::looks_like(text, effort);
                     self.found.sql.push((text, Sql::Maybe));
                 } else {
                     self.found.operations.push(text);

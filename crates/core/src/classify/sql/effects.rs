@@ -228,7 +228,10 @@ impl Walk {
             Statement::Delete(delete) => {
                 // MySQL names what it deletes from, by table or alias, before what it joins: count all of it.
                 let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
-                let tables = from.iter().flat_map(|t| self.tables_of(t)).collect();
+                let mut tables: Vec<String> = from.iter().flat_map(|t| self.tables_of(t)).collect();
+                let aliases = aliases(from);
+                let named = delete.tables.iter().map(|name| self.path(name));
+                tables.extend(named.filter(|name| !aliases.contains(name)));
                 self.each("delete", "delete", Delete, tables);
                 self.rows(selected(delete.selection.as_ref(), delete.limit.as_ref()));
             }
@@ -550,6 +553,17 @@ impl Visitor for Walk {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// What the tables of a `FROM` are called in the statement.
+fn aliases(from: &[TableWithJoins]) -> HashSet<String> {
+    let factors =
+        from.iter().flat_map(|t| std::iter::once(&t.relation).chain(t.joins.iter().map(|j| &j.relation)));
+    let alias = |factor: &TableFactor| match factor {
+        TableFactor::Table { alias, .. } => alias.as_ref().map(|a| a.name.value.to_lowercase()),
+        _ => None,
+    };
+    factors.filter_map(alias).collect()
 }
 
 fn is_only(name: &ObjectName) -> bool {

@@ -246,16 +246,50 @@ fn is_set_operation(word: &str) -> bool {
     ["union", "intersect", "except", "minus"].iter().any(|set| word.eq_ignore_ascii_case(set))
 }
 
+/// Texts of one action that are parsed one by one; more are taken together.
+pub(super) const MAX_TEXTS: usize = 64;
+
+/// How a text is told from one that is no SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// Its first words say so, or it is a query that parses.
+    Strict,
+    /// The tool is one that runs SQL: anything that parses. There, `vacuum` is no household chore.
+    Lenient,
+    /// Its first words alone, where there are too many to parse them all.
+    Words,
+}
+
 /// Whether a text in an argument that often holds something else (`query`, `command`) is SQL: it goes on as
-/// only SQL does (`delete from`), or it is a query that parses. Where the tool is one that runs SQL
-/// (`lenient`), anything that parses is: there, `vacuum` is no household chore.
-pub(super) fn looks_like(text: &str, lenient: bool) -> bool {
+/// only SQL does (`delete from`), or it parses.
+pub(super) fn looks_like(text: &str, effort: Effort) -> bool {
     let parses = || {
         let dialect = GenericDialect {};
         text.len() <= STATEMENT_BYTES && tokenize(&dialect, text).is_some_and(|t| read(&dialect, &t).is_ok())
     };
     words::begins_like_sql(text)
-        && (words::has_the_form(text) || ((lenient || words::begins_like_a_query(text)) && parses()))
+        && (words::has_the_form(text)
+            || match effort {
+                Effort::Strict => words::begins_like_a_query(text) && parses(),
+                Effort::Lenient => parses(),
+                Effort::Words => words::begins_like_a_query(text),
+            })
+}
+
+/// Analyses the texts of one action, each on its own while they are few and small.
+pub(super) fn analyse_all(texts: &[&str]) -> Vec<Analysis> {
+    let mut bytes = 0;
+    let few = texts.iter().take(MAX_TEXTS).take_while(|text| {
+        bytes += text.len();
+        bytes <= STATEMENT_BYTES
+    });
+    let alone = few.count().max(1).min(texts.len());
+    let (alone, rest) = texts.split_at(alone);
+    let mut all: Vec<_> = alone.iter().map(|text| analyse(text)).collect();
+    if !rest.is_empty() {
+        all.push(analyse(&rest.join("\n;\n")));
+    }
+    all
 }
 
 /// Whether a text that is no SQL names something that acts in whatever language it is: `MATCH (n) DELETE n`.

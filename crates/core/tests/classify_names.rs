@@ -1,5 +1,7 @@
 //! What real tools are taken for, by their names alone or with typical arguments.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use checkrein_core::{
     action::Category::{self, Admin, Delete, Execute, Outbound, Read, Write},
     check::Check,

@@ -1,5 +1,7 @@
 //! What SQL is taken for: ordinary statements of four databases, and attempts to pass a write off as a read.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use checkrein_core::{
     action::{Action, Category, Count},
     check::Check,

@@ -7,6 +7,7 @@
 
 mod config;
 mod details;
+mod keys;
 mod plan;
 mod recipients;
 mod refused;

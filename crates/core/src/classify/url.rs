@@ -129,7 +129,7 @@ impl Hosts {
                 }
             }
             "javascript" | "data" | "blob" | "view-source" | "jar" | "feed" | "vbscript" => {
-                self.found.unknown = true
+                self.found.unknown = true;
             }
             _ => return false,
         }

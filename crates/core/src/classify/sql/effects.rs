@@ -1,11 +1,15 @@
 //! The effects of parsed statements, found in one walk over their syntax trees.
 
-use super::{Analysis, Rows, SqlEffect};
+use super::{
+    Analysis, Rows, SqlEffect,
+    conditions::selected,
+    settings::{acts, harmless_setting, is_harmless},
+};
 use crate::action::Category::{self, Admin, Delete, Execute, Outbound, Read, Write};
 use sqlparser::ast::{
-    AlterTableOperation, BinaryOperator, CopySource, CopyTarget, Expr, FromTable, Function, MergeAction,
-    ObjectName, ObjectNamePart, ObjectType, OnConflictAction, OnInsert, Query, Reset, Select, Set, SetExpr,
-    Statement, TableFactor, TableObject, TableWithJoins, UpdateTableFromKind, Value, Visit, Visitor,
+    AlterTableOperation, CopySource, CopyTarget, Expr, FromTable, Function, MergeAction, ObjectName,
+    ObjectNamePart, ObjectType, OnConflictAction, OnInsert, Query, Reset, Select, SetExpr, Statement,
+    TableFactor, TableObject, TableWithJoins, UpdateTableFromKind, Visit, Visitor,
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -441,10 +445,10 @@ impl Walk {
             CopySource::Query(_) => None,
         };
         if !to {
-            self.add("copy", "create", Write, table.clone());
+            self.add("copy", "create", Write, table);
             self.rows(Rows::Selected);
-        } else if let Some(table) = &table {
-            self.relations.push(table.clone());
+        } else if let Some(table) = table {
+            self.relations.push(table);
         }
         // A program on the server, or a file of its to be overwritten. Reading one of its files is no better.
         if matches!(target, CopyTarget::Program { .. } | CopyTarget::File { .. }) {
@@ -582,208 +586,4 @@ fn explains_only(statement: &Statement) -> bool {
         option.name.value.eq_ignore_ascii_case("analyze") && !option.arg.as_ref().is_some_and(off)
     });
     !analyze && !option
-}
-
-/// Functions that do something beside returning a value. A function that is not known here reads: most SQL
-/// calls some, and treating each unknown one as an execution would stop every report. An operator who has
-/// functions that act states so with a policy on their statement's tool.
-fn acts(function: &str) -> bool {
-    function.starts_with("dblink")
-        || function.starts_with("lo_")
-        || function.starts_with("pg_terminate")
-        || function.starts_with("pg_cancel")
-        || function.starts_with("pg_reload")
-        || function.starts_with("pg_rotate")
-        || function.starts_with("pg_write")
-        || function.starts_with("pg_read")
-        || function.starts_with("pg_ls_")
-        || function.starts_with("pg_file_")
-        || function.starts_with("pg_replication_")
-        || function.starts_with("pg_create_")
-        || function.starts_with("pg_drop_")
-        || function.starts_with("pg_logical_")
-        || function.starts_with("pg_advisory_")
-        || function.starts_with("xp_")
-        || function.starts_with("sp_")
-        || function.starts_with("sys_")
-        || function.starts_with("aws_")
-        || function.starts_with("cron")
-        || function.starts_with("http_")
-        || function.starts_with("query_to_xml")
-        || function.starts_with("utl_")
-        || function.starts_with("dbms_")
-        || matches!(
-            function,
-            "set_config"
-                | "setval"
-                | "load_extension"
-                | "load_file"
-                | "writefile"
-                | "readfile"
-                | "edit"
-                | "fts3_tokenizer"
-                | "pg_promote"
-                | "pg_switch_wal"
-                | "pg_backup_start"
-                | "pg_backup_stop"
-                | "pg_notify"
-                | "pg_stat_reset"
-                | "table_to_xml"
-                | "database_to_xml"
-                | "schema_to_xml"
-                | "cursor_to_xml"
-                | "ts_stat"
-                | "sleep"
-                | "pg_sleep"
-                | "benchmark"
-                | "get_lock"
-                | "openrowset"
-                | "opendatasource"
-                | "openquery"
-                | "eval"
-                | "exec"
-                | "system"
-                | "shell"
-                | "url"
-                | "file"
-                | "remote"
-                | "schedule"
-                | "unschedule"
-                | "create_hypertable"
-                | "drop_chunks"
-                | "lowrite"
-        )
-}
-
-/// Rows that a condition leaves: the limit's, where there is one; all, where the condition is none.
-fn selected(condition: Option<&Expr>, limit: Option<&Expr>) -> Rows {
-    if let Some(Expr::Value(value)) = limit
-        && let Value::Number(number, _) = &value.value
-        && let Ok(n) = number.to_string().parse::<u64>()
-    {
-        return Rows::Known(n);
-    }
-    match condition {
-        Some(condition) if !always(condition) => Rows::Selected,
-        _ => Rows::Unbounded,
-    }
-}
-
-/// Whether a condition excludes nothing: it has no column in it, compares one with itself, or is such a
-/// thing joined by `OR`. A condition that is always false counts as well; nobody writes one in good faith.
-fn always(condition: &Expr) -> bool {
-    match condition {
-        Expr::Nested(inner) => always(inner),
-        Expr::BinaryOp { left, op: BinaryOperator::And, right } => always(left) && always(right),
-        Expr::BinaryOp { left, op: BinaryOperator::Or, right } => {
-            always(left) || always(right) || opposite(left, right)
-        }
-        Expr::BinaryOp { left, op, right } => {
-            (constant(left) && constant(right))
-                || (left == right
-                    && matches!(
-                        op,
-                        BinaryOperator::Eq
-                            | BinaryOperator::GtEq
-                            | BinaryOperator::LtEq
-                            | BinaryOperator::Spaceship
-                    ))
-        }
-        Expr::Like { negated: false, pattern, .. } | Expr::ILike { negated: false, pattern, .. } => {
-            let text = pattern.to_string();
-            let text = text.trim_matches('\'');
-            !text.is_empty() && text.bytes().all(|b| b == b'%')
-        }
-        Expr::UnaryOp { expr, .. } => constant(expr) || always(expr),
-        Expr::IsNotNull(inner) | Expr::IsNull(inner) => constant(inner),
-        Expr::IsTrue(inner) | Expr::IsNotFalse(inner) => always(inner),
-        Expr::Exists { .. } => true,
-        other => constant(other),
-    }
-}
-
-/// `x IS NULL OR x IS NOT NULL`, `x = 1 OR x <> 1`.
-fn opposite(left: &Expr, right: &Expr) -> bool {
-    match (left, right) {
-        (Expr::IsNull(a), Expr::IsNotNull(b)) | (Expr::IsNotNull(a), Expr::IsNull(b)) => a == b,
-        (Expr::BinaryOp { left: a, op: x, right: b }, Expr::BinaryOp { left: c, op: y, right: d }) => {
-            a == c
-                && b == d
-                && matches!(
-                    (x, y),
-                    (BinaryOperator::Eq, BinaryOperator::NotEq) | (BinaryOperator::NotEq, BinaryOperator::Eq)
-                )
-        }
-        _ => false,
-    }
-}
-
-/// Whether no column and no sub-query takes part in an expression.
-fn constant(expr: &Expr) -> bool {
-    struct Columns;
-    impl Visitor for Columns {
-        type Break = ();
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            match expr {
-                // MySQL's and SQLite's way of writing TRUE without a keyword is no column.
-                Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::CompoundFieldAccess { .. } => {
-                    ControlFlow::Break(())
-                }
-                _ => ControlFlow::Continue(()),
-            }
-        }
-        fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
-            ControlFlow::Break(())
-        }
-    }
-    // A parameter is a value too, but one that a column is compared with; alone it is no condition.
-    expr.visit(&mut Columns).is_continue()
-}
-
-fn harmless_setting(set: &Set) -> bool {
-    match set {
-        Set::SetTimeZone { .. }
-        | Set::SetNames { .. }
-        | Set::SetNamesDefault {}
-        | Set::SetTransaction { .. } => true,
-        Set::SingleAssignment { variable, scope, .. } => {
-            let global =
-                scope.as_ref().is_some_and(|s| s.to_string().to_ascii_lowercase().contains("global"));
-            !global && is_harmless(&variable.to_string())
-        }
-        Set::MultipleAssignments { assignments } => assignments.iter().all(|a| {
-            let global =
-                a.scope.as_ref().is_some_and(|s| s.to_string().to_ascii_lowercase().contains("global"));
-            !global && is_harmless(&a.name.to_string())
-        }),
-        _ => false,
-    }
-}
-
-/// Settings of one session that change neither what a statement does nor what it may.
-fn is_harmless(setting: &str) -> bool {
-    let setting = setting.to_ascii_lowercase();
-    let user_variable = setting.starts_with('@') && !setting.starts_with("@@");
-    user_variable
-        || matches!(
-            setting.as_str(),
-            "statement_timeout"
-                | "lock_timeout"
-                | "idle_in_transaction_session_timeout"
-                | "application_name"
-                | "timezone"
-                | "time_zone"
-                | "client_encoding"
-                | "datestyle"
-                | "intervalstyle"
-                | "extra_float_digits"
-                | "bytea_output"
-                | "work_mem"
-                | "names"
-                | "max_execution_time"
-                | "client_min_messages"
-                | "enable_seqscan"
-                | "random_page_cost"
-                | "nocount"
-        )
 }

@@ -5,7 +5,9 @@
 //! tokens as each family of databases would, every distinct reading is analysed, and the effects of all of
 //! them count. What no reading can parse is judged by its words, and is never a read.
 
+mod conditions;
 mod effects;
+mod settings;
 mod words;
 
 use crate::{action::Category, check::limits::STATEMENT_BYTES};

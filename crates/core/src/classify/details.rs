@@ -2,7 +2,9 @@
 
 use super::{
     config::Rule,
+    keys::{self, Id, Key, Role},
     recipients::{self, Recipients},
+    sql,
     url::Hosts,
 };
 use serde_json::{Map, Value};
@@ -93,10 +95,9 @@ pub(super) enum Method {
 impl Method {
     fn of(text: &str) -> Option<Self> {
         let is = |word: &&str| text.trim().eq_ignore_ascii_case(word);
-        if ["GET", "HEAD", "OPTIONS"].iter().any(|m| is(m)) {
+        if ["GET", "HEAD", "OPTIONS"].iter().any(is) {
             Some(Self::Looks)
-        } else if ["POST", "PUT", "PATCH", "CONNECT", "MERGE", "COPY", "MOVE", "MKCOL"].iter().any(|m| is(m))
-        {
+        } else if ["POST", "PUT", "PATCH", "CONNECT", "MERGE", "COPY", "MOVE", "MKCOL"].iter().any(is) {
             Some(Self::Changes)
         } else if is(&"DELETE") {
             Some(Self::Deletes)
@@ -109,10 +110,9 @@ impl Method {
 /// Reads `details`. `http`: the tool speaks HTTP, so that a method anywhere in it is one.
 pub(super) fn read<'a>(details: &'a Value, rule: Option<&Rule>, http: bool) -> Findings<'a> {
     let mut reader = Reader { found: Findings::default(), ids: HashMap::new(), rule, http };
-    match details {
-        Value::Object(entries) => reader.object(entries, 0),
-        // Nothing is named in it.
-        _ => {}
+    // Where it is no object, nothing is named in it.
+    if let Value::Object(entries) = details {
+        reader.object(entries, 0);
     }
     if let Some(rule) = rule {
         reader.by_rule(rule, details);
@@ -128,55 +128,10 @@ struct Reader<'a, 'r> {
     http: bool,
 }
 
-/// What a key's name says of its value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Key {
-    role: Role,
-    id: Id,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Role {
-    #[default]
-    Plain,
-    /// Text for people, in which links are only spoken of.
-    Prose,
-    Url,
-    Endpoint,
-    Host,
-    /// A command line, or the name of a sub-command.
-    Command,
-    /// Code, of which only the addresses in it are read.
-    Code,
-    Sql,
-    MaybeSql,
-    Recipient,
-    MaybeRecipient,
-    /// A list or segment of addressees.
-    Audience,
-    RecordCount,
-    RecipientCount,
-    /// A list of records.
-    Records,
-    Method,
-    Operation,
-    Body,
-    All,
-    Database,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Id {
-    #[default]
-    No,
-    One,
-    Many,
-}
-
 impl<'a> Reader<'a, '_> {
     fn object(&mut self, entries: &'a Map<String, Value>, depth: usize) {
         for (name, value) in entries {
-            let key = key(name);
+            let key = keys::key(name);
             self.entry(key, name, value, depth);
         }
     }
@@ -214,21 +169,21 @@ impl<'a> Reader<'a, '_> {
         if key.id != Id::No {
             self.id(key.id, name, value, 0);
         }
-        self.value(&key, name, value, depth);
+        self.value(key, value, depth);
     }
 
-    fn value(&mut self, key: &Key, name: &'a str, value: &'a Value, depth: usize) {
+    fn value(&mut self, key: Key, value: &'a Value, depth: usize) {
         match value {
             Value::String(text) => self.text(key, text),
             Value::Array(items) if depth < MAX_DEPTH => {
                 for item in items {
-                    self.value(key, name, item, depth + 1);
+                    self.value(key, item, depth + 1);
                 }
             }
             Value::Object(entries) if depth < MAX_DEPTH => {
                 // `{"url": {"href": …}}`: what is within is still a URL, unless its own name says otherwise.
                 for (inner, value) in entries {
-                    let mut own = self::key(inner);
+                    let mut own = keys::key(inner);
                     if own.role == Role::Plain
                         && matches!(key.role, Role::Url | Role::Host | Role::Endpoint | Role::Sql)
                     {
@@ -242,7 +197,7 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    fn text(&mut self, key: &Key, text: &'a str) {
+    fn text(&mut self, key: Key, text: &'a str) {
         if self.http
             && let Some(method) = Method::of(text)
         {
@@ -261,7 +216,12 @@ impl<'a> Reader<'a, '_> {
             Role::Command => {
                 self.found.hosts.embedded(text);
                 if text.trim().contains(|c: char| c.is_whitespace() || "|&;<>$`(){}*?~!\"'\\/".contains(c)) {
-                    self.found.command |= !super::sql::looks_like(text);
+                    let effort = if self.found.sql.len() < sql::MAX_TEXTS {
+                        sql::Effort::Strict
+                    } else {
+                        sql::Effort::Words
+                    };
+                    self.found.command |= !sql::looks_like(text, effort);
                     self.found.sql.push((text, Sql::Maybe));
                 } else {
                     self.found.operations.push(text);
@@ -307,7 +267,7 @@ impl<'a> Reader<'a, '_> {
                 self.ids.entry(name).or_default().insert(number.to_string());
             }
             Value::Array(items) if depth < 4 => {
-                items.iter().for_each(|item| self.id(id, name, item, depth + 1))
+                items.iter().for_each(|item| self.id(id, name, item, depth + 1));
             }
             // Lists of `{"id": …}` count by their own keys.
             _ => {}
@@ -406,180 +366,5 @@ fn count(value: &Value) -> Stated {
         }
         Some(n) => Stated::Bad(n.to_string()),
         None => Stated::Bad(super::kind(value).to_owned()),
-    }
-}
-
-/// What a key's name says: lower case, words joined by `_`, read once.
-fn key(name: &str) -> Key {
-    let mut plain: SmallVec<[u8; 48]> = SmallVec::new();
-    let mut lower_before = false;
-    for b in name.bytes().take(64) {
-        if b.is_ascii_uppercase() {
-            if lower_before {
-                plain.push(b'_');
-            }
-            plain.push(b.to_ascii_lowercase());
-        } else {
-            plain.push(if matches!(b, b'-' | b' ' | b'.' | b'/') { b'_' } else { b });
-        }
-        lower_before = b.is_ascii_lowercase() || b.is_ascii_digit();
-    }
-    let plain = std::str::from_utf8(&plain).unwrap_or_default();
-    Key { role: role(plain), id: id(plain) }
-}
-
-fn role(key: &str) -> Role {
-    match key {
-        "record_count" | "records_count" | "row_count" | "rows_count" | "num_records" | "num_rows"
-        | "number_of_records" | "affected_records" | "records_affected" | "affected_rows"
-        | "rows_affected" => Role::RecordCount,
-        "recipient_count" | "recipients_count" | "num_recipients" | "number_of_recipients" => {
-            Role::RecipientCount
-        }
-        "records" | "rows" | "items" | "documents" | "entries" | "updates" | "operations" | "objects"
-        | "inserts" | "deletes" | "changes" => Role::Records,
-        "to"
-        | "cc"
-        | "bcc"
-        | "recipient"
-        | "recipients"
-        | "to_recipients"
-        | "cc_recipients"
-        | "bcc_recipients"
-        | "to_email"
-        | "to_emails"
-        | "to_address"
-        | "to_addresses"
-        | "to_number"
-        | "to_numbers"
-        | "recipient_email"
-        | "recipient_emails"
-        | "recipient_ids"
-        | "recipient_id"
-        | "attendees"
-        | "invitees"
-        | "cc_addresses"
-        | "bcc_addresses"
-        | "cc_email"
-        | "bcc_email"
-        | "to_list"
-        | "cc_list"
-        | "bcc_list"
-        | "destination_addresses" => Role::Recipient,
-        "email" | "emails" | "email_address" | "email_addresses" | "phone" | "phones" | "phone_number"
-        | "phone_numbers" | "channel" | "channels" | "channel_id" | "channel_ids" | "user_ids"
-        | "chat_id" | "chat_ids" | "user" | "users" | "user_id" | "member_ids" | "members"
-        | "subscriber_ids" | "address" | "addresses" | "room" | "room_id" | "conversation_id"
-        | "destination" | "numbers" | "contacts" | "targets" | "handle" | "device_token"
-        | "device_tokens" | "subreddit" => Role::MaybeRecipient,
-        "list_id" | "list_ids" | "audience" | "audience_id" | "segment" | "segments" | "segment_id"
-        | "segment_ids" | "topic" | "topic_arn" | "campaign_id" | "group" | "groups" | "group_id"
-        | "group_ids" | "mailing_list" | "distribution_list" => Role::Audience,
-        "text" | "content" | "html" | "message" | "description" | "comment" | "note" | "notes"
-        | "summary" | "subject" | "title" | "prompt" | "caption" | "markdown" | "instructions"
-        | "message_body" | "body_text" | "body_html" | "html_body" | "plain_text" | "paragraph"
-        | "reason" | "question" | "answer" | "thought" | "snippet" | "bio" | "about" | "status_text"
-        | "new_string" | "old_string" | "new_str" | "old_str" | "file_text" | "insert_text" | "system"
-        | "completion" | "blocks" | "email_body" => Role::Prose,
-        "sql" | "sql_query" | "sql_statement" | "raw_sql" | "sql_text" | "sqls" | "ddl" => Role::Sql,
-        "query" | "queries" | "statement" | "statements" | "stmt" | "q" | "query_string" | "query_text"
-        | "transaction" | "expression" | "input" | "params" => Role::MaybeSql,
-        "command" | "commands" | "cmd" | "shell_command" | "command_line" | "bash" | "shell" => Role::Command,
-        "method" | "http_method" | "request_method" | "verb" => Role::Method,
-        "operation" | "op" | "action" | "subcommand" | "mutation" | "operation_name" | "action_type"
-        | "operation_type" => Role::Operation,
-        "code" | "script" | "args" | "argv" | "source_code" | "python" | "javascript" | "js" | "program" => {
-            Role::Code
-        }
-        "body" | "data" | "json" | "payload" | "form" | "json_body" | "request_body" | "form_data"
-        | "files" | "raw_body" | "post_data" => Role::Body,
-        "all" | "delete_all" | "all_records" | "all_rows" | "select_all" | "everything" | "clear_all"
-        | "remove_all" | "purge_all" | "update_all" | "all_pages" | "entire" => Role::All,
-        "database" | "db" | "target" | "datasource" | "data_source" | "database_name" | "db_name"
-        | "dataset" | "connection" | "connection_name" => Role::Database,
-        "url" | "urls" | "uri" | "uris" | "base_url" | "webhook" | "callback" | "proxy" | "request_url"
-        | "target_url" | "origin" | "repo_url" | "repository_url" | "start_url" | "page_url" => Role::Url,
-        "endpoint" | "endpoints" | "link" | "links" | "href" | "site" | "website" | "server" | "src"
-        | "sites" => Role::Endpoint,
-        "host" | "hosts" | "hostname" | "domain" | "domains" | "hostnames" | "fqdn" | "server_name"
-        | "ip" | "ip_address" => Role::Host,
-        _ if ends(key, &["url", "urls", "uri", "uris"]) => Role::Url,
-        _ if ends(key, &["endpoint", "href", "link", "webhook"]) => Role::Endpoint,
-        _ if ends(key, &["host", "hostname", "domain"]) => Role::Host,
-        _ if ends(key, &["sql"]) => Role::Sql,
-        _ if ends(key, &["query", "statement"]) => Role::MaybeSql,
-        _ if ends(key, &["command"]) => Role::Command,
-        _ => Role::Plain,
-    }
-}
-
-/// Whether the last words of `key` are one of `tails`.
-fn ends(key: &str, tails: &[&str]) -> bool {
-    tails.iter().any(|tail| key.strip_suffix(tail).is_some_and(|head| head.is_empty() || head.ends_with('_')))
-}
-
-/// Whether a key holds ids of records. Ids that only say where or within what something happens count
-/// nothing: a `session_id` beside a sweeping delete must not make it a delete of one.
-fn id(key: &str) -> Id {
-    let context = |head: &str| {
-        head.split('_').any(|word| {
-            matches!(
-                word,
-                "session"
-                    | "request"
-                    | "trace"
-                    | "span"
-                    | "correlation"
-                    | "idempotency"
-                    | "client"
-                    | "tenant"
-                    | "org"
-                    | "organization"
-                    | "organisation"
-                    | "workspace"
-                    | "project"
-                    | "account"
-                    | "agent"
-                    | "run"
-                    | "conversation"
-                    | "tool"
-                    | "call"
-                    | "app"
-                    | "application"
-                    | "team"
-                    | "cloud"
-                    | "region"
-                    | "api"
-                    | "database"
-                    | "dataset"
-                    | "table"
-                    | "base"
-                    | "collection"
-                    | "sheet"
-                    | "spreadsheet"
-                    | "parent"
-                    | "folder"
-                    | "list"
-                    | "group"
-                    | "bucket"
-                    | "drive"
-                    | "board"
-                    | "portal"
-                    | "subscription"
-                    | "site"
-            )
-        })
-    };
-    match key {
-        "id" | "uuid" | "record_id" => return Id::One,
-        "ids" | "uuids" | "record_ids" => return Id::Many,
-        _ => {}
-    }
-    if let Some(head) = key.strip_suffix("_ids").or_else(|| key.strip_suffix("_uuids")) {
-        return if context(head) { Id::No } else { Id::Many };
-    }
-    match key.strip_suffix("_id").or_else(|| key.strip_suffix("_uuid")) {
-        Some(head) if !context(head) => Id::One,
-        _ => Id::No,
     }
 }

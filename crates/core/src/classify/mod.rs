@@ -7,6 +7,7 @@
 
 mod config;
 mod details;
+mod keys;
 mod plan;
 mod recipients;
 mod refused;
@@ -306,16 +307,24 @@ fn statements<'a>(
     let mut texts: SmallVec<[&str; 1]> = check.statement.as_deref().into_iter().collect();
     let runs_queries =
         verb.database && (verb.yields_to_sql || verb.word.as_ref().is_some_and(|w| w.as_str() == "query"));
-    for (text, sort) in &findings.sql {
+    for (at, (text, sort)) in findings.sql.iter().enumerate() {
+        let effort = if at >= sql::MAX_TEXTS {
+            sql::Effort::Words
+        } else if verb.database || verb.yields_to_sql {
+            sql::Effort::Lenient
+        } else {
+            sql::Effort::Strict
+        };
         let is_sql = match sort {
             details::Sql::Ruled => true,
             details::Sql::Named => !settled,
             // In a tool that runs queries a text that is no SQL at all may be another language's deletion.
             details::Sql::Maybe => {
-                !settled && (sql::looks_like(text) || (runs_queries && sql::may_act(text)))
+                !settled && (sql::looks_like(text, effort) || (runs_queries && sql::may_act(text)))
             }
         };
-        if is_sql && !texts.iter().any(|known| known == text) {
+        // What a client runs and what its tool was given is one statement, not two.
+        if is_sql && texts.first() != Some(text) {
             texts.push(text);
         }
     }

@@ -161,8 +161,7 @@ impl<'a> Plan<'a> {
         let database = self.database(findings);
         let (mut gravest, mut rows) = (None, None::<Rows>);
         let mut seen: HashSet<SqlEffect> = HashSet::new();
-        for text in texts {
-            let analysis = sql::analyse(text);
+        for analysis in sql::analyse_all(texts) {
             notes.sql(&analysis);
             rows = Some(rows.map_or(analysis.rows, |so_far| so_far.plus(analysis.rows)));
             for effect in analysis.effects {

@@ -129,7 +129,7 @@ impl Hosts {
                 }
             }
             "javascript" | "data" | "blob" | "view-source" | "jar" | "feed" | "vbscript" => {
-                self.found.unknown = true
+                self.found.unknown = true;
             }
             _ => return false,
         }
@@ -191,6 +191,11 @@ impl Hosts {
 
     fn add(&mut self, host: &Host<&str>) {
         let text = host.to_string();
+        // `{host}`, `$HOST`: somebody else puts the host in.
+        if text.contains(|c: char| !(c.is_ascii_alphanumeric() || "-._[]:".contains(c))) {
+            self.found.unknown = true;
+            return;
+        }
         let Ok(name) = Name::new(text.trim_end_matches('.')) else {
             self.found.unknown = true;
             return;

@@ -162,7 +162,8 @@ pub(super) fn words(text: &str) -> SmallVec<[Word; 6]> {
     while let Some((at, c)) = chars.next() {
         let next = chars.peek().map(|(_, n)| *n);
         if c.is_alphabetic() || !c.is_ascii() {
-            let hump = c.is_uppercase()
+            // ASCII only: other capitals may become ASCII letters in lower case and are part of a word then.
+            let hump = c.is_ascii_uppercase()
                 && (previous.is_lowercase()
                     || (previous.is_uppercase() && next.is_some_and(char::is_lowercase)));
             if hump && let Some(from) = start.take() {
@@ -268,9 +269,9 @@ impl Verbs {
     /// called an execution, so that policies against running code do not stop every unknown tool.
     pub(super) fn of(&self, text: &str) -> Verb {
         let words = words(text);
-        let http = words.iter().any(|w| {
-            matches!(w.as_str(), "http" | "https" | "request" | "requests" | "curl" | "wget" | "rest" | "api")
-        });
+        let has = |list: &[&str]| words.iter().any(|w| list.contains(&w.as_str()));
+        let http = has(&["http", "https", "requests", "curl", "wget"])
+            || (has(&["api"]) && has(&["request", "call"]));
         let database = words.iter().any(|w| is_database(w.as_str()));
         let about_sql = database
             || words.iter().any(|w| matches!(w.as_str(), "query" | "queries" | "statement" | "statements"));

@@ -1,22 +1,33 @@
 //! The effects of parsed statements, found in one walk over their syntax trees.
 
-use super::{Analysis, Rows, SqlEffect};
+use super::{
+    Analysis, Rows, SqlEffect,
+    conditions::selected,
+    settings::{acts, harmless_setting, is_harmless},
+};
 use crate::action::Category::{self, Admin, Delete, Execute, Outbound, Read, Write};
 use sqlparser::ast::{
-    AlterTableOperation, BinaryOperator, CopySource, CopyTarget, Expr, FromTable, Function, MergeAction,
-    ObjectName, ObjectNamePart, ObjectType, OnConflictAction, OnInsert, Query, Reset, Select, Set, SetExpr,
-    Statement, TableFactor, TableObject, TableWithJoins, UpdateTableFromKind, Value, Visit, Visitor,
+    AlterTableOperation, CopySource, CopyTarget, Expr, FromTable, Function, MergeAction, ObjectName,
+    ObjectNamePart, ObjectType, OnConflictAction, OnInsert, Query, Reset, Select, SetExpr, Statement,
+    TableFactor, TableObject, TableWithJoins, UpdateTableFromKind, Visit, Visitor,
 };
 use std::{
     collections::{HashMap, HashSet},
     ops::ControlFlow,
 };
 
-/// The effects of `statements`; none where one of them holds something that was not really parsed.
-pub(super) fn of(statements: &[Statement]) -> Option<Analysis> {
+/// The effects of `statements`.
+pub(super) fn of(statements: &[Statement]) -> Analysis {
     let mut walk = Walk::default();
-    let done = statements.iter().all(|statement| statement.visit(&mut walk).is_continue());
-    done.then(|| walk.finish())
+    for statement in statements {
+        let _complete = statement.visit(&mut walk);
+    }
+    walk.finish()
+}
+
+/// Whether a statement reads rows from what follows it.
+pub(super) fn copies_in(statement: &Statement) -> bool {
+    matches!(statement, Statement::Copy { to: false, target: CopyTarget::Stdin, .. })
 }
 
 #[derive(Default)]
@@ -96,6 +107,10 @@ impl Walk {
 
     fn table_of(&self, factor: &TableFactor) -> Vec<String> {
         match factor {
+            // `FROM ONLY users`, which the parser takes for a table `only` under another name.
+            TableFactor::Table { name, alias: Some(alias), .. } if is_only(name) => {
+                vec![alias.name.value.to_lowercase()]
+            }
             TableFactor::Table { name, .. } => vec![self.path(name)],
             TableFactor::NestedJoin { table_with_joins, .. } => self.tables_of(table_with_joins),
             _ => Vec::new(),
@@ -150,7 +165,7 @@ impl Walk {
         })
     }
 
-    fn statement(&mut self, statement: &Statement) -> ControlFlow<()> {
+    fn statement(&mut self, statement: &Statement) {
         match statement {
             Statement::Query(_)
             | Statement::ShowFunctions { .. }
@@ -204,7 +219,7 @@ impl Walk {
                 let name = text.rsplit(' ').next().unwrap_or_default().trim_matches(['"', '`', '[', ']', '\'']);
                 self.database = Some(name.to_lowercase());
             }
-            Statement::Insert(insert) => self.insert(insert)?,
+            Statement::Insert(insert) => self.insert(insert),
             Statement::Update(update) => {
                 // MySQL may set columns of every joined table: count them all.
                 let mut tables = self.tables_of(&update.table);
@@ -215,14 +230,12 @@ impl Walk {
                 self.rows(selected(update.selection.as_ref(), update.limit.as_ref()));
             }
             Statement::Delete(delete) => {
-                let tables = if delete.tables.is_empty() {
-                    let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
-                    from.iter().flat_map(|t| self.tables_of(t)).collect()
-                } else {
-                    // MySQL names what it deletes from, by table or alias: count whatever it joins too.
-                    let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
-                    from.iter().flat_map(|t| self.tables_of(t)).collect()
-                };
+                // MySQL names what it deletes from, by table or alias, before what it joins: count all of it.
+                let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
+                let mut tables: Vec<String> = from.iter().flat_map(|t| self.tables_of(t)).collect();
+                let aliases = aliases(from);
+                let named = delete.tables.iter().map(|name| self.path(name));
+                tables.extend(named.filter(|name| !aliases.contains(name)));
                 self.each("delete", "delete", Delete, tables);
                 self.rows(selected(delete.selection.as_ref(), delete.limit.as_ref()));
             }
@@ -244,14 +257,7 @@ impl Walk {
                 self.each("truncate", "delete", Delete, tables);
                 self.rows(Rows::Unbounded);
             }
-            Statement::Copy { source, to, target, values, .. } => {
-                // Rows that stand in the text itself: what belongs to them and what is the next statement is
-                // read differently by clients and servers.
-                if !values.is_empty() {
-                    return ControlFlow::Break(());
-                }
-                self.copy(source, *to, target);
-            }
+            Statement::Copy { source, to, target, .. } => self.copy(source, *to, target),
             Statement::LoadData { table_name, .. } => {
                 let table = self.path(table_name);
                 self.add("load", "create", Write, Some(table));
@@ -346,13 +352,7 @@ impl Walk {
             Statement::Pragma { name, value, .. } => {
                 let name = name.to_string().to_ascii_lowercase();
                 let name = name.rsplit('.').next().unwrap_or_default();
-                let looks = matches!(
-                    name,
-                    "table_info" | "table_xinfo" | "table_list" | "index_list" | "index_info" | "index_xinfo"
-                        | "foreign_key_list" | "foreign_key_check" | "integrity_check" | "quick_check"
-                        | "database_list" | "collation_list" | "function_list" | "module_list" | "pragma_list"
-                        | "compile_options"
-                );
+                let looks = super::words::pragma_looks(name);
                 let acts = matches!(
                     name,
                     "optimize" | "wal_checkpoint" | "incremental_vacuum" | "shrink_memory" | "writable_schema"
@@ -383,7 +383,6 @@ impl Walk {
             // Structure, rights, settings and upkeep in all their forms; also whatever the parser learns later.
             _ => self.admin("alter", "configure", None),
         }
-        ControlFlow::Continue(())
     }
 
     fn admin(&mut self, verb: &'static str, canonical: &'static str, table: Option<String>) {
@@ -396,13 +395,13 @@ impl Walk {
         self.rows(Rows::Unbounded);
     }
 
-    fn insert(&mut self, insert: &sqlparser::ast::Insert) -> ControlFlow<()> {
+    fn insert(&mut self, insert: &sqlparser::ast::Insert) {
         let mut tables = Vec::new();
         match &insert.table {
             TableObject::TableName(name) => tables.push(self.path(name)),
             TableObject::TableFunction(_) => {
                 self.execute("insert");
-                return ControlFlow::Continue(());
+                return;
             }
             TableObject::TableQuery(_) => {}
         }
@@ -438,7 +437,6 @@ impl Walk {
         for _ in 0..tables.len().max(1) {
             self.rows(per_table);
         }
-        ControlFlow::Continue(())
     }
 
     fn copy(&mut self, source: &CopySource, to: bool, target: &CopyTarget) {
@@ -447,10 +445,10 @@ impl Walk {
             CopySource::Query(_) => None,
         };
         if !to {
-            self.add("copy", "create", Write, table.clone());
+            self.add("copy", "create", Write, table);
             self.rows(Rows::Selected);
-        } else if let Some(table) = &table {
-            self.relations.push(table.clone());
+        } else if let Some(table) = table {
+            self.relations.push(table);
         }
         // A program on the server, or a file of its to be overwritten. Reading one of its files is no better.
         if matches!(target, CopyTarget::Program { .. } | CopyTarget::File { .. }) {
@@ -463,7 +461,7 @@ impl Visitor for Walk {
     type Break = ();
 
     fn pre_visit_statement(&mut self, statement: &Statement) -> ControlFlow<()> {
-        self.statement(statement)?;
+        self.statement(statement);
         if self.explained > 0 || explains_only(statement) {
             self.explained += 1;
         }
@@ -561,6 +559,22 @@ impl Visitor for Walk {
     }
 }
 
+/// What the tables of a `FROM` are called in the statement.
+fn aliases(from: &[TableWithJoins]) -> HashSet<String> {
+    let factors =
+        from.iter().flat_map(|t| std::iter::once(&t.relation).chain(t.joins.iter().map(|j| &j.relation)));
+    let alias = |factor: &TableFactor| match factor {
+        TableFactor::Table { alias, .. } => alias.as_ref().map(|a| a.name.value.to_lowercase()),
+        _ => None,
+    };
+    factors.filter_map(alias).collect()
+}
+
+fn is_only(name: &ObjectName) -> bool {
+    matches!(name.0.as_slice(), [ObjectNamePart::Identifier(ident)]
+        if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("only"))
+}
+
 /// `EXPLAIN` shows a plan and runs nothing, unless it is to `ANALYZE`.
 fn explains_only(statement: &Statement) -> bool {
     let Statement::Explain { analyze, options, .. } = statement else { return false };
@@ -572,208 +586,4 @@ fn explains_only(statement: &Statement) -> bool {
         option.name.value.eq_ignore_ascii_case("analyze") && !option.arg.as_ref().is_some_and(off)
     });
     !analyze && !option
-}
-
-/// Functions that do something beside returning a value. A function that is not known here reads: most SQL
-/// calls some, and treating each unknown one as an execution would stop every report. An operator who has
-/// functions that act states so with a policy on their statement's tool.
-fn acts(function: &str) -> bool {
-    function.starts_with("dblink")
-        || function.starts_with("lo_")
-        || function.starts_with("pg_terminate")
-        || function.starts_with("pg_cancel")
-        || function.starts_with("pg_reload")
-        || function.starts_with("pg_rotate")
-        || function.starts_with("pg_write")
-        || function.starts_with("pg_read")
-        || function.starts_with("pg_ls_")
-        || function.starts_with("pg_file_")
-        || function.starts_with("pg_replication_")
-        || function.starts_with("pg_create_")
-        || function.starts_with("pg_drop_")
-        || function.starts_with("pg_logical_")
-        || function.starts_with("pg_advisory_")
-        || function.starts_with("xp_")
-        || function.starts_with("sp_")
-        || function.starts_with("sys_")
-        || function.starts_with("aws_")
-        || function.starts_with("cron")
-        || function.starts_with("http_")
-        || function.starts_with("query_to_xml")
-        || function.starts_with("utl_")
-        || function.starts_with("dbms_")
-        || matches!(
-            function,
-            "set_config"
-                | "setval"
-                | "load_extension"
-                | "load_file"
-                | "writefile"
-                | "readfile"
-                | "edit"
-                | "fts3_tokenizer"
-                | "pg_promote"
-                | "pg_switch_wal"
-                | "pg_backup_start"
-                | "pg_backup_stop"
-                | "pg_notify"
-                | "pg_stat_reset"
-                | "table_to_xml"
-                | "database_to_xml"
-                | "schema_to_xml"
-                | "cursor_to_xml"
-                | "ts_stat"
-                | "sleep"
-                | "pg_sleep"
-                | "benchmark"
-                | "get_lock"
-                | "openrowset"
-                | "opendatasource"
-                | "openquery"
-                | "eval"
-                | "exec"
-                | "system"
-                | "shell"
-                | "url"
-                | "file"
-                | "remote"
-                | "schedule"
-                | "unschedule"
-                | "create_hypertable"
-                | "drop_chunks"
-                | "lowrite"
-        )
-}
-
-/// Rows that a condition leaves: the limit's, where there is one; all, where the condition is none.
-fn selected(condition: Option<&Expr>, limit: Option<&Expr>) -> Rows {
-    if let Some(Expr::Value(value)) = limit
-        && let Value::Number(number, _) = &value.value
-        && let Ok(n) = number.to_string().parse::<u64>()
-    {
-        return Rows::Known(n);
-    }
-    match condition {
-        Some(condition) if !always(condition) => Rows::Selected,
-        _ => Rows::Unbounded,
-    }
-}
-
-/// Whether a condition excludes nothing: it has no column in it, compares one with itself, or is such a
-/// thing joined by `OR`. A condition that is always false counts as well; nobody writes one in good faith.
-fn always(condition: &Expr) -> bool {
-    match condition {
-        Expr::Nested(inner) => always(inner),
-        Expr::BinaryOp { left, op: BinaryOperator::And, right } => always(left) && always(right),
-        Expr::BinaryOp { left, op: BinaryOperator::Or, right } => {
-            always(left) || always(right) || opposite(left, right)
-        }
-        Expr::BinaryOp { left, op, right } => {
-            (constant(left) && constant(right))
-                || (left == right
-                    && matches!(
-                        op,
-                        BinaryOperator::Eq
-                            | BinaryOperator::GtEq
-                            | BinaryOperator::LtEq
-                            | BinaryOperator::Spaceship
-                    ))
-        }
-        Expr::Like { negated: false, pattern, .. } | Expr::ILike { negated: false, pattern, .. } => {
-            let text = pattern.to_string();
-            let text = text.trim_matches('\'');
-            !text.is_empty() && text.bytes().all(|b| b == b'%')
-        }
-        Expr::UnaryOp { expr, .. } => constant(expr) || always(expr),
-        Expr::IsNotNull(inner) | Expr::IsNull(inner) => constant(inner),
-        Expr::IsTrue(inner) | Expr::IsNotFalse(inner) => always(inner),
-        Expr::Exists { .. } => true,
-        other => constant(other),
-    }
-}
-
-/// `x IS NULL OR x IS NOT NULL`, `x = 1 OR x <> 1`.
-fn opposite(left: &Expr, right: &Expr) -> bool {
-    match (left, right) {
-        (Expr::IsNull(a), Expr::IsNotNull(b)) | (Expr::IsNotNull(a), Expr::IsNull(b)) => a == b,
-        (Expr::BinaryOp { left: a, op: x, right: b }, Expr::BinaryOp { left: c, op: y, right: d }) => {
-            a == c
-                && b == d
-                && matches!(
-                    (x, y),
-                    (BinaryOperator::Eq, BinaryOperator::NotEq) | (BinaryOperator::NotEq, BinaryOperator::Eq)
-                )
-        }
-        _ => false,
-    }
-}
-
-/// Whether no column and no sub-query takes part in an expression.
-fn constant(expr: &Expr) -> bool {
-    struct Columns;
-    impl Visitor for Columns {
-        type Break = ();
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            match expr {
-                // MySQL's and SQLite's way of writing TRUE without a keyword is no column.
-                Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::CompoundFieldAccess { .. } => {
-                    ControlFlow::Break(())
-                }
-                _ => ControlFlow::Continue(()),
-            }
-        }
-        fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
-            ControlFlow::Break(())
-        }
-    }
-    // A parameter is a value too, but one that a column is compared with; alone it is no condition.
-    expr.visit(&mut Columns).is_continue()
-}
-
-fn harmless_setting(set: &Set) -> bool {
-    match set {
-        Set::SetTimeZone { .. }
-        | Set::SetNames { .. }
-        | Set::SetNamesDefault {}
-        | Set::SetTransaction { .. } => true,
-        Set::SingleAssignment { variable, scope, .. } => {
-            let global =
-                scope.as_ref().is_some_and(|s| s.to_string().to_ascii_lowercase().contains("global"));
-            !global && is_harmless(&variable.to_string())
-        }
-        Set::MultipleAssignments { assignments } => assignments.iter().all(|a| {
-            let global =
-                a.scope.as_ref().is_some_and(|s| s.to_string().to_ascii_lowercase().contains("global"));
-            !global && is_harmless(&a.name.to_string())
-        }),
-        _ => false,
-    }
-}
-
-/// Settings of one session that change neither what a statement does nor what it may.
-fn is_harmless(setting: &str) -> bool {
-    let setting = setting.to_ascii_lowercase();
-    let user_variable = setting.starts_with('@') && !setting.starts_with("@@");
-    user_variable
-        || matches!(
-            setting.as_str(),
-            "statement_timeout"
-                | "lock_timeout"
-                | "idle_in_transaction_session_timeout"
-                | "application_name"
-                | "timezone"
-                | "time_zone"
-                | "client_encoding"
-                | "datestyle"
-                | "intervalstyle"
-                | "extra_float_digits"
-                | "bytea_output"
-                | "work_mem"
-                | "names"
-                | "max_execution_time"
-                | "client_min_messages"
-                | "enable_seqscan"
-                | "random_page_cost"
-                | "nocount"
-        )
 }

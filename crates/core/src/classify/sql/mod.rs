@@ -5,7 +5,9 @@
 //! tokens as each family of databases would, every distinct reading is analysed, and the effects of all of
 //! them count. What no reading can parse is judged by its words, and is never a read.
 
+mod conditions;
 mod effects;
+mod settings;
 mod words;
 
 use crate::{action::Category, check::limits::STATEMENT_BYTES};
@@ -125,6 +127,18 @@ fn others(sql: &str, mut readings: Vec<Reading>) -> Analysis {
     let (parsed, unparsed): (Vec<_>, Vec<_>) = readings.into_iter().partition(|(_, a)| a.is_some());
     let mut all = parsed.into_iter().filter_map(|(_, analysis)| analysis);
     let Some(mut result) = all.next() else {
+        if words::is_looking_pragma(sql) {
+            return Analysis {
+                effects: vec![SqlEffect {
+                    verb: "pragma",
+                    canonical: "read",
+                    category: Category::Read,
+                    table: None,
+                }],
+                rows: Rows::Known(0),
+                unparsed: None,
+            };
+        }
         return words::judge(sql, "it is not SQL that can be parsed");
     };
     for analysis in all {
@@ -134,10 +148,12 @@ fn others(sql: &str, mut readings: Vec<Reading>) -> Analysis {
     // A reading that nobody could parse may still be one that its database can: its words decide whether it
     // could be graver than what was understood.
     let understood = result.effects.iter().map(|e| e.category).max().unwrap_or(Category::Read);
-    let suspicious = |tokens: &[Token]| words::gravest(tokens).is_some_and(|c| c > understood);
-    if unparsed.iter().any(|(tokens, _)| suspicious(tokens)) {
+    let suspicions = unparsed.iter().filter_map(|(tokens, _)| words::gravest(tokens));
+    if let Some(gravest) = suspicions.filter(|effect| effect.category > understood).max_by_key(|e| e.category)
+    {
         let mut judged = words::judge(sql, "databases read it differently and one reading cannot be parsed");
         judged.effects.extend(result.effects);
+        judged.effects.push(gravest);
         result = judged;
     }
     result.dedup();
@@ -184,7 +200,14 @@ fn read(dialect: &dyn Dialect, tokens: &[TokenWithSpan]) -> Result<Analysis, Bro
     if parser.peek_token().token != Token::EOF {
         return Err(Broken::Syntax);
     }
-    effects::of(&statements).ok_or(Broken::Syntax)
+    // The parser takes what follows `COPY … FROM STDIN;` for data; a server may take it for a statement.
+    let mut rest =
+        tokens.iter().map(|t| &t.token).filter(|t| !matches!(t, Token::Whitespace(_) | Token::EOF));
+    let more = rest.any(|t| *t == Token::SemiColon) && rest.next().is_some();
+    if more && statements.iter().any(effects::copies_in) {
+        return Err(Broken::Syntax);
+    }
+    Ok(effects::of(&statements))
 }
 
 /// An upper bound of how deep the syntax tree of the tokens can be, or none when it is over the limits.
@@ -225,13 +248,50 @@ fn is_set_operation(word: &str) -> bool {
     ["union", "intersect", "except", "minus"].iter().any(|set| word.eq_ignore_ascii_case(set))
 }
 
-/// Whether a text in an argument that often holds something else (`query`, `command`) is SQL: it begins as a
-/// statement does, and it parses or goes on as that statement must.
-pub(super) fn looks_like(text: &str) -> bool {
+/// Texts of one action that are parsed one by one; more are taken together.
+pub(super) const MAX_TEXTS: usize = 64;
+
+/// How a text is told from one that is no SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// Its first words say so, or it is a query that parses.
+    Strict,
+    /// The tool is one that runs SQL: anything that parses. There, `vacuum` is no household chore.
+    Lenient,
+    /// Its first words alone, where there are too many to parse them all.
+    Words,
+}
+
+/// Whether a text in an argument that often holds something else (`query`, `command`) is SQL: it goes on as
+/// only SQL does (`delete from`), or it parses.
+pub(super) fn looks_like(text: &str, effort: Effort) -> bool {
+    let parses = || {
+        let dialect = GenericDialect {};
+        text.len() <= STATEMENT_BYTES && tokenize(&dialect, text).is_some_and(|t| read(&dialect, &t).is_ok())
+    };
     words::begins_like_sql(text)
         && (words::has_the_form(text)
-            || (text.len() <= STATEMENT_BYTES
-                && tokenize(&GenericDialect {}, text).is_some_and(|t| read(&GenericDialect {}, &t).is_ok())))
+            || match effort {
+                Effort::Strict => words::begins_like_a_query(text) && parses(),
+                Effort::Lenient => parses(),
+                Effort::Words => words::begins_like_a_query(text),
+            })
+}
+
+/// Analyses the texts of one action, each on its own while they are few and small.
+pub(super) fn analyse_all(texts: &[&str]) -> Vec<Analysis> {
+    let mut bytes = 0;
+    let few = texts.iter().take(MAX_TEXTS).take_while(|text| {
+        bytes += text.len();
+        bytes <= STATEMENT_BYTES
+    });
+    let alone = few.count().max(1).min(texts.len());
+    let (alone, rest) = texts.split_at(alone);
+    let mut all: Vec<_> = alone.iter().map(|text| analyse(text)).collect();
+    if !rest.is_empty() {
+        all.push(analyse(&rest.join("\n;\n")));
+    }
+    all
 }
 
 /// Whether a text that is no SQL names something that acts in whatever language it is: `MATCH (n) DELETE n`.

@@ -6,14 +6,14 @@ use sqlparser::tokenizer::Token;
 
 /// Candidate tables that are named in the effects of an unparsed text.
 const MAX_TABLES: usize = 64;
+/// Longer words name no table.
+const MAX_TABLE_BYTES: usize = 128;
 
 /// The effects that a text may have, judged by every word in it, those in strings and comments too: it could
 /// not be parsed, so nobody knows which are which. At least a write, of unknown size.
 pub(super) fn judge(sql: &str, why: &'static str) -> Analysis {
     let mut found: Vec<(&'static str, &'static str, Category)> = Vec::new();
     let mut tables: Vec<String> = Vec::new();
-    let mut more_tables = false;
-    let mut previous = String::new();
     for (at, word) in words(sql).enumerate() {
         let word = word.to_lowercase();
         if let Some(meaning) = meaning(&word, at == 0)
@@ -21,26 +21,21 @@ pub(super) fn judge(sql: &str, why: &'static str) -> Analysis {
         {
             found.push(meaning);
         }
-        if matches!(previous.as_str(), "from" | "into" | "update" | "table" | "join" | "only" | "exists") {
-            if tables.len() < MAX_TABLES {
-                let path = word.trim_matches('.').to_owned();
-                if !path.is_empty() && !is_syntax(&path) && !tables.contains(&path) {
-                    tables.push(path);
-                }
-            } else {
-                more_tables = true;
+        // Any word may be a table: a policy on one of them must see it.
+        let path = word.trim_matches('.');
+        if !path.is_empty() && path.len() <= MAX_TABLE_BYTES && !is_syntax(path) && tables.len() < MAX_TABLES
+        {
+            let path = path.to_owned();
+            if !tables.contains(&path) {
+                tables.push(path);
             }
         }
-        previous = word;
     }
     if found.is_empty() {
         found.push(("write", "update", Category::Write));
     }
-    // A table that a word could not be tied to may be any.
-    let mut tables: Vec<Option<String>> = tables.into_iter().map(Some).collect();
-    if tables.is_empty() || more_tables {
-        tables.push(None);
-    }
+    // And what it is done to may stand in none of them.
+    let tables: Vec<Option<String>> = tables.into_iter().map(Some).chain([None]).collect();
     let effects = found.iter().flat_map(|(verb, canonical, category)| {
         tables.iter().map(move |table| SqlEffect {
             verb,
@@ -53,17 +48,17 @@ pub(super) fn judge(sql: &str, why: &'static str) -> Analysis {
 }
 
 /// The gravest thing that the bare words of these tokens could mean; none for a mere look.
-pub(super) fn gravest(tokens: &[Token]) -> Option<Category> {
+pub(super) fn gravest(tokens: &[Token]) -> Option<SqlEffect> {
     // A character that no token begins with: the database would refuse the text.
     if tokens.iter().any(|t| matches!(t, Token::Char(_) | Token::Backslash)) {
         return None;
     }
-    let mut words = tokens.iter().enumerate().filter_map(|(at, token)| match token {
+    let words = tokens.iter().enumerate().filter_map(|(at, token)| match token {
         Token::Word(word) => meaning(&word.value.to_lowercase(), at == 0),
         _ => None,
     });
-    let first = words.next()?;
-    Some(words.fold(first.2, |gravest, (_, _, category)| gravest.max(category)))
+    let (verb, canonical, category) = words.max_by_key(|(_, _, category)| *category)?;
+    Some(SqlEffect { verb, canonical, category, table: None })
 }
 
 /// Whether any word of the text could act.
@@ -88,9 +83,8 @@ fn meaning(word: &str, first: bool) -> Option<(&'static str, &'static str, Categ
         "alter" => ("alter", "configure", Category::Admin),
         "create" => ("create", "create", Category::Admin),
         "rename" => ("rename", "configure", Category::Admin),
-        "vacuum" | "reindex" | "attach" | "pragma" | "flush" | "shutdown" | "kill" => {
-            ("maintain", "configure", Category::Admin)
-        }
+        "vacuum" | "reindex" | "attach" | "pragma" | "flush" | "shutdown" | "kill" | "notify" | "lock"
+        | "optimize" | "refresh" | "cluster" | "comment" => ("maintain", "configure", Category::Admin),
         "set" | "reset" if first => ("set", "configure", Category::Admin),
         "insert" => ("insert", "create", Category::Write),
         "update" => ("update", "update", Category::Write),
@@ -110,8 +104,119 @@ fn meaning(word: &str, first: bool) -> Option<(&'static str, &'static str, Categ
 }
 
 fn is_syntax(word: &str) -> bool {
-    matches!(word, "select" | "if" | "not" | "exists" | "only" | "set" | "table" | "lateral" | "ignore")
-        || word.bytes().all(|b| b.is_ascii_digit())
+    matches!(
+        word,
+        "select"
+            | "insert"
+            | "update"
+            | "delete"
+            | "truncate"
+            | "drop"
+            | "create"
+            | "alter"
+            | "merge"
+            | "replace"
+            | "from"
+            | "into"
+            | "where"
+            | "set"
+            | "values"
+            | "value"
+            | "table"
+            | "using"
+            | "join"
+            | "inner"
+            | "left"
+            | "right"
+            | "full"
+            | "outer"
+            | "cross"
+            | "natural"
+            | "on"
+            | "as"
+            | "and"
+            | "or"
+            | "not"
+            | "null"
+            | "is"
+            | "in"
+            | "like"
+            | "between"
+            | "order"
+            | "by"
+            | "group"
+            | "having"
+            | "limit"
+            | "offset"
+            | "union"
+            | "all"
+            | "distinct"
+            | "case"
+            | "when"
+            | "then"
+            | "else"
+            | "end"
+            | "begin"
+            | "commit"
+            | "declare"
+            | "do"
+            | "execute"
+            | "exec"
+            | "call"
+            | "copy"
+            | "grant"
+            | "revoke"
+            | "to"
+            | "with"
+            | "exists"
+            | "if"
+            | "only"
+            | "returning"
+            | "ignore"
+            | "lateral"
+            | "true"
+            | "false"
+            | "pragma"
+            | "explain"
+            | "analyze"
+    ) || word.bytes().all(|b| b.is_ascii_digit() || b == b'$' || b == b'.')
+}
+
+/// Pragmas of SQLite that only tell something, also with an argument.
+pub(super) fn pragma_looks(name: &str) -> bool {
+    matches!(
+        name,
+        "table_info"
+            | "table_xinfo"
+            | "table_list"
+            | "index_list"
+            | "index_info"
+            | "index_xinfo"
+            | "foreign_key_list"
+            | "foreign_key_check"
+            | "integrity_check"
+            | "quick_check"
+            | "database_list"
+            | "collation_list"
+            | "function_list"
+            | "module_list"
+            | "pragma_list"
+            | "compile_options"
+    )
+}
+
+/// `PRAGMA table_info(users)` and its like, whose bare argument sqlparser does not know.
+pub(super) fn is_looking_pragma(sql: &str) -> bool {
+    let sql = sql.trim().trim_end_matches(';').trim_end();
+    let Some((head, tail)) = sql.split_once('(') else { return false };
+    let mut head = head.split_whitespace();
+    let pragma = head.next().is_some_and(|word| word.eq_ignore_ascii_case("pragma"));
+    let name = head.next().unwrap_or_default().to_ascii_lowercase();
+    let argument = tail.strip_suffix(')').map(|a| a.trim().trim_matches(['"', '\'', '`', '[', ']']));
+    pragma
+        && head.next().is_none()
+        && pragma_looks(name.rsplit('.').next().unwrap_or_default())
+        && argument.is_some_and(|a| a.chars().all(|c| c.is_alphanumeric() || c == '_'))
 }
 
 /// Whether the first word is one that a statement begins with.
@@ -192,6 +297,12 @@ fn skip_comments(mut text: &str) -> &str {
     }
 }
 
+/// Whether the first word is one that only looks.
+pub(super) fn begins_like_a_query(text: &str) -> bool {
+    let first = words(skip_comments(text)).next().unwrap_or_default();
+    ["select", "with", "values", "explain"].iter().any(|word| first.eq_ignore_ascii_case(word))
+}
+
 /// Whether the first words go together as only SQL has them: `delete from`, `drop table`.
 pub(super) fn has_the_form(text: &str) -> bool {
     let text = skip_comments(text);
@@ -201,7 +312,8 @@ pub(super) fn has_the_form(text: &str) -> bool {
     let later = |word: &str| lower.iter().skip(1).any(|w| w == word);
     match first {
         "delete" => {
-            second == "from" && (lower.len() <= 3 || later("where") || later("using") || text.contains(';'))
+            let whole = second == "from" && (lower.len() <= 3 || later("using") || text.contains(';'));
+            whole || later("where")
         }
         "insert" | "replace" => later("into") && (later("values") || later("select") || later("value")),
         "update" => later("set") && text.contains('='),

@@ -1,0 +1,223 @@
+//! What the names of arguments say of their values.
+
+use smallvec::SmallVec;
+
+/// What a key's name says of its value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) role: Role,
+    pub(super) id: Id,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Role {
+    #[default]
+    Plain,
+    /// Text for people, in which links are only spoken of.
+    Prose,
+    Url,
+    Endpoint,
+    Host,
+    /// A command line, or the name of a sub-command.
+    Command,
+    /// Code, of which only the addresses in it are read.
+    Code,
+    Sql,
+    MaybeSql,
+    Recipient,
+    MaybeRecipient,
+    /// A list or segment of addressees.
+    Audience,
+    RecordCount,
+    RecipientCount,
+    /// A list of records.
+    Records,
+    Method,
+    Operation,
+    Body,
+    All,
+    Database,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Id {
+    #[default]
+    No,
+    One,
+    Many,
+}
+
+/// What a key's name says: lower case, words joined by `_`, read once.
+pub(super) fn key(name: &str) -> Key {
+    let mut plain: SmallVec<[u8; 48]> = SmallVec::new();
+    let mut lower_before = false;
+    for b in name.bytes().take(64) {
+        if b.is_ascii_uppercase() {
+            if lower_before {
+                plain.push(b'_');
+            }
+            plain.push(b.to_ascii_lowercase());
+        } else {
+            plain.push(if matches!(b, b'-' | b' ' | b'.' | b'/') { b'_' } else { b });
+        }
+        lower_before = b.is_ascii_lowercase() || b.is_ascii_digit();
+    }
+    let plain = std::str::from_utf8(&plain).unwrap_or_default();
+    Key { role: role(plain), id: id(plain) }
+}
+
+fn role(key: &str) -> Role {
+    match key {
+        "record_count" | "records_count" | "row_count" | "rows_count" | "num_records" | "num_rows"
+        | "number_of_records" | "affected_records" | "records_affected" | "affected_rows"
+        | "rows_affected" => Role::RecordCount,
+        "recipient_count" | "recipients_count" | "num_recipients" | "number_of_recipients" => {
+            Role::RecipientCount
+        }
+        "records" | "rows" | "items" | "documents" | "entries" | "updates" | "operations" | "objects"
+        | "inserts" | "deletes" | "changes" => Role::Records,
+        "to"
+        | "cc"
+        | "bcc"
+        | "recipient"
+        | "recipients"
+        | "to_recipients"
+        | "cc_recipients"
+        | "bcc_recipients"
+        | "to_email"
+        | "to_emails"
+        | "to_address"
+        | "to_addresses"
+        | "to_number"
+        | "to_numbers"
+        | "recipient_email"
+        | "recipient_emails"
+        | "recipient_ids"
+        | "recipient_id"
+        | "attendees"
+        | "invitees"
+        | "cc_addresses"
+        | "bcc_addresses"
+        | "cc_email"
+        | "bcc_email"
+        | "to_list"
+        | "cc_list"
+        | "bcc_list"
+        | "destination_addresses" => Role::Recipient,
+        "email" | "emails" | "email_address" | "email_addresses" | "phone" | "phones" | "phone_number"
+        | "phone_numbers" | "channel" | "channels" | "channel_id" | "channel_ids" | "user_ids"
+        | "chat_id" | "chat_ids" | "user" | "users" | "user_id" | "member_ids" | "members"
+        | "subscriber_ids" | "address" | "addresses" | "room" | "room_id" | "conversation_id"
+        | "destination" | "numbers" | "contacts" | "targets" | "handle" | "device_token"
+        | "device_tokens" | "subreddit" => Role::MaybeRecipient,
+        "list_id" | "list_ids" | "audience" | "audience_id" | "segment" | "segments" | "segment_id"
+        | "segment_ids" | "topic" | "topic_arn" | "campaign_id" | "group" | "groups" | "group_id"
+        | "group_ids" | "mailing_list" | "distribution_list" => Role::Audience,
+        "text" | "content" | "html" | "message" | "description" | "comment" | "note" | "notes"
+        | "summary" | "subject" | "title" | "prompt" | "caption" | "markdown" | "instructions"
+        | "message_body" | "body_text" | "body_html" | "html_body" | "plain_text" | "paragraph"
+        | "reason" | "question" | "answer" | "thought" | "snippet" | "bio" | "about" | "status_text"
+        | "new_string" | "old_string" | "new_str" | "old_str" | "file_text" | "insert_text" | "system"
+        | "completion" | "blocks" | "email_body" => Role::Prose,
+        "sql" | "sql_query" | "sql_statement" | "raw_sql" | "sql_text" | "sqls" | "ddl" => Role::Sql,
+        "query" | "queries" | "statement" | "statements" | "stmt" | "q" | "query_string" | "query_text"
+        | "transaction" | "expression" | "input" | "params" => Role::MaybeSql,
+        "command" | "commands" | "cmd" | "shell_command" | "command_line" | "bash" | "shell" => Role::Command,
+        "method" | "http_method" | "request_method" | "verb" => Role::Method,
+        "operation" | "op" | "action" | "subcommand" | "mutation" | "operation_name" | "action_type"
+        | "operation_type" => Role::Operation,
+        "code" | "script" | "args" | "argv" | "source_code" | "python" | "javascript" | "js" | "program" => {
+            Role::Code
+        }
+        "body" | "data" | "json" | "payload" | "form" | "json_body" | "request_body" | "form_data"
+        | "files" | "raw_body" | "post_data" => Role::Body,
+        "all" | "delete_all" | "all_records" | "all_rows" | "select_all" | "everything" | "clear_all"
+        | "remove_all" | "purge_all" | "update_all" | "all_pages" | "entire" => Role::All,
+        "database" | "db" | "target" | "datasource" | "data_source" | "database_name" | "db_name"
+        | "dataset" | "connection" | "connection_name" => Role::Database,
+        "url" | "urls" | "uri" | "uris" | "base_url" | "webhook" | "callback" | "proxy" | "request_url"
+        | "target_url" | "origin" | "repo_url" | "repository_url" | "start_url" | "page_url" => Role::Url,
+        "endpoint" | "endpoints" | "link" | "links" | "href" | "site" | "website" | "server" | "src"
+        | "sites" => Role::Endpoint,
+        "host" | "hosts" | "hostname" | "domain" | "domains" | "hostnames" | "fqdn" | "server_name"
+        | "ip" | "ip_address" => Role::Host,
+        _ if ends(key, &["url", "urls", "uri", "uris"]) => Role::Url,
+        _ if ends(key, &["endpoint", "href", "link", "webhook"]) => Role::Endpoint,
+        _ if ends(key, &["host", "hostname", "domain"]) => Role::Host,
+        _ if ends(key, &["sql"]) => Role::Sql,
+        _ if ends(key, &["query", "statement"]) => Role::MaybeSql,
+        _ if ends(key, &["command"]) => Role::Command,
+        _ => Role::Plain,
+    }
+}
+
+/// Whether the last words of `key` are one of `tails`.
+fn ends(key: &str, tails: &[&str]) -> bool {
+    tails.iter().any(|tail| key.strip_suffix(tail).is_some_and(|head| head.is_empty() || head.ends_with('_')))
+}
+
+/// Whether a key holds ids of records. Ids that only say where or within what something happens count
+/// nothing: a `session_id` beside a sweeping delete must not make it a delete of one.
+fn id(key: &str) -> Id {
+    let context = |head: &str| {
+        head.split('_').any(|word| {
+            matches!(
+                word,
+                "session"
+                    | "request"
+                    | "trace"
+                    | "span"
+                    | "correlation"
+                    | "idempotency"
+                    | "client"
+                    | "tenant"
+                    | "org"
+                    | "organization"
+                    | "organisation"
+                    | "workspace"
+                    | "project"
+                    | "account"
+                    | "agent"
+                    | "run"
+                    | "conversation"
+                    | "tool"
+                    | "call"
+                    | "app"
+                    | "application"
+                    | "team"
+                    | "cloud"
+                    | "region"
+                    | "api"
+                    | "database"
+                    | "dataset"
+                    | "table"
+                    | "base"
+                    | "collection"
+                    | "sheet"
+                    | "spreadsheet"
+                    | "parent"
+                    | "folder"
+                    | "list"
+                    | "group"
+                    | "bucket"
+                    | "drive"
+                    | "board"
+                    | "portal"
+                    | "subscription"
+                    | "site"
+            )
+        })
+    };
+    match key {
+        "id" | "uuid" | "record_id" => return Id::One,
+        "ids" | "uuids" | "record_ids" => return Id::Many,
+        _ => {}
+    }
+    if let Some(head) = key.strip_suffix("_ids").or_else(|| key.strip_suffix("_uuids")) {
+        return if context(head) { Id::No } else { Id::Many };
+    }
+    match key.strip_suffix("_id").or_else(|| key.strip_suffix("_uuid")) {
+        Some(head) if !context(head) => Id::One,
+        _ => Id::No,
+    }
+}

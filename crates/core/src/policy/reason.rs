@@ -4,8 +4,8 @@ use super::{
     Mode, Policy, Rule,
     condition::{Condition, Leaf, Truth},
     matcher::shown,
-    parse::period_text,
     set::Case,
+    write::period_text,
 };
 use crate::{
     action::{Count, Effect},

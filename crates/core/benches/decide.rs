@@ -17,8 +17,9 @@ use std::{
 };
 
 const SIZES: [u64; 3] = [3, 1_000, 10_000];
-const ROUNDS: usize = 21;
-const DECISIONS: u32 = 20_000;
+const ROUNDS: usize = 401;
+/// Few, so that most rounds fit between two interruptions by other work.
+const DECISIONS: u32 = 1_000;
 
 /// Policies, and the actions that meet them.
 struct Scene {

@@ -152,8 +152,13 @@ impl Pattern {
     /// Whether the whole of `name` (already normalised) fits. Linear in the text for each `*`; no
     /// backtracking beyond the last `*`, so a hostile pattern costs at most pattern × text.
     pub fn matches(&self, name: &str) -> bool {
+        // Most patterns are a prefix and one `*` at the end: compare that in one go.
+        let Some((head, tail)) = self.0.split_once('*') else { return self.as_str() == name };
+        if !name.starts_with(head) || tail.is_empty() {
+            return name.starts_with(head);
+        }
         let (pattern, text) = (self.0.as_bytes(), name.as_bytes());
-        let (mut p, mut t) = (0, 0);
+        let (mut p, mut t) = (head.len(), head.len());
         let mut retry: Option<(usize, usize)> = None;
         while t < text.len() {
             match pattern.get(p) {

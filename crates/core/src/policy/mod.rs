@@ -12,12 +12,14 @@ pub mod fuzz;
 mod index;
 mod matcher;
 mod parse;
+mod read;
 mod reason;
 pub mod replay;
 mod set;
 #[cfg(test)]
 mod tests;
 mod windows;
+mod write;
 
 pub use condition::Condition;
 pub use parse::{limits, parse_list};
@@ -70,6 +72,7 @@ impl Rule {
 /// Whether a policy matches when its condition rests on something that nobody can know, e.g. how many
 /// records an action touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnknown {
     /// It does. The default of `block` and `require_approval`.

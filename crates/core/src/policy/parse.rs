@@ -4,13 +4,10 @@ use super::{
     Mode, OnUnknown, Policy, Problem, Rule,
     cel::When,
     condition::{Condition, Leaf, Rate},
-    matcher::{Host, Hosts, Patterns, nearest, shown},
+    matcher::shown,
+    read::{Reader, kind, period, unknown_key},
 };
-use crate::{
-    action::{Category, Environment},
-    name::Pattern,
-};
-use serde::de::DeserializeOwned;
+use crate::action::{Category, Environment};
 use serde_json::{Map, Value};
 
 /// Limits on one policy.
@@ -144,12 +141,6 @@ fn measure(value: &Value) -> Result<(), String> {
     size(value, 0, &mut { limits::POLICY_BYTES })
 }
 
-#[derive(Default)]
-struct Reader {
-    policy: String,
-    problems: Vec<Problem>,
-}
-
 /// Where in the conditions the reader is.
 #[derive(Clone, Copy)]
 struct Place {
@@ -159,10 +150,6 @@ struct Place {
 }
 
 impl Reader {
-    fn problem(&mut self, path: &str, message: String) {
-        self.problems.push(Problem { policy: self.policy.clone(), path: path.to_owned(), message });
-    }
-
     fn policy(&mut self, entries: &Map<String, Value>) -> Option<Policy> {
         for key in entries.keys().filter(|k| !POLICY_KEYS.contains(&k.as_str())) {
             // A condition's key one level too high is the likeliest slip.
@@ -232,6 +219,14 @@ impl Reader {
                 );
             }
         }
+        if rule == Some(Rule::Allow) && condition.as_ref().is_some_and(asks_for_some_domain) {
+            self.problem(
+                "condition",
+                "an allow policy with `domain_in` would cover an action that reaches other domains as well; \
+                 write `\"not\": {\"domain_not_in\": […]}`"
+                    .into(),
+            );
+        }
         if !except.is_empty() {
             match rule {
                 Some(Rule::Block) => self
@@ -287,22 +282,6 @@ impl Reader {
         names.sort_unstable();
         names.dedup();
         names
-    }
-
-    fn word<T: DeserializeOwned>(&mut self, value: &Value, path: &str, known: &[&str]) -> Option<T> {
-        if let Value::String(word) = value {
-            if let (true, Ok(parsed)) = (known.contains(&word.as_str()), T::deserialize(value)) {
-                return Some(parsed);
-            }
-            let hint = nearest(word, known).map_or_else(
-                || format!("one of {} is expected", known.join(", ")),
-                |k| format!("did you mean `{k}`? Known are {}", known.join(", ")),
-            );
-            self.problem(path, format!("unknown `{}`; {hint}", shown(word)));
-        } else {
-            self.problem(path, format!("one of {} is expected, not {}", known.join(", "), kind(value)));
-        }
-        None
     }
 
     fn condition(&mut self, value: &Value, path: &str, place: Place) -> Option<Condition> {
@@ -428,51 +407,6 @@ impl Reader {
         Some(Rate { count: count?, period_seconds: period_seconds? })
     }
 
-    fn patterns(&mut self, value: &Value, path: &str) -> Option<Patterns> {
-        let (one, before) = (value.is_string(), self.problems.len());
-        let mut patterns = Vec::new();
-        for (i, item) in self.list(value, path).into_iter().enumerate() {
-            let at = if one { path.to_owned() } else { format!("{path}[{i}]") };
-            match item.as_str().map(Pattern::new) {
-                Some(Ok(pattern)) => patterns.push(pattern),
-                Some(Err(e)) => self.problem(&at, e.to_string()),
-                None => self.problem(&at, format!("a text is expected, not {}", kind(item))),
-            }
-        }
-        (self.problems.len() == before).then(|| Patterns::new(patterns))
-    }
-
-    fn hosts(&mut self, value: &Value, path: &str) -> Option<Hosts> {
-        let (one, before) = (value.is_string(), self.problems.len());
-        let mut hosts = Vec::new();
-        for (i, item) in self.list(value, path).into_iter().enumerate() {
-            let at = if one { path.to_owned() } else { format!("{path}[{i}]") };
-            match item.as_str().map(Host::parse) {
-                Some(Ok(host)) => hosts.push(host),
-                Some(Err(message)) => self.problem(&at, message),
-                None => self.problem(&at, format!("a host is expected, not {}", kind(item))),
-            }
-        }
-        (self.problems.len() == before).then(|| Hosts::new(hosts))
-    }
-
-    fn words<T: DeserializeOwned + Ord>(
-        &mut self,
-        value: &Value,
-        path: &str,
-        known: &[&str],
-    ) -> Option<Box<[T]>> {
-        let (one, before) = (value.is_string(), self.problems.len());
-        let mut words: Vec<T> = Vec::new();
-        for (i, item) in self.list(value, path).into_iter().enumerate() {
-            let at = if one { path.to_owned() } else { format!("{path}[{i}]") };
-            words.extend(self.word::<T>(item, &at, known));
-        }
-        words.sort_unstable();
-        words.dedup();
-        (self.problems.len() == before).then(|| words.into())
-    }
-
     fn conditions(&mut self, value: &Value, path: &str, place: Place) -> Option<Box<[Condition]>> {
         if !value.is_array() {
             self.problem(path, format!("a list of conditions is expected, not {}", kind(value)));
@@ -486,135 +420,13 @@ impl Reader {
             .collect();
         (!items.is_empty() && found.len() == items.len()).then(|| found.into())
     }
-
-    fn whole(&mut self, value: &Value, path: &str) -> Option<u64> {
-        let number = value.as_u64();
-        if number.is_none() {
-            self.problem(path, format!("a whole number of 0 or more is expected, not {}", kind(value)));
-        }
-        number
-    }
-
-    /// The items of a list that must not be empty; what is no list counts as a list of itself.
-    fn list<'v>(&mut self, value: &'v Value, path: &str) -> Vec<&'v Value> {
-        let Value::Array(items) = value else { return vec![value] };
-        if items.is_empty() {
-            self.problem(path, "an empty list matches nothing; name something or remove it".into());
-        } else if items.len() > limits::LIST {
-            self.problem(
-                path,
-                format!("a list has at most {} entries, this one has {}", limits::LIST, items.len()),
-            );
-            return Vec::new();
-        }
-        items.iter().collect()
-    }
 }
 
-fn unknown_key(key: &str, known: &[&str]) -> String {
-    let key = shown(key);
-    match nearest(&key, known) {
-        Some(meant) => format!("unknown key `{key}`; did you mean `{meant}`?"),
-        None => format!("unknown key `{key}`; known are {}", known.join(", ")),
-    }
-}
-
-fn kind(value: &Value) -> String {
-    match value {
-        Value::Null => "null".into(),
-        Value::Bool(b) => b.to_string(),
-        Value::Number(n) => n.to_string(),
-        Value::String(text) => format!("the text \"{}\"", shown(text)),
-        Value::Array(_) => "a list".into(),
-        Value::Object(_) => "an object".into(),
-    }
-}
-
-/// `30s`, `5m`, `1h`, `7d` in seconds.
-fn period(text: &str) -> Option<u32> {
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let factor = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let seconds = number.parse::<u32>().ok()?.checked_mul(factor)?;
-    (1..=limits::RATE_PERIOD_SECONDS).contains(&seconds).then_some(seconds)
-}
-
-/// A period as a person writes it, in the largest unit that divides it.
-pub(super) fn period_text(seconds: u32) -> String {
-    [(86_400, 'd'), (3_600, 'h'), (60, 'm')]
-        .into_iter()
-        .find(|(unit, _)| seconds.is_multiple_of(*unit))
-        .map_or_else(|| format!("{seconds}s"), |(unit, letter)| format!("{}{letter}", seconds / unit))
-}
-
-impl Condition {
-    /// Canonical JSON: equal conditions give equal values.
-    pub(super) fn to_value(&self) -> Value {
-        let mut entries: Map<String, Value> =
-            self.leaves.iter().map(|l| (l.key().to_owned(), l.to_value())).collect();
-        if let Some(rate) = self.rate {
-            entries.insert(
-                "rate_exceeds".into(),
-                serde_json::json!({"count": rate.count, "period": period_text(rate.period_seconds)}),
-            );
-        }
-        Value::Object(entries)
-    }
-}
-
-impl Leaf {
-    pub(super) const fn key(&self) -> &'static str {
-        match self {
-            Self::Category(_) => "category",
-            Self::Environment(_) => "environment",
-            Self::Records(_) => "record_count_exceeds",
-            Self::Systems(_) => "system_count_exceeds",
-            Self::Recipients(_) => "recipient_count_exceeds",
-            Self::PayloadBytes(_) => "payload_bytes_exceeds",
-            Self::Drift(_) => "drift_at_least",
-            Self::Agent(_) => "agent",
-            Self::Tool(_) => "tool",
-            Self::Action(_) => "action",
-            Self::Resource(_) => "resource_pattern",
-            Self::DomainIn(_) => "domain_in",
-            Self::DomainNotIn(_) => "domain_not_in",
-            Self::Not(_) => "not",
-            Self::AllOf(_) => "all_of",
-            Self::AnyOf(_) => "any_of",
-            Self::When(_) => "when",
-        }
-    }
-
-    fn to_value(&self) -> Value {
-        fn one_or_list<T: Into<Value>>(items: impl Iterator<Item = T>) -> Value {
-            let mut items: Vec<Value> = items.map(Into::into).collect();
-            match items.pop() {
-                Some(only) if items.is_empty() => only,
-                last => {
-                    items.extend(last);
-                    Value::Array(items)
-                }
-            }
-        }
-        match self {
-            Self::Category(list) => one_or_list(list.iter().map(|c| c.as_str())),
-            Self::Environment(list) => one_or_list(list.iter().map(|e| e.as_str())),
-            Self::Records(n) | Self::Systems(n) | Self::Recipients(n) | Self::PayloadBytes(n) => (*n).into(),
-            // A whole number and its decimal form are the same score.
-            Self::Drift(score) => Value::from(*score),
-            Self::Agent(p) | Self::Tool(p) | Self::Action(p) | Self::Resource(p) => one_or_list(p.texts()),
-            Self::DomainIn(hosts) | Self::DomainNotIn(hosts) => hosts.texts().map(Value::from).collect(),
-            Self::Not(c) => c.to_value(),
-            Self::AllOf(list) | Self::AnyOf(list) => list.iter().map(Condition::to_value).collect(),
-            Self::When(when) => when.source().into(),
-        }
-    }
+/// Whether one listed domain among others would meet the condition.
+fn asks_for_some_domain(condition: &Condition) -> bool {
+    condition.leaves.iter().any(|leaf| match leaf {
+        Leaf::DomainIn(_) => true,
+        Leaf::AllOf(list) | Leaf::AnyOf(list) => list.iter().any(asks_for_some_domain),
+        _ => false,
+    })
 }

@@ -4,8 +4,8 @@ use super::{
     Mode, Policy, Rule,
     condition::{Condition, Leaf, Truth},
     matcher::shown,
-    parse::period_text,
     set::Case,
+    write::period_text,
 };
 use crate::{
     action::{Count, Effect},
@@ -21,22 +21,29 @@ const PHRASES: usize = 4;
 /// Why `policy` matched on the effect at place `at`.
 pub(super) fn of_policy(policy: &Policy, case: &Case<'_>, at: usize) -> String {
     let Some(effect) = case.effects().get(at) else { return String::new() };
-    let mut phrases = Phrases { case, effect, strong: Phrase::default(), weak: Phrase::default() };
-    phrases.condition(&policy.condition);
-    if let Some(rate) = policy.condition.rate {
-        let period = period_text(rate.period_seconds);
-        phrases.strong.add(format_args!("is one more than {} within {period}", rate.count));
-    }
-    let Phrases { strong, weak, .. } = phrases;
-    let said = [strong.text, weak.text].into_iter().find(|text| !text.is_empty());
-    let said = said.as_deref().unwrap_or("is covered by this policy");
     // The action under its own name, unless it does several things.
     let verb = match (case.effects(), effect.names.first()) {
         ([_, _, ..], Some(name)) => name,
         _ => &case.facts.action.action,
     };
-    let (verb, resource) = (shown(verb), shown(&effect.resource));
-    [&*verb, " on ", &*resource, " ", said].concat()
+    let mut text = String::with_capacity(128);
+    for part in [&*shown(verb), " on ", &*shown(&effect.resource)] {
+        text.push_str(part);
+    }
+    let mut sentence = Sentence { case, effect, placing: false, text, phrases: 0 };
+    sentence.condition(&policy.condition);
+    if let Some(rate) = policy.condition.rate {
+        let period = period_text(rate.period_seconds);
+        sentence.add(format_args!("is one more than {} within {period}", rate.count));
+    }
+    if sentence.phrases == 0 {
+        sentence.placing = true;
+        sentence.condition(&policy.condition);
+    }
+    if sentence.phrases == 0 {
+        sentence.add(format_args!("is covered by this policy"));
+    }
+    sentence.text
 }
 
 /// The sentence of the whole judgement, from the policies that matched, the deciding one first.
@@ -64,42 +71,32 @@ pub(super) fn of_judgement(matched: &[Matched], unlisted: usize) -> String {
     text
 }
 
-struct Phrases<'a> {
+struct Sentence<'a> {
     case: &'a Case<'a>,
     effect: &'a Effect,
-    /// What a limit or rule says.
-    strong: Phrase,
-    /// What merely places the action; said when there is nothing stronger.
-    weak: Phrase,
-}
-
-/// Phrases joined by "and".
-#[derive(Default)]
-struct Phrase {
+    /// Whether to say what merely places the action, which is done when nothing stronger could be said.
+    placing: bool,
     text: String,
-    count: usize,
+    phrases: usize,
 }
 
-impl Phrase {
+impl Sentence<'_> {
     fn add(&mut self, phrase: fmt::Arguments<'_>) {
-        if self.count >= PHRASES {
-            return;
+        if self.phrases < PHRASES {
+            self.text.push_str(if self.phrases == 0 { " " } else { " and " });
+            self.phrases += 1;
+            let _infallible = self.text.write_fmt(phrase);
         }
-        if self.count == 0 {
-            self.text.reserve(64);
-        } else {
-            self.text.push_str(" and ");
-        }
-        self.count += 1;
-        let _infallible = self.text.write_fmt(phrase);
     }
-}
 
-impl Phrases<'_> {
     fn condition(&mut self, condition: &Condition) {
         for leaf in &condition.leaves {
-            // Enough is known to be said; do not spend time on the rest.
-            if self.strong.count < PHRASES && leaf.truth(self.case, self.effect) != Truth::False {
+            let wanted = match leaf {
+                Leaf::AllOf(_) | Leaf::AnyOf(_) => true,
+                leaf => places(leaf) == self.placing,
+            };
+            // Enough is known to be said at some point; do not spend time on the rest.
+            if wanted && self.phrases < PHRASES && leaf.truth(self.case, self.effect) != Truth::False {
                 self.leaf(leaf);
             }
         }
@@ -113,13 +110,13 @@ impl Phrases<'_> {
             Leaf::Systems(limit) => self.count("touches", facts.systems, "system", *limit),
             Leaf::Recipients(limit) => self.count("goes to", facts.recipients, "recipient", *limit),
             Leaf::PayloadBytes(limit) => {
-                self.strong.add(format_args!("carries {} bytes, over {limit}", action.payload_bytes));
+                self.add(format_args!("carries {} bytes, over {limit}", action.payload_bytes));
             }
             Leaf::Drift(least) => match facts.drift {
                 Some(score) => {
-                    self.strong.add(format_args!("has a drift score of {score:.1}, at least {least}"));
+                    self.add(format_args!("has a drift score of {score:.1}, at least {least}"));
                 }
-                None => self.strong.add(format_args!("has an unknown drift score")),
+                None => self.add(format_args!("has an unknown drift score")),
             },
             Leaf::DomainIn(hosts) => {
                 self.domain(action.domains.known.iter().find(|d| hosts.contains(d)), "");
@@ -131,22 +128,22 @@ impl Phrases<'_> {
                 );
             }
             Leaf::When(when) => match (when.run(self.case), shown(when.source())) {
-                (Ok(_), source) => self.strong.add(format_args!("fulfils `{source}`")),
+                (Ok(_), source) => self.add(format_args!("fulfils `{source}`")),
                 (Err(error), source) => {
-                    self.strong.add(format_args!("cannot be judged by `{source}` ({error})"));
+                    self.add(format_args!("cannot be judged by `{source}` ({error})"));
                 }
             },
             Leaf::Resource(p) => {
                 if let Some(pattern) = p.matching(&self.effect.resource) {
-                    self.weak.add(format_args!("matches `{}`", shown(pattern)));
+                    self.add(format_args!("matches `{}`", shown(pattern)));
                 }
             }
-            Leaf::Environment(_) => self.weak.add(format_args!("is in {}", self.effect.environment.as_str())),
-            Leaf::Category(_) => self.weak.add(format_args!("is a {} action", self.effect.category.as_str())),
-            Leaf::Agent(_) => self.weak.add(format_args!("comes from {}", shown(&action.agent))),
+            Leaf::Environment(_) => self.add(format_args!("is in {}", self.effect.environment.as_str())),
+            Leaf::Category(_) => self.add(format_args!("is a {} action", self.effect.category.as_str())),
+            Leaf::Agent(_) => self.add(format_args!("comes from {}", shown(&action.agent))),
             Leaf::Tool(_) => {
                 if let Some(tool) = &action.tool {
-                    self.weak.add(format_args!("uses the tool {}", shown(tool)));
+                    self.add(format_args!("uses the tool {}", shown(tool)));
                 }
             }
             // The action is the subject of the sentence; what does not hold says little.
@@ -164,8 +161,8 @@ impl Phrases<'_> {
 
     fn domain(&mut self, found: Option<&crate::name::Name>, why: &str) {
         match found {
-            Some(host) => self.strong.add(format_args!("reaches {}{why}", shown(host))),
-            None => self.strong.add(format_args!("reaches an address that could not be understood")),
+            Some(host) => self.add(format_args!("reaches {}{why}", shown(host))),
+            None => self.add(format_args!("reaches an address that could not be understood")),
         }
     }
 
@@ -173,11 +170,25 @@ impl Phrases<'_> {
         match count {
             Count::Known(n) => {
                 let plural = if n == 1 { "" } else { "s" };
-                self.strong.add(format_args!("{verb} {n} {thing}{plural}, over {limit}"));
+                self.add(format_args!("{verb} {n} {thing}{plural}, over {limit}"));
             }
-            Count::Unknown => self.strong.add(format_args!(
+            Count::Unknown => self.add(format_args!(
                 "{verb} an unknown number of {thing}s (treated as too many), over {limit}"
             )),
         }
     }
+}
+
+/// Whether a part says where and by whom, rather than what is too much.
+const fn places(leaf: &Leaf) -> bool {
+    matches!(
+        leaf,
+        Leaf::Category(_)
+            | Leaf::Environment(_)
+            | Leaf::Agent(_)
+            | Leaf::Tool(_)
+            | Leaf::Action(_)
+            | Leaf::Resource(_)
+            | Leaf::Not(_)
+    )
 }

@@ -299,6 +299,10 @@ fn refuses_what_cannot_be_meant() {
             json!({"name": "p", "rule": "alert", "condition": {}, "except": [5]}),
             "except[0]: the name of an allow policy",
         ),
+        (
+            json!({"name": "p", "rule": "allow", "condition": {"any_of": [{"domain_in": ["a.com"]}]}}),
+            "would cover an action that reaches other domains",
+        ),
         (block(json!({"action": []})), "an empty list"),
         (block(json!({"action": ""})), "cannot be empty"),
         (block(json!({"action": "a\u{200B}b"})), "U+200B"),
@@ -343,6 +347,8 @@ fn refuses_what_cannot_be_meant() {
     policy(&block(fits));
     policy(&block(json!({"action": "x", "any_of": [{"when": "records > 5"}, {"tool": "y"}]})));
     policy(&rate(json!(100_000), json!("31d")));
+    policy(&json!({"name": "p", "rule": "allow", "condition": {"not": {"domain_not_in": ["a.com"]}}}));
+    policy(&json!({"name": "p", "rule": "allow", "condition": {"not": {"domain_in": ["a.com"]}}}));
 }
 
 #[test]

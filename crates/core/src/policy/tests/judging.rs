@@ -293,3 +293,10 @@ fn what_is_needed_is_told() {
     assert_eq!((needs.payload, needs.records, needs.systems, needs.recipients), (true, true, false, false));
     assert_eq!(*super::set(&json!([])).needs(), crate::policy::Needs::default());
 }
+
+#[test]
+fn a_set_is_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<PolicySet>();
+    shared::<Policy>();
+}

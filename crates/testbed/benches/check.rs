@@ -19,10 +19,12 @@ const CONNECTIONS: [usize; 3] = [1, 16, 64];
 const POLICIES: [usize; 3] = [3, 1_000, 10_000];
 
 const NOOP: &str = "no-op";
+/// Its ratios would be 1 on a quiet machine: how far they are from it is how far to trust the others.
+const CONTROL: &str = "no-op, once more";
 const KEYED: &str = "check, 3 policies, with idempotency key";
 const CHECKS: [&str; 3] = ["check, 3 policies", "check, 1,000 policies", "check, 10,000 policies"];
 const CERBOS: &str = "Cerbos, 3 policies, decision log";
-const SUBJECTS: [&str; 6] = [NOOP, CHECKS[0], KEYED, CHECKS[1], CHECKS[2], CERBOS];
+const SUBJECTS: [&str; 7] = [NOOP, CONTROL, CHECKS[0], KEYED, CHECKS[1], CHECKS[2], CERBOS];
 
 const USAGE: &str = "use: make bench [BENCH='--quick --without-checkrein --data DIR']
   --quick              1 round of a third of a second each: whether it works, not how fast it is
@@ -94,7 +96,8 @@ fn benchmark(options: &Options) -> Result<(), Error> {
     println!("{} rounds, about {} min; data on {file_system}", options.rounds, seconds / 60 + 1);
 
     let (noop, checkreins, cerbos) = start(options, folder.path())?;
-    let mut plans: Vec<(&'static str, &Running, Plan)> = vec![(NOOP, &noop, subject::check(&noop, false))];
+    let mut plans: Vec<(&'static str, &Running, Plan)> =
+        [NOOP, CONTROL].into_iter().map(|name| (name, &noop, subject::check(&noop, false))).collect();
     for (name, running) in CHECKS.into_iter().zip(&checkreins) {
         plans.push((name, running, subject::check(running, false)));
         if name == CHECKS[0] {

@@ -1,1 +1,439 @@
 //! The tool catalogue: what an action is, told from how it was asked for.
+//!
+//! Both forms of a check go the same way, so that every enforcement point classifies alike: the operator's
+//! rule for the tool, then the verb in the name, then what the payload or arguments say. Arguments can make
+//! an action graver than its name, never more harmless; the one exception is SQL given to a tool whose name
+//! says only that it runs SQL, since there the SQL is the action.
+
+mod config;
+mod details;
+mod plan;
+mod recipients;
+mod refused;
+mod sql;
+mod url;
+mod verb;
+
+pub use config::{CatalogueConfig, CatalogueError, TargetInfo, ToolRule};
+pub use refused::Refused;
+
+use crate::{
+    action::{Action, Category, Count, Domains, Effect},
+    check::{Check, limits},
+    json,
+    name::Name,
+};
+use config::{Part, Rule, Targets};
+use details::{Findings, Stated};
+use plan::Plan;
+use serde_json::Value;
+use smallvec::SmallVec;
+use sql::Rows;
+use std::{collections::HashSet, fmt};
+use verb::{Verb, Verbs};
+
+/// The compiled catalogue. Immutable; share it freely.
+pub struct Catalogue {
+    rules: Vec<Rule>,
+    targets: Targets,
+    verbs: Verbs,
+}
+
+impl fmt::Debug for Catalogue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalogue")
+            .field("rules", &self.rules)
+            .field("targets", &self.targets)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Catalogue {
+    /// Without operator rules.
+    fn default() -> Self {
+        Self { rules: Vec::new(), targets: Targets::default(), verbs: Verbs::new() }
+    }
+}
+
+impl Catalogue {
+    /// Compiles the operator's part.
+    ///
+    /// # Errors
+    /// With every mistake in it, each with its place and the next step.
+    pub fn new(config: &CatalogueConfig) -> Result<Self, Vec<CatalogueError>> {
+        let (rules, targets) = config::compile(config)?;
+        Ok(Self { rules, targets, verbs: Verbs::new() })
+    }
+
+    /// What `check`, made by `agent`, is.
+    ///
+    /// # Errors
+    /// When the check is not one: see [`Refused`].
+    pub fn classify(&self, check: &Check, agent: Name) -> Result<Action, Refused> {
+        self.run(check, agent, &mut Notes(None))
+    }
+
+    /// The same, with one sentence a step on why.
+    ///
+    /// # Errors
+    /// As [`Catalogue::classify`].
+    pub fn explain(&self, check: &Check, agent: Name) -> Result<(Action, Vec<String>), Refused> {
+        let mut notes = Notes(Some(Vec::new()));
+        let action = self.run(check, agent, &mut notes)?;
+        Ok((action, notes.0.unwrap_or_default()))
+    }
+
+    fn run(&self, check: &Check, agent: Name, notes: &mut Notes) -> Result<Action, Refused> {
+        let asked = Asked::of(check)?;
+        let rule =
+            self.rules.iter().find(|rule| rule.tool.iter().any(|pattern| pattern.matches(&asked.name)));
+        if let Some(rule) = rule {
+            let patterns: Vec<_> = rule.tool.iter().map(ToString::to_string).collect();
+            notes.say(|| format!("the catalogue's rule for `{}` applies", patterns.join("`, `")));
+        }
+        let named = rule.and_then(|r| r.action.as_ref()).map_or(asked.text, |(text, _)| text);
+        let mut verb = self.verbs.of(named);
+        notes.verb(named, &verb);
+        if let Some(category) = rule.and_then(|r| r.category) {
+            verb.category = category;
+            verb.yields_to_sql = false;
+            notes.say(|| format!("the operator calls it {}", category.as_str()));
+        }
+        let settled = rule.is_some_and(|r| r.category.is_some());
+        let mut findings = asked.details.map(|d| details::read(d, rule, verb.http)).unwrap_or_default();
+        asked.counts(&findings)?;
+        let resource = self.resource(&asked, rule, &findings, notes)?;
+        if let Some(text) = check.resource.as_deref()
+            && url::as_resource(text).is_some()
+        {
+            findings.hosts.url_argument(text);
+        }
+
+        let sql = statements(check, &findings, &verb, settled);
+        let mut plan = Plan::new(self, &asked, rule, resource);
+        let replaced = verb.yields_to_sql && !sql.is_empty() && asked.tool;
+        if replaced {
+            notes.say(|| "its name says only that it runs SQL: what the SQL does counts".into());
+        } else {
+            plan.named(&verb)?;
+        }
+        if !settled {
+            plan.raise(&findings, &verb, notes)?;
+        }
+        let (sql_gravest, rows) = plan.run_sql(&sql, &findings, replaced, notes)?;
+        let declared = asked.declared(&findings);
+        let records = records(&plan.effects, sql_gravest, rows, declared, &findings);
+        let outbound = plan.effects.iter().any(|e| e.category == Category::Outbound);
+        let recipients = addressed(outbound, &findings);
+        notes.say(|| format!("it affects {records} records and addresses {recipients} recipients"));
+        let domains = findings.hosts.found;
+        notes.domains(&domains);
+        let systems = plan.systems(&domains);
+        let Plan { effects, resource, .. } = plan;
+        let gravest = effects.iter().rev().max_by_key(|e| e.category);
+        let environment = effects.iter().map(|e| e.environment).max().unwrap_or_default();
+        let category = gravest.map_or(Category::Write, |e| e.category);
+        let resource = gravest.map_or(resource, |e| e.resource.clone());
+        Ok(Action {
+            agent,
+            session: check.session.clone(),
+            action: asked.name.clone(),
+            resource,
+            category,
+            environment,
+            effects,
+            records,
+            declared,
+            systems,
+            recipients,
+            domains,
+            payload_bytes: asked.details.map_or(0, size),
+            tool: asked.tool.then_some(asked.name),
+        })
+    }
+
+    fn resource(
+        &self,
+        asked: &Asked<'_>,
+        rule: Option<&Rule>,
+        findings: &Findings<'_>,
+        notes: &mut Notes,
+    ) -> Result<Name, Refused> {
+        if let Some(text) = asked.resource {
+            if let Some(url) = url::as_resource(text) {
+                return Ok(url);
+            }
+            return Name::new(text).map_err(|error| Refused::Name { field: "resource", error });
+        }
+        if let Some(parts) = rule.and_then(|r| r.resource.as_ref()) {
+            let mut text = String::new();
+            for part in parts {
+                match part {
+                    Part::Text(literal) => text.push_str(literal),
+                    Part::Argument(path) => match asked.details.and_then(|d| details::find(d, path)) {
+                        Some(Value::String(value)) if !value.trim().is_empty() => text.push_str(value.trim()),
+                        Some(Value::Number(value)) => text.push_str(&value.to_string()),
+                        _ => {
+                            return Err(Refused::TemplateArgument {
+                                tool: asked.name.to_string(),
+                                argument: path.clone(),
+                            });
+                        }
+                    },
+                }
+            }
+            notes.say(|| format!("the rule makes its resource `{}`", text.escape_debug()));
+            return url::as_resource(&text).map_or_else(|| Name::new(&text).map_err(Refused::InnerName), Ok);
+        }
+        if let Some(url) = findings.url.and_then(url::as_resource) {
+            notes.say(|| format!("its resource is the URL {url}"));
+            return Ok(url);
+        }
+        Ok(asked.name.clone())
+    }
+}
+
+/// A check whose form is known to be one.
+struct Asked<'a> {
+    /// The action or tool as it was written: capitals separate words.
+    text: &'a str,
+    name: Name,
+    tool: bool,
+    resource: Option<&'a str>,
+    details: Option<&'a Value>,
+    record_ids: Option<u64>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(check: &'a Check) -> Result<Self, Refused> {
+        if check.tool.is_some() {
+            for (sent, field) in [
+                (check.action.is_some(), "action"),
+                (check.resource.is_some(), "resource"),
+                (check.payload.is_some(), "payload"),
+            ] {
+                if sent {
+                    return Err(Refused::BothForms(field, "tool"));
+                }
+            }
+        } else if check.arguments.is_some() && check.action.is_some() {
+            return Err(Refused::BothForms("arguments", "action"));
+        }
+        let tokens = [("session", &check.session), ("idempotency_key", &check.idempotency_key)];
+        let tokens = tokens.map(|(field, text)| (field, text, limits::TOKEN_BYTES));
+        for (field, text, limit) in
+            tokens.into_iter().chain([("statement", &check.statement, limits::STATEMENT_BYTES)])
+        {
+            let bytes = text.as_ref().map_or(0, String::len);
+            if bytes > limit {
+                return Err(Refused::TooLong { field, bytes, limit });
+            }
+        }
+        let (field, text, tool) = match (&check.action, &check.tool) {
+            (Some(action), _) => ("action", action, false),
+            (None, Some(tool)) => ("tool", tool, true),
+            (None, None) => return Err(Refused::NoForm),
+        };
+        let name = Name::new(text).map_err(|error| Refused::Name { field, error })?;
+        if !tool && check.resource.is_none() {
+            return Err(Refused::NoResource);
+        }
+        let details = check.details().filter(|details| !details.is_null());
+        if tool
+            && let Some(other) = details
+            && !other.is_object()
+        {
+            return Err(Refused::BadArguments(kind(other)));
+        }
+        let record_ids = check.record_ids.as_deref().map(distinct_ids).transpose()?;
+        Ok(Self { text, name, tool, resource: check.resource.as_deref(), details, record_ids })
+    }
+
+    /// In the explicit form counts are ours to define, so a wrong one is an error of the caller. A tool's
+    /// argument of the same name may be anything, and then tells nothing.
+    fn counts(&self, findings: &Findings<'_>) -> Result<(), Refused> {
+        let stated =
+            [("record_count", &findings.record_count), ("recipient_count", &findings.recipient_count)];
+        for (field, stated) in stated {
+            if let (false, Some(Stated::Bad(found))) = (self.tool, stated) {
+                return Err(Refused::BadCount { field, found: found.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The largest number of records that the caller states.
+    fn declared(&self, findings: &Findings<'_>) -> Option<u64> {
+        let counted = findings.record_count.as_ref().and_then(Stated::number);
+        [self.record_ids, counted, findings.listed].into_iter().flatten().max()
+    }
+}
+
+fn distinct_ids(ids: &[Value]) -> Result<u64, Refused> {
+    if ids.len() > limits::RECORD_IDS {
+        return Err(Refused::TooManyIds(ids.len()));
+    }
+    let mut distinct: HashSet<(bool, std::borrow::Cow<'_, str>)> = HashSet::with_capacity(ids.len());
+    for (at, id) in ids.iter().enumerate() {
+        distinct.insert(match id {
+            Value::String(text) => (true, text.into()),
+            Value::Number(number) => (false, number.to_string().into()),
+            other => return Err(Refused::BadId(at, kind(other))),
+        });
+    }
+    Ok(u64::try_from(distinct.len()).unwrap_or(u64::MAX))
+}
+
+/// What a value is, for a message.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The texts that are SQL. Where the operator has settled what the tool does, only those that are named.
+fn statements<'a>(
+    check: &'a Check,
+    findings: &Findings<'a>,
+    verb: &Verb,
+    settled: bool,
+) -> SmallVec<[&'a str; 1]> {
+    let mut texts: SmallVec<[&str; 1]> = check.statement.as_deref().into_iter().collect();
+    let runs_queries =
+        verb.database && (verb.yields_to_sql || verb.word.as_ref().is_some_and(|w| w.as_str() == "query"));
+    for (at, (text, sort)) in findings.sql.iter().enumerate() {
+        let effort = if at >= sql::MAX_TEXTS {
+            sql::Effort::Words
+        } else if verb.database || verb.yields_to_sql {
+            sql::Effort::Lenient
+        } else {
+            sql::Effort::Strict
+        };
+        let is_sql = match sort {
+            details::Sql::Ruled => true,
+            details::Sql::Named => !settled,
+            // In a tool that runs queries a text that is no SQL at all may be another language's deletion.
+            details::Sql::Maybe => {
+                !settled && (sql::looks_like(text, effort) || (runs_queries && sql::may_act(text)))
+            }
+        };
+        // What a client runs and what its tool was given is one statement, not two.
+        if is_sql && texts.first() != Some(text) {
+            texts.push(text);
+        }
+    }
+    texts
+}
+
+fn records(
+    effects: &[Effect],
+    sql_gravest: Option<Category>,
+    rows: Option<Rows>,
+    declared: Option<u64>,
+    findings: &Findings<'_>,
+) -> Count {
+    let changes = |category: Category| !matches!(category, Category::Read | Category::Outbound);
+    let unclear = findings.all || matches!(findings.record_count, Some(Stated::Bad(_)));
+    if !effects.iter().any(|e| changes(e.category)) {
+        return Count::Known(declared.unwrap_or(0));
+    }
+    if unclear || rows == Some(Rows::Unbounded) {
+        return Count::Unknown;
+    }
+    let gravest = effects.iter().map(|e| e.category).max();
+    match (rows, declared) {
+        // The statement says it all: nothing beside it is graver.
+        (Some(Rows::Known(n)), declared) if sql_gravest.is_some_and(changes) && sql_gravest >= gravest => {
+            Count::Known(n.max(declared.unwrap_or(0)))
+        }
+        (Some(Rows::Known(n)), Some(declared)) => Count::Known(n.max(declared)),
+        (_, Some(declared)) => Count::Known(declared),
+        (_, None) => Count::Unknown,
+    }
+}
+
+fn addressed(outbound: bool, findings: &Findings<'_>) -> Count {
+    let stated = findings.recipient_count.as_ref();
+    if !outbound {
+        return Count::Known(stated.and_then(Stated::number).unwrap_or(0).max(findings.recipients.mailboxes));
+    }
+    let many = findings.recipients.many || findings.maybe_recipients.many || findings.calls_everybody;
+    if many || matches!(stated, Some(Stated::Bad(_))) {
+        return Count::Unknown;
+    }
+    let found = findings.recipients.together(&findings.maybe_recipients);
+    match (found, stated.and_then(Stated::number)) {
+        (0, None) => Count::Unknown,
+        (found, stated) => Count::Known(found.max(stated.unwrap_or(0))),
+    }
+}
+
+fn size(details: &Value) -> u64 {
+    let mut bytes = Vec::with_capacity(128);
+    json::write_canonical(details, &mut bytes);
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+/// What is said about each step, for whoever asks why. Nothing is built where nobody does.
+struct Notes(Option<Vec<String>>);
+
+impl Notes {
+    fn say(&mut self, sentence: impl FnOnce() -> String) {
+        if let Some(notes) = &mut self.0 {
+            notes.push(sentence());
+        }
+    }
+
+    fn verb(&mut self, named: &str, verb: &Verb) {
+        self.say(|| {
+            let named = named.escape_debug();
+            match (&verb.word, verb.canonical) {
+                (Some(word), Some(canonical)) => format!(
+                    "`{named}`: its verb is `{word}`, a form of {}, so it is {}",
+                    canonical.as_str(),
+                    verb.category.as_str()
+                ),
+                (None, Some(_)) => {
+                    format!("`{named}` makes an HTTP request: a read until its method says more")
+                }
+                _ => format!("`{named}` has no verb that is known, so it counts as a write of unknown size"),
+            }
+        });
+    }
+
+    fn sql(&mut self, analysis: &sql::Analysis) {
+        self.say(|| {
+            let effects: Vec<String> = analysis
+                .effects
+                .iter()
+                .map(|e| {
+                    let table = e.table.as_deref().unwrap_or("an unnamed object").escape_debug();
+                    format!("{} on {table} ({})", e.verb, e.category.as_str())
+                })
+                .collect();
+            let rows = match analysis.rows {
+                Rows::Known(n) => format!("{n} row(s) changed at most"),
+                Rows::Selected => "its condition decides how many rows".into(),
+                Rows::Unbounded => "an unknown number of rows, whatever is declared".into(),
+            };
+            let why =
+                analysis.unparsed.map_or(String::new(), |why| format!("; judged by its words, since {why}"));
+            format!("the SQL does: {}; {rows}{why}", effects.join(", "))
+        });
+    }
+
+    fn domains(&mut self, domains: &Domains) {
+        if !domains.known.is_empty() || domains.unknown {
+            self.say(|| {
+                let hosts: Vec<_> = domains.known.iter().map(ToString::to_string).collect();
+                let rest = if domains.unknown { ", and some that cannot be understood" } else { "" };
+                format!("it reaches the hosts: {}{rest}", hosts.join(", "))
+            });
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Puts an action's effects together.
+
+use super::{
+    Asked, Catalogue, Notes, Refused,
+    config::Rule,
+    details::{Findings, Method},
+    sql::{self, Rows, SqlEffect},
+    verb::{self, Canonical, Verb},
+};
+use crate::{
+    action::{Category, Count, Domains, Effect, Environment},
+    name::Name,
+};
+use smallvec::SmallVec;
+use std::collections::HashSet;
+
+/// Effects that one action may have; one that has more is refused, since each has to be judged.
+const MAX_EFFECTS: usize = 1_024;
+/// Operations named in arguments that are looked at.
+const MAX_OPERATIONS: usize = 256;
+
+type Names = SmallVec<[Name; 3]>;
+
+pub(super) struct Plan<'a> {
+    catalogue: &'a Catalogue,
+    asked: &'a Asked<'a>,
+    rule: Option<&'a Rule>,
+    /// What the action as named is done to.
+    pub(super) resource: Name,
+    environment: Environment,
+    /// The operator's target that the tool's name speaks of (`mcp__shop__query`).
+    named_target: Option<String>,
+    pub(super) effects: SmallVec<[Effect; 1]>,
+    /// A database of which no name is known.
+    nameless_database: bool,
+}
+
+/// The database that SQL runs on.
+struct Database {
+    name: String,
+    /// Named by an argument that nobody has vouched for: good enough for a resource, not for an environment.
+    guessed: bool,
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(
+        catalogue: &'a Catalogue,
+        asked: &'a Asked<'a>,
+        rule: Option<&'a Rule>,
+        resource: Name,
+    ) -> Self {
+        let named_target = if asked.tool && !catalogue.targets.is_empty() {
+            let parts = asked.name.split("__").flat_map(|part| part.split(['.', '/', ':']));
+            parts.filter(|part| catalogue.targets.knows(part)).map(str::to_owned).next()
+        } else {
+            None
+        };
+        let own = catalogue.targets.environment(&resource);
+        // A tool is its target's, unless it is about something else.
+        let environment = match &named_target {
+            Some(target) if resource == asked.name => catalogue.targets.environment(target),
+            _ => own,
+        };
+        Self {
+            catalogue,
+            asked,
+            rule,
+            resource,
+            environment,
+            named_target,
+            effects: SmallVec::new(),
+            nameless_database: false,
+        }
+    }
+
+    /// The names of the action itself: in full, without its namespace, and the operator's.
+    fn own_names(&self) -> Names {
+        let mut names = Names::new();
+        names.push(self.asked.name.clone());
+        if let Some(name) = verb::function_name(&self.asked.name).and_then(|name| Name::new(name).ok()) {
+            push(&mut names, name);
+        }
+        if let Some((_, name)) = self.rule.and_then(|r| r.action.as_ref()) {
+            push(&mut names, name.clone());
+        }
+        names
+    }
+
+    /// What the name says.
+    pub(super) fn named(&mut self, verb: &Verb) -> Result<(), Refused> {
+        let mut names = self.own_names();
+        names.extend(verb.word.clone().filter(|word| !names.contains(word)));
+        if let Some(canonical) = verb.canonical {
+            self.push_verb(&mut names, canonical.as_str());
+        }
+        self.effect(names, verb.category, self.resource.clone(), self.environment)
+    }
+
+    /// What the arguments say beside SQL. They make an action graver, never more harmless.
+    pub(super) fn raise(
+        &mut self,
+        findings: &Findings<'_>,
+        verb: &Verb,
+        notes: &mut Notes,
+    ) -> Result<(), Refused> {
+        let mut seen = HashSet::new();
+        let operations = findings.operations.iter().filter(|text| seen.insert(**text)).take(MAX_OPERATIONS);
+        for text in operations {
+            if let Some(operation) = self.catalogue.verbs.argument(text)
+                && operation.category > verb.category
+            {
+                notes.say(|| {
+                    let text = text.escape_debug();
+                    format!("the argument `{text}` makes it {}", operation.category.as_str())
+                });
+                let mut names = self.own_names();
+                names.extend(operation.word.filter(|word| !names.contains(word)));
+                if let Some(canonical) = operation.canonical {
+                    self.push_verb(&mut names, canonical.as_str());
+                }
+                self.effect(names, operation.category, self.resource.clone(), self.environment)?;
+            }
+        }
+        if findings.sql.iter().any(|(text, _)| is_mutation(text)) && verb.category < Category::Write {
+            notes.say(|| "a GraphQL mutation changes something".into());
+            self.raised(Canonical::Update)?;
+        }
+        if findings.command && verb.category < Category::Execute {
+            notes.say(|| "a command line in the arguments may do anything".into());
+            self.raised(Canonical::Execute)?;
+        }
+        let reaches = verb.http || findings.url.is_some() || self.resource.contains("://");
+        let method = findings.method.filter(|_| reaches);
+        let sends = method >= Some(Method::Changes)
+            || (verb.http && (findings.body || matches!(verb.category, Category::Write | Category::Delete)));
+        if sends && verb.category != Category::Outbound {
+            notes.say(|| "the HTTP request changes something on the other side".into());
+            self.raised(Canonical::Send)?;
+        }
+        if method == Some(Method::Deletes) && verb.category < Category::Delete {
+            notes.say(|| "its HTTP method is DELETE".into());
+            self.raised(Canonical::Delete)?;
+        }
+        Ok(())
+    }
+
+    fn raised(&mut self, canonical: Canonical) -> Result<(), Refused> {
+        let mut names = self.own_names();
+        self.push_verb(&mut names, canonical.as_str());
+        self.effect(names, canonical.category(), self.resource.clone(), self.environment)
+    }
+
+    /// What SQL does. Answers with the gravest of it and how many rows it changes.
+    pub(super) fn run_sql(
+        &mut self,
+        texts: &[&str],
+        findings: &Findings<'_>,
+        replaced: bool,
+        notes: &mut Notes,
+    ) -> Result<(Option<Category>, Option<Rows>), Refused> {
+        let database = self.database(findings);
+        let (mut gravest, mut rows) = (None, None::<Rows>);
+        let mut seen: HashSet<SqlEffect> = HashSet::new();
+        for analysis in sql::analyse_all(texts) {
+            notes.sql(&analysis);
+            rows = Some(rows.map_or(analysis.rows, |so_far| so_far.plus(analysis.rows)));
+            for effect in analysis.effects {
+                gravest = gravest.max(Some(effect.category));
+                if seen.insert(effect.clone()) {
+                    self.sql(&effect, database.as_ref(), replaced)?;
+                }
+            }
+        }
+        Ok((gravest, rows))
+    }
+
+    fn sql(
+        &mut self,
+        effect: &SqlEffect,
+        database: Option<&Database>,
+        replaced: bool,
+    ) -> Result<(), Refused> {
+        // An explicit action's name belongs to its own effect: `read` with a DELETE in it is no `read`.
+        let mut names = if replaced { self.own_names() } else { Names::new() };
+        self.push_verb(&mut names, effect.verb);
+        self.push_verb(&mut names, effect.canonical);
+        let resource = match (database, &effect.table) {
+            (Some(database), Some(table)) => Some(format!("{}.{table}", database.name)),
+            // Which of its tables is not said: it may be any.
+            (Some(database), None) if effect.category > Category::Read => {
+                Some(format!("{}.*", database.name))
+            }
+            (Some(database), None) => Some(database.name.clone()),
+            (None, Some(table)) => Some(table.clone()),
+            (None, None) => None,
+        };
+        let resource = match resource {
+            Some(text) => Name::new(&text).map_err(Refused::InnerName)?,
+            None => self.resource.clone(),
+        };
+        let environment = match database {
+            Some(database) if !database.guessed => self.catalogue.targets.environment(&resource),
+            _ => {
+                self.nameless_database |= database.is_none();
+                Environment::Production
+            }
+        };
+        self.effect(names, effect.category, resource, environment)
+    }
+
+    /// The explicit resource's target; else the one in the operator's template or the tool's name; else what
+    /// an argument calls its database.
+    fn database(&self, findings: &Findings<'_>) -> Option<Database> {
+        let first = |text: &str| text.split('.').next().unwrap_or(text).to_owned();
+        let templated = self.rule.is_some_and(|r| r.resource.is_some());
+        if !self.asked.tool || templated {
+            if self.resource.contains("://") {
+                return None;
+            }
+            return Some(Database { name: first(&self.resource), guessed: false });
+        }
+        if let Some(target) = &self.named_target {
+            return Some(Database { name: target.clone(), guessed: false });
+        }
+        let name = Name::new(findings.target?).ok()?;
+        Some(Database { name: name.to_string(), guessed: true })
+    }
+
+    /// Distinct systems: the targets of the effects and the hosts.
+    pub(super) fn systems(&self, domains: &Domains) -> Count {
+        if domains.unknown {
+            return Count::Unknown;
+        }
+        if let [only] = self.effects.as_slice()
+            && domains.known.is_empty()
+            && !only.resource.contains("://")
+        {
+            return Count::Known(1);
+        }
+        let mut names: HashSet<&str> = domains.known.iter().map(Name::as_str).collect();
+        for effect in &self.effects {
+            let resource = effect.resource.as_str();
+            if resource == self.asked.name.as_str() {
+                names.insert(resource);
+            } else if self.nameless_database && effect.resource != self.resource {
+                names.insert(&self.asked.name);
+            } else if !resource.contains("://") {
+                names.insert(resource.split('.').next().unwrap_or(resource));
+            }
+        }
+        Count::Known(u64::try_from(names.len().max(1)).unwrap_or(u64::MAX))
+    }
+
+    fn push_verb(&self, names: &mut Names, word: &str) {
+        if let Some(name) = self.catalogue.verbs.name(word) {
+            push(names, name);
+        }
+    }
+
+    fn effect(
+        &mut self,
+        names: Names,
+        category: Category,
+        resource: Name,
+        environment: Environment,
+    ) -> Result<(), Refused> {
+        if self.effects.len() >= MAX_EFFECTS {
+            return Err(Refused::TooManyTables(MAX_EFFECTS));
+        }
+        self.effects.push(Effect { names, category, resource, environment });
+        Ok(())
+    }
+}
+
+fn push(names: &mut Names, name: Name) {
+    if !names.contains(&name) {
+        names.push(name);
+    }
+}
+
+/// Whether a text is a GraphQL document that changes something.
+fn is_mutation(text: &str) -> bool {
+    let mut words = text.split(|c: char| !c.is_ascii_alphabetic());
+    text.contains('{') && words.any(|word| word.eq_ignore_ascii_case("mutation"))
+}

@@ -1,0 +1,404 @@
+//! What the words of a name say: `mcp__crm__purge_contacts` deletes.
+
+use crate::{action::Category, name::Name};
+use smallvec::SmallVec;
+use std::collections::HashMap;
+
+/// What a verb comes down to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Canonical {
+    Read,
+    Create,
+    Update,
+    Delete,
+    Send,
+    Execute,
+    Grant,
+    Revoke,
+    Configure,
+}
+
+impl Canonical {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Send => "send",
+            Self::Execute => "execute",
+            Self::Grant => "grant",
+            Self::Revoke => "revoke",
+            Self::Configure => "configure",
+        }
+    }
+
+    pub(super) const fn category(self) -> Category {
+        match self {
+            Self::Read => Category::Read,
+            Self::Create | Self::Update => Category::Write,
+            Self::Delete => Category::Delete,
+            Self::Send => Category::Outbound,
+            Self::Execute => Category::Execute,
+            Self::Grant | Self::Revoke | Self::Configure => Category::Admin,
+        }
+    }
+}
+
+use Canonical::{Configure, Create, Delete, Execute, Grant, Read, Revoke, Send, Update};
+
+/// Words that are verbs wherever they stand.
+const STRONG: &[(Canonical, &str)] = &[
+    (
+        Read,
+        "get list ls read search find fetch show describe lookup view count retrieve select scan browse \
+         inspect check peek tail head stat download load summarize summarise analyze analyse compare verify \
+         validate preview poll glob grep cat enumerate discover locate explain listdir lookup calculate \
+         compute convert translate extract parse detect crawl scrape navigate screenshot wait think sleep \
+         hover whoami exists is has estimate autocomplete suggest recommend diff aggregate observe look see \
+         query_all ask resolve_library export traverse walk visit",
+    ),
+    (
+        Create,
+        "create insert add register append upload import clone duplicate schedule reserve enqueue initialize \
+         initialise init ingest store generate mkdir touch attach populate seed make compose",
+    ),
+    (
+        Update,
+        "update edit modify patch upsert write save put change rename mv replace assign unassign reopen \
+         merge move unpin untag pause resume sync transition transfer refund pay reorder restore revert \
+         rollback reset archive unarchive approve reject complete cancel subscribe unsubscribe follow \
+         unfollow increment decrement adjust apply mutate rewrite overwrite set click fill type drag drop_file \
+         check_in check_out checkout buy purchase withdraw deposit submit close toggle rearrange lock unlock \
+         acknowledge ack snooze convert_to migrate_to link unstar mark cp copy reassign reschedule",
+    ),
+    (
+        Delete,
+        "delete drop remove purge destroy erase truncate wipe rm rmdir del discard expunge terminate uninstall \
+         trash prune deregister unregister nuke obliterate shred evict cleanup unlink dismantle decommission \
+         bulkdelete softdelete harddelete",
+    ),
+    (
+        Send,
+        "send notify publish broadcast reply forward dispatch deliver transmit announce retweet respond resend \
+         webhook dm telephone dial sendmail push_notification",
+    ),
+    (
+        Execute,
+        "execute exec eval spawn deploy invoke kill restart reboot shutdown install trigger launch powershell \
+         redeploy rerun",
+    ),
+    (Grant, "grant authorize authorise permit"),
+    (Revoke, "revoke"),
+    (
+        Configure,
+        "alter configure enable disable invite promote demote impersonate elevate provision deprovision rotate \
+         suspend unsuspend activate deactivate ban unban escalate assume migrate reconfigure",
+    ),
+];
+
+/// Words that are as often nouns: verbs where they come first, or where nothing better is there.
+const WEAK: &[(Canonical, &str)] = &[
+    (Read, "query watch filter review sample audit analytics"),
+    (Create, "new record log comment import fork book draft open note index"),
+    (Update, "commit tag label pin star merge report process sort link resolve pay_out charge order press"),
+    (Delete, "clear flush empty void clean"),
+    (Send, "email mail sms tweet message post call share emit push alert page forward whatsapp fax"),
+    (
+        Execute,
+        "run shell bash sh zsh cmd command terminal script build test compile start stop interpreter repl \
+         console job python computer evaluate",
+    ),
+    (Grant, "allow"),
+    (Revoke, "deny block"),
+];
+
+/// Objects that make a change of them a matter of rights, whatever the verb.
+fn is_right(word: &str) -> bool {
+    matches!(
+        word,
+        "permission"
+            | "permissions"
+            | "privilege"
+            | "privileges"
+            | "role"
+            | "roles"
+            | "acl"
+            | "acls"
+            | "iam"
+            | "password"
+            | "passwords"
+            | "credential"
+            | "credentials"
+            | "mfa"
+            | "collaborator"
+            | "collaborators"
+    )
+}
+
+/// Words of the longest name that are looked at; a name has at most 512 bytes.
+const MAX_WORDS: usize = 128;
+
+/// A word of a name in lower case, and the part of the name (between `__`, `.`, `/`, `:`) that it stands in.
+pub(super) struct Word {
+    text: SmallVec<[u8; 24]>,
+    segment: usize,
+}
+
+impl Word {
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text).unwrap_or_default()
+    }
+}
+
+/// Splits at everything that is no letter and before capitals that start a word (`HTTPGet` → `http`, `get`).
+/// `text` has not been lower-cased yet.
+pub(super) fn words(text: &str) -> SmallVec<[Word; 6]> {
+    let mut out: SmallVec<[Word; 6]> = SmallVec::new();
+    let mut segment = 0;
+    let mut start: Option<usize> = None;
+    let mut previous = ' ';
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        let next = chars.peek().map(|(_, n)| *n);
+        if c.is_alphabetic() || !c.is_ascii() {
+            // ASCII only: other capitals may become ASCII letters in lower case and are part of a word then.
+            let hump = c.is_ascii_uppercase()
+                && (previous.is_lowercase()
+                    || (previous.is_uppercase() && next.is_some_and(char::is_lowercase)));
+            if hump && let Some(from) = start.take() {
+                push(&mut out, text, from, at, segment);
+            }
+            start.get_or_insert(at);
+        } else {
+            if let Some(from) = start.take() {
+                push(&mut out, text, from, at, segment);
+            }
+            if matches!(c, '.' | '/' | ':') || (c == '_' && previous == '_') {
+                segment += 1;
+            }
+        }
+        previous = c;
+        if out.len() >= MAX_WORDS {
+            return out;
+        }
+    }
+    if let Some(from) = start {
+        push(&mut out, text, from, text.len(), segment);
+    }
+    out
+}
+
+fn push(out: &mut SmallVec<[Word; 6]>, text: &str, from: usize, to: usize, segment: usize) {
+    if let Some(original) = text.get(from..to) {
+        let lower = if original.is_ascii() {
+            let mut lower: SmallVec<[u8; 24]> = SmallVec::from_slice(original.as_bytes());
+            lower.make_ascii_lowercase();
+            lower
+        } else {
+            // As `Name` does: the Kelvin sign is a `k`.
+            SmallVec::from_slice(original.to_lowercase().as_bytes())
+        };
+        out.push(Word { text: lower, segment });
+    }
+}
+
+/// What a name was understood to do.
+#[derive(Clone, Debug)]
+pub(super) struct Verb {
+    /// The verb word as it stands in the name, where one was found.
+    pub(super) word: Option<Name>,
+    /// What it comes down to, where one was found.
+    pub(super) canonical: Option<Canonical>,
+    pub(super) category: Category,
+    /// The verb is one that says little about what is done (`run`, `execute`), or there is none, and the name
+    /// speaks of databases: SQL in the arguments says it better.
+    pub(super) yields_to_sql: bool,
+    /// The name speaks of HTTP (`http_request`, `requests_post`).
+    pub(super) http: bool,
+    /// The name speaks of databases.
+    pub(super) database: bool,
+}
+
+struct Entry {
+    name: Name,
+    canonical: Canonical,
+    strong: bool,
+}
+
+/// Every verb with its interned name, so that classifying allocates nothing for them.
+pub(super) struct Verbs {
+    entries: HashMap<&'static str, Entry, foldhash::fast::RandomState>,
+    canonical: HashMap<&'static str, Name, foldhash::fast::RandomState>,
+}
+
+impl Verbs {
+    pub(super) fn new() -> Self {
+        let mut entries = HashMap::default();
+        let mut canonical = HashMap::default();
+        let lists = WEAK.iter().map(|l| (l, false)).chain(STRONG.iter().map(|l| (l, true)));
+        for ((meaning, list), strong) in lists {
+            for word in list.split_whitespace() {
+                if let Ok(name) = Name::new(word) {
+                    entries.insert(word, Entry { name, canonical: *meaning, strong });
+                }
+            }
+        }
+        for meaning in [Read, Create, Update, Delete, Send, Execute, Grant, Revoke, Configure] {
+            if let Ok(name) = Name::new(meaning.as_str()) {
+                canonical.insert(meaning.as_str(), name);
+            }
+        }
+        Self { entries, canonical }
+    }
+
+    /// The interned name of a verb; a fresh one where it is not in the list.
+    pub(super) fn name(&self, word: &str) -> Option<Name> {
+        self.canonical
+            .get(word)
+            .or_else(|| self.entries.get(word).map(|e| &e.name))
+            .cloned()
+            .or_else(|| Name::new(word).ok())
+    }
+
+    /// What a name does. The first word of its last part is its verb, if it is one (`list_deleted_users`
+    /// reads, whatever was deleted). Else the gravest of the verbs in it: `user_delete`, `crm_purge_all`.
+    /// Nouns that could be verbs (`email`, `run`) count only where nothing better is there.
+    ///
+    /// A name without any known verb is a write: it may do anything, so it is never a read; and it is not
+    /// called an execution, so that policies against running code do not stop every unknown tool.
+    pub(super) fn of(&self, text: &str) -> Verb {
+        let words = words(text);
+        let has = |list: &[&str]| words.iter().any(|w| list.contains(&w.as_str()));
+        let http = has(&["http", "https", "requests", "curl", "wget"])
+            || (has(&["api"]) && has(&["request", "call"]));
+        let database = words.iter().any(|w| is_database(w.as_str()));
+        let about_sql = database
+            || words.iter().any(|w| matches!(w.as_str(), "query" | "queries" | "statement" | "statements"));
+        let last = words.last().map_or(0, |w| w.segment);
+        let chosen = self
+            .choose(words.iter().filter(|w| w.segment == last))
+            .or_else(|| self.choose(words.iter()))
+            .or_else(|| words.iter().filter_map(|w| self.prefix(w.as_str())).max_by_key(|e| gravity(e)));
+        let Some(entry) = chosen else {
+            // `http_request`: what it does is told by its method, and without one HTTP gets.
+            let category = if http { Category::Read } else { Category::Write };
+            let canonical = http.then_some(Read);
+            return Verb { word: None, canonical, category, yields_to_sql: about_sql, http, database };
+        };
+        let mut category = entry.canonical.category();
+        if category == Category::Write && words.iter().any(|w| is_right(w.as_str())) {
+            category = Category::Admin;
+        }
+        Verb {
+            word: Some(entry.name.clone()),
+            canonical: Some(entry.canonical),
+            category,
+            yields_to_sql: about_sql && entry.canonical == Execute,
+            http,
+            database,
+        }
+    }
+
+    fn choose<'a>(&self, words: impl Iterator<Item = &'a Word> + Clone) -> Option<&Entry> {
+        let entry = |w: &Word| self.entries.get(w.as_str());
+        let mut verbs = words.clone().enumerate().filter_map(|(i, w)| entry(w).map(|e| (i, e)));
+        let (at, first) = verbs.next()?;
+        let gravest_strong =
+            || words.clone().filter_map(entry).filter(|e| e.strong).max_by_key(|e| gravity(e));
+        // `get_or_create`, `find_and_replace`: both are done.
+        let joined = words.clone().any(|w| matches!(w.as_str(), "or" | "and" | "then"));
+        if at == 0 && first.strong && !joined {
+            return Some(first);
+        }
+        if let Some(strong) = gravest_strong() {
+            return Some(strong);
+        }
+        if at == 0 && !joined {
+            return Some(first);
+        }
+        words.filter_map(entry).max_by_key(|e| gravity(e))
+    }
+
+    /// A grave verb that something is glued to: `deleteuser`. Only grave ones: a wrong guess must not make
+    /// anything harmless.
+    fn prefix(&self, word: &str) -> Option<&Entry> {
+        const GLUED: &[&str] = &[
+            "delete", "remove", "purge", "destroy", "truncate", "erase", "send", "execute", "grant", "revoke",
+        ];
+        let verb = GLUED.iter().find(|verb| word.starts_with(**verb))?;
+        self.entries.get(verb)
+    }
+
+    /// What a single word that an argument gives means, e.g. `operation: "delete"`.
+    pub(super) fn argument(&self, value: &str) -> Option<Verb> {
+        if value.len() > 64 || value.contains(char::is_whitespace) {
+            return None;
+        }
+        let verb = self.of(value);
+        verb.word.is_some().then_some(verb)
+    }
+}
+
+fn gravity(entry: &Entry) -> Category {
+    entry.canonical.category()
+}
+
+fn is_database(word: &str) -> bool {
+    matches!(
+        word,
+        "sql"
+            | "db"
+            | "database"
+            | "databases"
+            | "postgres"
+            | "postgresql"
+            | "pg"
+            | "mysql"
+            | "mariadb"
+            | "sqlite"
+            | "bigquery"
+            | "snowflake"
+            | "redshift"
+            | "duckdb"
+            | "clickhouse"
+            | "mssql"
+            | "athena"
+            | "trino"
+            | "presto"
+            | "databricks"
+            | "supabase"
+            | "neon"
+            | "spanner"
+            | "cockroachdb"
+            | "warehouse"
+    )
+}
+
+/// The last part of a name: `mcp__crm__delete_contact` → `delete_contact`. None where it is the whole.
+pub(super) fn function_name(text: &str) -> Option<&str> {
+    let after = [".", "/", ":", "__"].iter().filter_map(|s| text.rfind(s).map(|at| at + s.len())).max()?;
+    text.get(after..).filter(|tail| !tail.is_empty() && tail.chars().any(char::is_alphabetic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(text: &str) -> Vec<String> {
+        words(text).iter().map(|w| w.as_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn names_fall_into_words() {
+        assert_eq!(split("deleteUser"), ["delete", "user"]);
+        assert_eq!(split("DeleteUserV2"), ["delete", "user", "v"]);
+        assert_eq!(split("HTTPGet"), ["http", "get"]);
+        assert_eq!(split("mcp__crm__delete_contact"), ["mcp", "crm", "delete", "contact"]);
+        assert_eq!(split("crm.contacts.delete"), ["crm", "contacts", "delete"]);
+        assert_eq!(split("s3-delete object/x:y"), ["s", "delete", "object", "x", "y"]);
+        assert_eq!(split("__--"), Vec::<String>::new());
+        assert_eq!(function_name("mcp__crm__delete_contact"), Some("delete_contact"));
+        assert_eq!(function_name("delete_contact"), None);
+    }
+}

@@ -154,7 +154,7 @@ impl When {
             Ok(Err(cel::ExecutionError::UndeclaredReference(name))) => {
                 Err(format!("`{}` is not known", shown(&name)))
             }
-            Ok(Err(error)) => Err(shown(&error.to_string())),
+            Ok(Err(error)) => Err(shown(&error.to_string()).into_owned()),
             Err(_) => Err("the evaluator failed".to_owned()),
         }
     }

@@ -1,7 +1,7 @@
 //! Lists of names and hosts, kept so that asking whether something is in one of ten thousand is cheap.
 
 use crate::name::{Name, NameError, Pattern};
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 /// Alternatives for a name: literal ones, looked up, and globs, tried in turn.
 /// Sorted and without duplicates, so that equal content compares equal.
@@ -145,8 +145,11 @@ pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
 }
 
 /// `text` for a message: no invisible characters, at most 80 characters.
-pub(super) fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> Cow<'_, str> {
     const MAX: usize = 80;
+    if text.len() <= MAX && text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+        return Cow::Borrowed(text);
+    }
     let mut out = String::new();
     for (i, c) in text.chars().enumerate() {
         if i == MAX {
@@ -155,7 +158,7 @@ pub(super) fn shown(text: &str) -> String {
         }
         if crate::name::is_invisible(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
     }
-    out
+    Cow::Owned(out)
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 mod cel;
 mod condition;
 pub mod examples;
+#[doc(hidden)]
+pub mod fuzz;
 mod index;
 mod matcher;
 mod parse;

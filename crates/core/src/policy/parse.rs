@@ -98,7 +98,7 @@ pub(super) fn policy(value: &Value) -> Result<Policy, Vec<Problem>> {
         return Err(reader.problems);
     };
     if let Some(Value::String(name)) = entries.get("name") {
-        reader.policy = shown(name);
+        reader.policy = shown(name).into_owned();
     }
     if let Err(message) = measure(value) {
         reader.problem("", message);

@@ -11,7 +11,7 @@ use crate::{
     action::{Count, Effect},
     decision::Matched,
 };
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 pub(super) const NOTHING_OBJECTS: &str = "Allowed; no policy objects.";
 
@@ -21,43 +21,42 @@ const PHRASES: usize = 4;
 /// Why `policy` matched on the effect at place `at`.
 pub(super) fn of_policy(policy: &Policy, case: &Case<'_>, at: usize) -> String {
     let Some(effect) = case.effects().get(at) else { return String::new() };
-    let mut phrases = Phrases { case, effect, strong: Vec::new(), weak: Vec::new() };
+    let mut phrases = Phrases { case, effect, strong: Phrase::default(), weak: Phrase::default() };
     phrases.condition(&policy.condition);
     if let Some(rate) = policy.condition.rate {
         let period = period_text(rate.period_seconds);
-        phrases.strong.push(format!("is one more than {} within {period}", rate.count));
+        phrases.strong.add(format_args!("is one more than {} within {period}", rate.count));
     }
-    let mut said = if phrases.strong.is_empty() { phrases.weak } else { phrases.strong };
-    if said.is_empty() {
-        said.push("is covered by this policy".into());
-    }
-    said.truncate(PHRASES);
+    let Phrases { strong, weak, .. } = phrases;
+    let said = [strong.text, weak.text].into_iter().find(|text| !text.is_empty());
+    let said = said.as_deref().unwrap_or("is covered by this policy");
     // The action under its own name, unless it does several things.
     let verb = match (case.effects(), effect.names.first()) {
         ([_, _, ..], Some(name)) => name,
         _ => &case.facts.action.action,
     };
-    format!("{} on {} {}", shown(verb), shown(&effect.resource), said.join(" and "))
+    let (verb, resource) = (shown(verb), shown(&effect.resource));
+    [&*verb, " on ", &*resource, " ", said].concat()
 }
 
 /// The sentence of the whole judgement, from the policies that matched, the deciding one first.
 pub(super) fn of_judgement(matched: &[Matched], unlisted: usize) -> String {
     let counting = |m: &&Matched| m.mode == Mode::Enforce && m.exempted_by.is_none() && m.rule != Rule::Allow;
-    let mut text = String::new();
-    let _infallible = if let Some(Matched { name, rule, reason, .. }) = matched.iter().find(counting) {
-        match rule {
-            Rule::Block => write!(text, "Blocked by {name}: {reason}."),
-            Rule::RequireApproval => write!(text, "Held by {name}: {reason}. A person must approve it."),
-            Rule::Alert | Rule::Allow => write!(text, "Allowed with an alert from {name}: {reason}."),
-        }
+    let mut text = if let Some(Matched { name, rule, reason, .. }) = matched.iter().find(counting) {
+        let (before, after) = match rule {
+            Rule::Block => ("Blocked by ", "."),
+            Rule::RequireApproval => ("Held by ", ". A person must approve it."),
+            Rule::Alert | Rule::Allow => ("Allowed with an alert from ", "."),
+        };
+        [before, name, ": ", reason, after].concat()
     } else if let Some((name, by)) = matched
         .iter()
         .filter(|m| m.mode == Mode::Enforce)
         .find_map(|m| Some((&m.name, m.exempted_by.as_ref()?)))
     {
-        write!(text, "Allowed; {by} exempts it from {name}.")
+        ["Allowed; ", by, " exempts it from ", name, "."].concat()
     } else {
-        text.write_str(NOTHING_OBJECTS)
+        NOTHING_OBJECTS.to_owned()
     };
     if unlisted > 0 {
         let _infallible = write!(text, " {unlisted} more matching policies are not listed.");
@@ -69,16 +68,38 @@ struct Phrases<'a> {
     case: &'a Case<'a>,
     effect: &'a Effect,
     /// What a limit or rule says.
-    strong: Vec<String>,
+    strong: Phrase,
     /// What merely places the action; said when there is nothing stronger.
-    weak: Vec<String>,
+    weak: Phrase,
+}
+
+/// Phrases joined by "and".
+#[derive(Default)]
+struct Phrase {
+    text: String,
+    count: usize,
+}
+
+impl Phrase {
+    fn add(&mut self, phrase: fmt::Arguments<'_>) {
+        if self.count >= PHRASES {
+            return;
+        }
+        if self.count == 0 {
+            self.text.reserve(64);
+        } else {
+            self.text.push_str(" and ");
+        }
+        self.count += 1;
+        let _infallible = self.text.write_fmt(phrase);
+    }
 }
 
 impl Phrases<'_> {
     fn condition(&mut self, condition: &Condition) {
         for leaf in &condition.leaves {
             // Enough is known to be said; do not spend time on the rest.
-            if self.strong.len() < PHRASES && leaf.truth(self.case, self.effect) != Truth::False {
+            if self.strong.count < PHRASES && leaf.truth(self.case, self.effect) != Truth::False {
                 self.leaf(leaf);
             }
         }
@@ -88,18 +109,18 @@ impl Phrases<'_> {
         let facts = self.case.facts;
         let action = facts.action;
         match leaf {
-            Leaf::Records(limit) => self.strong.push(count("touches", facts.records, "record", *limit)),
-            Leaf::Systems(limit) => self.strong.push(count("touches", facts.systems, "system", *limit)),
-            Leaf::Recipients(limit) => {
-                self.strong.push(count("goes to", facts.recipients, "recipient", *limit));
-            }
+            Leaf::Records(limit) => self.count("touches", facts.records, "record", *limit),
+            Leaf::Systems(limit) => self.count("touches", facts.systems, "system", *limit),
+            Leaf::Recipients(limit) => self.count("goes to", facts.recipients, "recipient", *limit),
             Leaf::PayloadBytes(limit) => {
-                self.strong.push(format!("carries {} bytes, over {limit}", action.payload_bytes));
+                self.strong.add(format_args!("carries {} bytes, over {limit}", action.payload_bytes));
             }
-            Leaf::Drift(least) => self.strong.push(match facts.drift {
-                Some(score) => format!("has a drift score of {score:.1}, at least {least}"),
-                None => "has an unknown drift score".into(),
-            }),
+            Leaf::Drift(least) => match facts.drift {
+                Some(score) => {
+                    self.strong.add(format_args!("has a drift score of {score:.1}, at least {least}"));
+                }
+                None => self.strong.add(format_args!("has an unknown drift score")),
+            },
             Leaf::DomainIn(hosts) => {
                 self.domain(action.domains.known.iter().find(|d| hosts.contains(d)), "");
             }
@@ -109,21 +130,23 @@ impl Phrases<'_> {
                     ", which is not in the list",
                 );
             }
-            Leaf::When(when) => self.strong.push(match when.run(self.case) {
-                Ok(_) => format!("fulfils `{}`", shown(when.source())),
-                Err(error) => format!("cannot be judged by `{}` ({error})", shown(when.source())),
-            }),
+            Leaf::When(when) => match (when.run(self.case), shown(when.source())) {
+                (Ok(_), source) => self.strong.add(format_args!("fulfils `{source}`")),
+                (Err(error), source) => {
+                    self.strong.add(format_args!("cannot be judged by `{source}` ({error})"));
+                }
+            },
             Leaf::Resource(p) => {
                 if let Some(pattern) = p.matching(&self.effect.resource) {
-                    self.weak.push(format!("matches `{}`", shown(pattern)));
+                    self.weak.add(format_args!("matches `{}`", shown(pattern)));
                 }
             }
-            Leaf::Environment(_) => self.weak.push(format!("is in {}", self.effect.environment.as_str())),
-            Leaf::Category(_) => self.weak.push(format!("is a {} action", self.effect.category.as_str())),
-            Leaf::Agent(_) => self.weak.push(format!("comes from {}", shown(&action.agent))),
+            Leaf::Environment(_) => self.weak.add(format_args!("is in {}", self.effect.environment.as_str())),
+            Leaf::Category(_) => self.weak.add(format_args!("is a {} action", self.effect.category.as_str())),
+            Leaf::Agent(_) => self.weak.add(format_args!("comes from {}", shown(&action.agent))),
             Leaf::Tool(_) => {
                 if let Some(tool) = &action.tool {
-                    self.weak.push(format!("uses the tool {}", shown(tool)));
+                    self.weak.add(format_args!("uses the tool {}", shown(tool)));
                 }
             }
             // The action is the subject of the sentence; what does not hold says little.
@@ -140,16 +163,21 @@ impl Phrases<'_> {
     }
 
     fn domain(&mut self, found: Option<&crate::name::Name>, why: &str) {
-        self.strong.push(match found {
-            Some(host) => format!("reaches {}{why}", shown(host)),
-            None => "reaches an address that could not be understood".into(),
-        });
+        match found {
+            Some(host) => self.strong.add(format_args!("reaches {}{why}", shown(host))),
+            None => self.strong.add(format_args!("reaches an address that could not be understood")),
+        }
     }
-}
 
-fn count(verb: &str, count: Count, thing: &str, limit: u64) -> String {
-    match count {
-        Count::Known(n) => format!("{verb} {n} {thing}{}, over {limit}", if n == 1 { "" } else { "s" }),
-        Count::Unknown => format!("{verb} an unknown number of {thing}s (treated as too many), over {limit}"),
+    fn count(&mut self, verb: &str, count: Count, thing: &str, limit: u64) {
+        match count {
+            Count::Known(n) => {
+                let plural = if n == 1 { "" } else { "s" };
+                self.strong.add(format_args!("{verb} {n} {thing}{plural}, over {limit}"));
+            }
+            Count::Unknown => self.strong.add(format_args!(
+                "{verb} an unknown number of {thing}s (treated as too many), over {limit}"
+            )),
+        }
     }
 }

@@ -282,7 +282,7 @@ impl PolicySet {
                 unlisted: 0,
             };
         }
-        let mut ranked: Vec<Ranked<'_>> = hits
+        let mut ranked: SmallVec<[Ranked<'_>; 4]> = hits
             .iter()
             .filter_map(|hit| {
                 let policy = self.policy(hit.policy)?;

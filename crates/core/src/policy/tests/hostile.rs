@@ -145,3 +145,36 @@ proptest! {
         }
     }
 }
+
+/// A policy, then cut, doubled and stirred.
+fn stirred() -> impl Strategy<Value = Vec<u8>> {
+    let text = json!([{"name": "p", "rule": "alert", "except": ["q"], "on_unknown": "match", "condition": {
+        "action": ["update", "d*"], "record_count_exceeds": 25, "when": "payload.amount > 5 && has(payload.tags)",
+        "any_of": [{"domain_not_in": ["*.a.com"]}, {"not": {"category": "read"}}],
+        "rate_exceeds": {"count": 3, "period": "1h"}}},
+        {"name": "q", "rule": "allow", "condition": {"resource_pattern": "production.*"}}])
+    .to_string()
+    .into_bytes();
+    let len = text.len();
+    proptest::collection::vec((0..len, 0..12_usize, 0..len, any::<u8>()), 0..4).prop_map(move |edits| {
+        let mut bytes = text.clone();
+        for (at, count, from, byte) in edits {
+            let (at, from) = (at.min(bytes.len()), from.min(bytes.len()));
+            let piece: Vec<u8> = bytes[from..]
+                .iter()
+                .take(count)
+                .copied()
+                .chain([byte].into_iter().filter(|_| byte > 200))
+                .collect();
+            bytes.splice(at..(at + count).min(bytes.len()), piece);
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #[test]
+    fn stirred_policies_are_taken_or_refused(bytes in stirred()) {
+        prop_assert_eq!(crate::policy::fuzz::exercise(&bytes), Ok(()));
+    }
+}

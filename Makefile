@@ -1,0 +1,24 @@
+# Each target is one script in scripts/; the scripts explain themselves and can be run directly.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fmt clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+demo: ## build, then show an agent stopped before it does harm (about 2 minutes the first time)
+	@scripts/demo
+
+test: ## every test, installing what is missing (about 10 minutes the first time)
+	@scripts/test
+
+check: ## the fast loop: format, lints, types, unit tests
+	@scripts/check
+
+bench: ## the speed of a check against a no-op handler and a peer; BENCH=--quick for a short run
+	@scripts/bench $(BENCH)
+
+fmt: ## format Rust and Python
+	@scripts/fmt
+
+clean: ## remove what builds and tests left in the tree
+	@scripts/clean

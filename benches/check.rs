@@ -1,0 +1,209 @@
+//! `make bench`: a durable check against a no-op handler of the same HTTP stack, and against a peer.
+//!
+//! All servers run at once, each in its own process, and take turns under the load: every round measures each
+//! of them at each number of connections, in a different order, so that a busy neighbour or a slow disk hits
+//! them alike. docs/performance.md says what the figures mean.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its figures")]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use checkrein_testbed::bench::load::{self, Plan};
+use checkrein_testbed::bench::report::{Run, Sample, median};
+use checkrein_testbed::bench::subject::{self, Running};
+use checkrein_testbed::bench::{Error, noop, sync};
+
+const CONNECTIONS: [usize; 3] = [1, 16, 64];
+const POLICIES: [usize; 3] = [3, 1_000, 10_000];
+
+const NOOP: &str = "no-op";
+const KEYED: &str = "check, 3 policies, with idempotency key";
+const CHECKS: [&str; 3] = ["check, 3 policies", "check, 1,000 policies", "check, 10,000 policies"];
+const CERBOS: &str = "Cerbos, 3 policies, decision log";
+const SUBJECTS: [&str; 6] = [NOOP, CHECKS[0], KEYED, CHECKS[1], CHECKS[2], CERBOS];
+
+const USAGE: &str = "use: make bench [BENCH='--quick --without-checkrein --data DIR']
+  --quick              1 round of a third of a second each: whether it works, not how fast it is
+  --without-checkrein  only the no-op handler and the peer
+  --data DIR           put the data there, to measure another disk (default: the target folder)";
+
+struct Options {
+    rounds: usize,
+    measure_ms: u64,
+    with_checkrein: bool,
+    data: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["load", plan] => run_load(plan),
+        ["noop", address] => address.parse().map_err(Error::from).and_then(noop::serve),
+        _ => options(&words).and_then(|options| benchmark(&options)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options(words: &[&str]) -> Result<Options, Error> {
+    let own = std::env::current_exe()?; // below target/release/deps
+    let data = own.ancestors().nth(3).ok_or("this program is not in a target folder")?.to_owned();
+    let mut options = Options { rounds: 5, measure_ms: 2_000, with_checkrein: true, data };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match (*word, words.as_slice().first()) {
+            ("--quick", _) => (options.rounds, options.measure_ms) = (1, 300),
+            ("--without-checkrein", _) => options.with_checkrein = false,
+            ("--data", Some(folder)) => {
+                options.data = folder.into();
+                words.next();
+            }
+            _ => return Err(format!("`{word}` is not understood\n{USAGE}").into()),
+        }
+    }
+    Ok(options)
+}
+
+/// In a child: runs the load and hands back what it saw.
+fn run_load(plan: &str) -> Result<(), Error> {
+    let report = load::run(&serde_json::from_str(plan)?)?;
+    println!("{}", serde_json::to_string(&report)?);
+    Ok(())
+}
+
+fn benchmark(options: &Options) -> Result<(), Error> {
+    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(&options.data)?;
+    let file_system = file_system(folder.path())?;
+    if file_system == "tmpfs" {
+        return Err(
+            "the data would be in RAM, where durable costs nothing; name a folder on a disk with --data"
+                .into(),
+        );
+    }
+    let seconds =
+        options.rounds * CONNECTIONS.len() * SUBJECTS.len() * usize::try_from(options.measure_ms + 400)?
+            / 1_000;
+    println!("{} rounds, about {} min; data on {file_system}", options.rounds, seconds / 60 + 1);
+
+    let (noop, checkreins, cerbos) = start(options, folder.path())?;
+    let mut plans: Vec<(&'static str, &Running, Plan)> = vec![(NOOP, &noop, subject::check(&noop, false))];
+    for (name, running) in CHECKS.into_iter().zip(&checkreins) {
+        plans.push((name, running, subject::check(running, false)));
+        if name == CHECKS[0] {
+            plans.push((KEYED, running, subject::check(running, true)));
+        }
+    }
+    plans.extend(cerbos.iter().map(|running| (CERBOS, running, subject::cerbos_check(running))));
+
+    let mut run = Run::default();
+    let mut syncs = Vec::new();
+    for round in 0..options.rounds {
+        eprintln!("round {} of {}", round + 1, options.rounds);
+        syncs.push(sync::median(folder.path(), Duration::from_millis(options.measure_ms))?);
+        for connections in CONNECTIONS {
+            // Nobody is always the first after the disk has rested.
+            plans.rotate_left(1);
+            for (subject, running, plan) in &plans {
+                run.samples.push(measure(options, round, connections, subject, running, plan)?);
+            }
+        }
+    }
+    report(&run, median(syncs));
+    for (name, running) in CHECKS.iter().zip(&checkreins) {
+        println!("{name}: {:.1} MB in RAM after the load", megabytes(running.server.memory()?));
+    }
+    Ok(())
+}
+
+/// The no-op handler; Checkrein once for each number of policies; Cerbos, if it is there.
+fn start(options: &Options, folder: &Path) -> Result<(Running, Vec<Running>, Option<Running>), Error> {
+    let noop = subject::start_noop(folder)?;
+    let mut checkreins = Vec::new();
+    if options.with_checkrein {
+        let binary = subject::checkrein_binary()?;
+        for policies in POLICIES {
+            let running = subject::start_checkrein(&binary, folder, policies)?;
+            let (ready, memory) = (running.server.ready_after, megabytes(running.server.memory()?));
+            println!(
+                "Checkrein with {policies} policies: ready after {} ms, {memory:.1} MB",
+                ready.as_millis()
+            );
+            checkreins.push(running);
+        }
+    }
+    let cerbos = match std::env::var_os("CERBOS_BIN") {
+        Some(binary) => Some(subject::start_cerbos(Path::new(&binary), folder)?),
+        None => {
+            println!("CERBOS_BIN is not set: without the peer");
+            None
+        }
+    };
+    Ok((noop, checkreins, cerbos))
+}
+
+fn measure(
+    options: &Options,
+    round: usize,
+    connections: usize,
+    subject: &'static str,
+    running: &Running,
+    plan: &Plan,
+) -> Result<Sample, Error> {
+    let plan = Plan { connections, warm_up_ms: 300, measure_ms: options.measure_ms, ..plan.clone() };
+    let before = running.server.cpu()?;
+    let load = load::run_child(&plan)?;
+    let cpu = running.server.cpu()? - before;
+    Ok(Sample { round, connections, subject, load, cpu })
+}
+
+fn report(run: &Run, sync: f64) {
+    println!("\nMedians over the rounds; in brackets the median of the rounds' ratios to the no-op.\n");
+    for connections in CONNECTIONS {
+        println!("{}", run.table(&SUBJECTS, NOOP, connections));
+    }
+    println!("One append and fdatasync, alone: {:.0} µs (median)", sync / 1e3);
+    let p50 = |subject| run.typical(subject, 1, |sample| sample.load.p50);
+    if let (Some(check), Some(noop)) = (p50(CHECKS[0]), p50(NOOP)) {
+        println!(
+            "1 connection: a check takes as long as the no-op and {:.2} of those",
+            (check - noop) / sync
+        );
+    }
+    for connections in CONNECTIONS {
+        if let Some(ratio) = run.ratio(CHECKS[0], CERBOS, connections, |sample| sample.load.per_second) {
+            println!("{connections} connections: {ratio:.1} times the throughput of Cerbos");
+        }
+        if let Some(ratio) = run.ratio(CHECKS[2], CHECKS[0], connections, |sample| sample.load.p50) {
+            println!("{connections} connections: p50 with 10,000 policies is {ratio:.3} of that with 3");
+        }
+    }
+}
+
+/// The kind of file system that a folder is on.
+fn file_system(folder: &Path) -> Result<String, Error> {
+    let folder = folder.canonicalize()?;
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    let deepest = mounts
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(' ').skip(1);
+            Some((fields.next()?, fields.next()?))
+        })
+        .filter(|(mount, _)| folder.starts_with(mount))
+        .max_by_key(|(mount, _)| mount.len());
+    Ok(deepest.map_or("an unknown file system", |(_, kind)| kind).to_owned())
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let bytes = bytes as f64;
+    bytes / 1e6
+}

@@ -1,0 +1,455 @@
+//! The life of a check: classify, judge, record, answer.
+
+use super::{App, Caller, Error, Rules};
+use checkrein_api::{CheckPage, CheckView, OutcomeReport};
+use checkrein_core::{
+    action::Action,
+    approval::{Approval, Transition},
+    check::Check,
+    decision::{Basis, BlastRadius, Decision, Matched, ResourceCount, Verdict},
+    event::{Checked, Event, Outcome, OutcomeStatus},
+    fingerprint::Fingerprint,
+    key::Role,
+    name::Name,
+    policy::{Facts, Judgement, Mode, Rule, Windows},
+    time::Timestamp,
+};
+use checkrein_store::{AppendError, CheckFilter, CheckRow};
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
+
+/// The longest that a caller may wait for a hold in one request.
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(60);
+/// Checks a page.
+const MAX_PAGE: usize = 500;
+/// Bytes kept of an outcome's error.
+const MAX_OUTCOME_ERROR: usize = 4096;
+
+/// What `GET /v1/checks` selects.
+#[derive(Clone, Debug, Default)]
+pub struct CheckQuery {
+    /// What to select.
+    pub filter: CheckFilter,
+    /// Where the page before ended.
+    pub cursor: Option<u64>,
+    /// How many; 50 when absent, at most 500.
+    pub limit: Option<usize>,
+}
+
+/// A check on its way from judgement to record.
+struct Asked {
+    id: String,
+    key_id: String,
+    check: Check,
+    action: Action,
+    fingerprint: Fingerprint,
+    judgement: Judgement,
+    at: Timestamp,
+}
+
+impl App {
+    /// Decides whether an action may run. The decision is durably on record when this returns.
+    ///
+    /// # Errors
+    /// When the request makes no sense, the caller may not make it, or it could not be recorded. In each
+    /// case the action must not run.
+    pub async fn check(&self, caller: &Caller, check: Check) -> Result<Decision, Error> {
+        let started = Instant::now();
+        caller.within_limit()?;
+        let agent = caller.agent(check.agent.as_deref())?;
+        let fingerprint = Fingerprint::of(&check, &agent, None);
+        if let Some(key) = &check.idempotency_key
+            && self.recent.seen(caller.key_id(), key)
+            && let Some(before) = self.store.by_idempotency_key(caller.key_id(), key).await?
+        {
+            return same_answer(before, &fingerprint);
+        }
+        let rules = self.rules();
+        let action = rules.catalogue.classify(&check, agent)?;
+        let at = self.clock.now();
+        let judgement = self.judge(&rules, &action, &check, at);
+        let asked = Asked {
+            id: new_id("chk"),
+            key_id: caller.key_id().to_owned(),
+            check,
+            action,
+            fingerprint,
+            judgement,
+            at,
+        };
+        let decision = match asked.judgement.verdict {
+            Verdict::Hold => self.hold(asked).await?,
+            Verdict::Allow | Verdict::Block => self.record(asked, None, Vec::new()).await?,
+        };
+        self.metrics.decided(&decision, started.elapsed());
+        Ok(decision)
+    }
+
+    fn judge(&self, rules: &Rules, action: &Action, check: &Check, now: Timestamp) -> Judgement {
+        let facts = Facts::of(action, check.details(), now);
+        if rules.policies.needs().rate_period_seconds.is_some() {
+            let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+            rules.policies.evaluate(&facts, &mut windows)
+        } else {
+            rules.policies.evaluate(&facts, &mut Windows::default())
+        }
+    }
+
+    /// Puts the decision on record, with `more` in the same breath. `settled` replaces what the policies
+    /// said.
+    async fn record(
+        &self,
+        asked: Asked,
+        settled: Option<(Verdict, String, String)>,
+        more: Vec<Event>,
+    ) -> Result<Decision, Error> {
+        let (verdict, reason, approval_id) = match settled {
+            Some((verdict, reason, approval_id)) => (verdict, reason, Some(approval_id)),
+            None => (asked.judgement.verdict, asked.judgement.reason, None),
+        };
+        let decision = Decision {
+            id: asked.id,
+            verdict,
+            reason,
+            policies: asked.judgement.matched,
+            category: asked.action.category,
+            environment: asked.action.environment,
+            blast_radius: blast_radius(&asked.action),
+            approval_id,
+            logged_at: asked.at,
+        };
+        let checked = Checked {
+            key_id: asked.key_id,
+            check: asked.check,
+            action: asked.action,
+            fingerprint: asked.fingerprint.clone(),
+            decision: decision.clone(),
+        };
+        let touches_approvals = !more.is_empty();
+        let mut events = vec![Event::Check(Box::new(checked))];
+        events.extend(more);
+        match self.store.append(events, asked.at).await {
+            Ok(_) => {
+                if touches_approvals {
+                    self.approvals_changed.send_modify(|n| *n += 1);
+                }
+                Ok(decision)
+            }
+            // The same key was on its way at the same time, or was forgotten by `recent`.
+            Err(AppendError::Duplicate(before)) => same_answer(*before, &asked.fingerprint),
+            Err(error) => {
+                self.metrics.not_recorded.inc();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// A policy wants a person to approve: use an approval that is there, join one that is pending, or ask
+    /// for a new one.
+    async fn hold(&self, asked: Asked) -> Result<Decision, Error> {
+        let _one_at_a_time = self.holding.lock().await;
+        let open = self.store.open_approval(&asked.fingerprint).await?.filter(|a| asked.at < a.expires_at);
+        match open {
+            Some(approval) if approval.decided_by.is_some() => {
+                let reason = approved_reason(&approval);
+                let used = Event::ApprovalChanged {
+                    id: approval.id.clone(),
+                    transition: Transition::Use {
+                        check_id: asked.id.clone(),
+                        fingerprint: asked.fingerprint.clone(),
+                    },
+                };
+                self.record(asked, Some((Verdict::Allow, reason, approval.id)), vec![used]).await
+            }
+            Some(pending) => {
+                let reason = asked.judgement.reason.clone();
+                self.record(asked, Some((Verdict::Hold, reason, pending.id)), Vec::new()).await
+            }
+            None => {
+                let approval = self.new_approval(&asked);
+                let settled = (Verdict::Hold, asked.judgement.reason.clone(), approval.id.clone());
+                self.record(asked, Some(settled), vec![Event::ApprovalRequested(Box::new(approval))]).await
+            }
+        }
+    }
+
+    fn new_approval(&self, asked: &Asked) -> Approval {
+        Approval {
+            id: new_id("apr"),
+            check_id: asked.id.clone(),
+            fingerprint: asked.fingerprint.clone(),
+            check: asked.check.clone(),
+            action: asked.action.clone(),
+            blast_radius: blast_radius(&asked.action),
+            policies: holding(&asked.judgement),
+            reason: asked.judgement.reason.clone(),
+            state: checkrein_core::approval::State::Pending,
+            requested_at: asked.at,
+            expires_at: asked.at.plus_seconds(self.approval_life_seconds),
+            decided_by: None,
+            decided_at: None,
+            comment: None,
+            used_by: None,
+            used_at: None,
+        }
+    }
+
+    /// A check as it stands, after at most `wait` when it is held.
+    ///
+    /// The first to ask with the key that made the check, once it is approved, uses the approval.
+    ///
+    /// # Errors
+    /// When there is no such check, or the caller may not see it.
+    pub async fn view_check(&self, caller: &Caller, id: &str, wait: Duration) -> Result<CheckView, Error> {
+        let row = self.visible_check(caller, id).await?;
+        let deadline = tokio::time::Instant::now() + wait.min(MAX_WAIT);
+        let mut changed = self.approvals_changed.subscribe();
+        let mut stopping = self.stopping();
+        loop {
+            let (verdict, reason) = self.standing(caller, &row.checked).await?;
+            let over = tokio::time::Instant::now() >= deadline || *stopping.borrow();
+            if verdict != Verdict::Hold || over {
+                let mut view = view(row);
+                view.decision.verdict = verdict;
+                view.decision.reason = reason;
+                return Ok(view);
+            }
+            // Expiry changes no approval until somebody looks, so look at least once a second.
+            let look_again = deadline.min(tokio::time::Instant::now() + Duration::from_secs(1));
+            tokio::select! {
+                _ = changed.changed() => {}
+                _ = stopping.changed() => {}
+                () = tokio::time::sleep_until(look_again) => {}
+            }
+        }
+    }
+
+    async fn visible_check(&self, caller: &Caller, id: &str) -> Result<CheckRow, Error> {
+        let row = self.store.check(id).await?;
+        row.filter(|row| caller.may_see(&row.checked.action.agent))
+            .ok_or_else(|| Error::NotFound("check", id.chars().take(64).collect()))
+    }
+
+    /// The verdict of a recorded check as it stands now.
+    async fn standing(&self, caller: &Caller, checked: &Checked) -> Result<(Verdict, String), Error> {
+        let decision = &checked.decision;
+        let recorded = || Ok((decision.verdict, decision.reason.clone()));
+        let (Verdict::Hold, Some(approval_id)) = (decision.verdict, &decision.approval_id) else {
+            return recorded();
+        };
+        let Some(approval) = self.store.approval(approval_id).await? else {
+            return Ok((
+                Verdict::Block,
+                format!("Blocked: the approval {approval_id} is no longer on record."),
+            ));
+        };
+        let now = self.clock.now();
+        Ok(match self.settlement(&approval, decision, now) {
+            Settlement::Waiting => return recorded(),
+            Settlement::Settled(verdict, reason) => (verdict, reason),
+            Settlement::Approved if caller.key_id() != checked.key_id => {
+                (Verdict::Hold, format!("{} The agent has not used it yet.", approved_reason(&approval)))
+            }
+            Settlement::Approved => self.use_approval(checked, &approval, now).await?,
+        })
+    }
+
+    fn settlement(&self, approval: &Approval, decision: &Decision, now: Timestamp) -> Settlement {
+        use checkrein_core::approval::State;
+        let late = now >= approval.expires_at;
+        let block = |reason: String| Settlement::Settled(Verdict::Block, reason);
+        match (approval.state, &approval.used_by) {
+            (State::Approved, Some(user)) if *user == decision.id => {
+                Settlement::Settled(Verdict::Allow, approved_reason(approval))
+            }
+            (State::Approved, Some(user)) => {
+                block(format!("Blocked: the approval {} was already used by {user}; ask again.", approval.id))
+            }
+            (State::Denied, _) => block(denied_reason(approval)),
+            (State::Withdrawn, _) => block("Blocked: the request for approval was withdrawn.".to_owned()),
+            (State::Approved, None) if !late => Settlement::Approved,
+            (State::Pending, _) if !late => Settlement::Waiting,
+            (State::Approved, None) => block(format!(
+                "Blocked: approved, but not used before it expired at {}; ask again.",
+                approval.expires_at
+            )),
+            (State::Pending | State::Expired, _) => block(format!(
+                "Blocked: nobody answered before the request expired at {}. Nobody said no; ask again.",
+                approval.expires_at
+            )),
+        }
+    }
+
+    /// Looks at the action once more before an approval lets it through: policies may have changed since.
+    async fn use_approval(
+        &self,
+        checked: &Checked,
+        approval: &Approval,
+        now: Timestamp,
+    ) -> Result<(Verdict, String), Error> {
+        let rules = self.rules();
+        let agent: Name = checked.action.agent.clone();
+        let action = rules.catalogue.classify(&checked.check, agent)?;
+        let facts = Facts::of(&action, checked.check.details(), now);
+        // Fresh windows: this action was counted when it was first asked for.
+        let judgement = rules.policies.evaluate(&facts, &mut Windows::default());
+        if judgement.verdict == Verdict::Block {
+            let reason = format!("{} It no longer holds: {}", approved_reason(approval), judgement.reason);
+            return Ok((Verdict::Block, reason));
+        }
+        let transition = Transition::Use {
+            check_id: checked.decision.id.clone(),
+            fingerprint: checked.fingerprint.clone(),
+        };
+        let id = approval.id.clone();
+        match self.append(vec![Event::ApprovalChanged { id, transition }]).await {
+            Ok(()) => Ok((Verdict::Allow, approved_reason(approval))),
+            // Somebody was faster: this request, repeated, or the same action asked for anew.
+            Err(Error::Approval(refused)) => {
+                let now_stands = self.store.approval(&approval.id).await?;
+                Ok(match now_stands.map(|a| self.settlement(&a, &checked.decision, now)) {
+                    Some(Settlement::Settled(verdict, reason)) => (verdict, reason),
+                    _ => (Verdict::Block, format!("Blocked: {refused}.")),
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A page of checks, newest first. An agent's key sees its own agent only.
+    ///
+    /// # Errors
+    /// When an agent's key asks for others.
+    pub async fn list_checks(&self, caller: &Caller, mut query: CheckQuery) -> Result<CheckPage, Error> {
+        if caller.require(Role::Operator).is_err() {
+            query.filter.agent = caller.visible_agents(query.filter.agent)?;
+        }
+        let limit = query.limit.unwrap_or(50).clamp(1, MAX_PAGE);
+        let page = self.store.checks(query.filter, query.cursor, limit).await?;
+        let mut checks = Vec::with_capacity(page.rows.len());
+        for row in page.rows {
+            let standing = match (&row.checked.decision.verdict, &row.checked.decision.approval_id) {
+                (Verdict::Hold, Some(id)) => self
+                    .store
+                    .approval(id)
+                    .await?
+                    .map(|a| (self.settlement(&a, &row.checked.decision, self.clock.now()), a)),
+                _ => None,
+            };
+            let mut view = view(row);
+            match standing {
+                Some((Settlement::Settled(verdict, reason), _)) => {
+                    view.decision.verdict = verdict;
+                    view.decision.reason = reason;
+                }
+                Some((Settlement::Approved, approval)) => view.decision.reason = approved_reason(&approval),
+                Some((Settlement::Waiting, _)) | None => {}
+            }
+            checks.push(view);
+        }
+        Ok(CheckPage { checks, next_cursor: page.next.map(|seq| seq.to_string()) })
+    }
+
+    /// Puts on record what became of an action. The same report again changes nothing; `unknown` may be
+    /// followed by a better answer.
+    ///
+    /// # Errors
+    /// When there is no such check for this caller, or another outcome is on record.
+    pub async fn report_outcome(
+        &self,
+        caller: &Caller,
+        id: &str,
+        report: OutcomeReport,
+    ) -> Result<OutcomeReport, Error> {
+        caller.within_limit()?;
+        let row = self.visible_check(caller, id).await?;
+        let error = report.error.map(|e| e.chars().take(MAX_OUTCOME_ERROR).collect::<String>());
+        let report = OutcomeReport { error, ..report };
+        match row.outcome.as_ref().map(outcome_view) {
+            Some(before) if before == report => return Ok(before),
+            Some(before) if before.status != OutcomeStatus::Unknown => {
+                return Err(Error::Conflict(format!("another outcome of {id} is on record already")));
+            }
+            _ => {}
+        }
+        let outcome = Outcome {
+            check_id: id.to_owned(),
+            status: report.status,
+            records: report.records,
+            error: report.error.clone(),
+            key_id: caller.key_id().to_owned(),
+        };
+        self.append(vec![Event::Outcome(outcome)]).await?;
+        Ok(report)
+    }
+}
+
+/// What an approval means for a check that waits for it.
+enum Settlement {
+    Waiting,
+    Approved,
+    Settled(Verdict, String),
+}
+
+fn approved_reason(approval: &Approval) -> String {
+    let who = approval.decided_by.as_ref().map_or("somebody", |by| &by.name);
+    let comment = approval.comment.as_deref().map(|c| format!(": {c}")).unwrap_or_default();
+    format!("Approved by {who}{comment}.")
+}
+
+fn denied_reason(approval: &Approval) -> String {
+    let who = approval.decided_by.as_ref().map_or("somebody", |by| &by.name);
+    let comment = approval.comment.as_deref().map(|c| format!(": {c}")).unwrap_or_default();
+    format!("Denied by {who}{comment}.")
+}
+
+fn same_answer(before: Checked, fingerprint: &Fingerprint) -> Result<Decision, Error> {
+    if before.fingerprint == *fingerprint { Ok(before.decision) } else { Err(Error::KeyReused) }
+}
+
+/// The policies that want a person to approve.
+fn holding(judgement: &Judgement) -> Vec<String> {
+    let holds =
+        |m: &&Matched| m.rule == Rule::RequireApproval && m.mode == Mode::Enforce && m.exempted_by.is_none();
+    judgement.matched.iter().filter(holds).map(|m| m.name.clone()).collect()
+}
+
+/// The blast radius as far as the request tells it.
+fn blast_radius(action: &Action) -> BlastRadius {
+    let records = action.records;
+    BlastRadius {
+        records,
+        systems: action.systems,
+        recipients: action.recipients,
+        basis: Basis::Declared,
+        declared: action.declared,
+        by_resource: vec![ResourceCount { resource: action.resource.clone(), records }],
+    }
+}
+
+fn new_id(prefix: &str) -> String {
+    let mut text = [0_u8; uuid::fmt::Simple::LENGTH];
+    format!("{prefix}_{}", uuid::Uuid::now_v7().simple().encode_lower(&mut text))
+}
+
+fn outcome_view(outcome: &Outcome) -> OutcomeReport {
+    OutcomeReport { status: outcome.status, records: outcome.records, error: outcome.error.clone() }
+}
+
+fn view(row: CheckRow) -> CheckView {
+    let Checked { key_id: _, check, action, fingerprint, decision } = row.checked;
+    CheckView {
+        decision,
+        agent: action.agent.to_string(),
+        session: action.session,
+        action: action.action.to_string(),
+        tool: action.tool.map(|t| t.to_string()),
+        resource: action.resource.to_string(),
+        check,
+        fingerprint,
+        seq: row.seq,
+        outcome: row.outcome.as_ref().map(outcome_view),
+    }
+}

@@ -1,0 +1,158 @@
+//! The application, without HTTP.
+
+mod approvals;
+mod checks;
+mod error;
+mod keys;
+mod policies;
+mod recent;
+mod rules;
+mod upkeep;
+
+pub use approvals::ApprovalQuery;
+pub use checks::CheckQuery;
+pub use error::{Error, Item};
+pub use keys::{Caller, ENV_KEY_ID};
+pub use policies::Put;
+pub use rules::Rules;
+
+use crate::{clock::Clock, config::Config, metrics::Metrics};
+use checkrein_core::{event::Event, policy::Windows, time::Timestamp};
+use checkrein_store::{EntryFilter, Options, Store};
+use std::sync::{Arc, Mutex, RwLock};
+use tokio::sync::watch;
+
+/// Everything that the server knows and does.
+pub struct App {
+    store: Store,
+    clock: Clock,
+    metrics: Metrics,
+    /// Catalogue and policies in force: read on every check, swapped whole.
+    rules: RwLock<Arc<Rules>>,
+    /// What `rate_exceeds` counts. Locked only when a policy in force reads a rate.
+    windows: Mutex<Windows>,
+    keys: keys::Keys,
+    recent: recent::RecentKeys,
+    /// Policy changes happen one after the other; each is built upon the one before.
+    changing: tokio::sync::Mutex<()>,
+    /// Holds are settled one after the other, so that one action never waits for two approvals.
+    holding: tokio::sync::Mutex<()>,
+    /// Counts changes to approvals, so that whoever waits for one looks again.
+    approvals_changed: watch::Sender<u64>,
+    /// True once the server is to stop: waits and streams end.
+    stopping: watch::Sender<bool>,
+    body_limit: usize,
+    approval_life_seconds: i64,
+    keep_log_seconds: Option<i64>,
+}
+
+impl App {
+    /// Opens the store and puts the policies of `config` and of the store into force.
+    ///
+    /// # Errors
+    /// When the store cannot be opened or the policies, taken together, do not compile.
+    pub async fn open(config: &Config) -> Result<Self, Error> {
+        let store = Store::open(Options::new(&config.data))?;
+        let head = store.head();
+        let last = match head.seq {
+            0 => Timestamp::default(),
+            seq => store.entry(seq).await?.map(|e| e.at).unwrap_or_default(),
+        };
+        let clock = Clock::not_before(last);
+        let rules = Rules::load(config, store.policies().await?)?;
+        let keys = keys::Keys::load(store.keys().await?, config.limits.agent_checks_per_second)?;
+        let recent = recent::RecentKeys::new(store.recent_idempotency_keys(recent::CAPACITY).await?);
+        let app = Self {
+            store,
+            clock,
+            metrics: Metrics::new(),
+            rules: RwLock::new(Arc::new(rules)),
+            windows: Mutex::default(),
+            keys,
+            recent,
+            changing: tokio::sync::Mutex::default(),
+            holding: tokio::sync::Mutex::default(),
+            approvals_changed: watch::Sender::new(0),
+            stopping: watch::Sender::new(false),
+            body_limit: config.limits.body_bytes,
+            approval_life_seconds: seconds(config.approvals.expire_after),
+            keep_log_seconds: config.log.keep_for.map(seconds),
+        };
+        app.append(vec![
+            Event::ServerStarted { version: env!("CARGO_PKG_VERSION").to_owned() },
+            app.rules().loaded_event(),
+        ])
+        .await?;
+        app.warm_windows().await?;
+        Ok(app)
+    }
+
+    /// Ends waits and streams; checks still under way are answered.
+    pub fn stop_waiting(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Turns true when the server is to stop.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// Puts the stop on record and closes the store. Nothing can be recorded afterwards.
+    pub async fn close(&self) {
+        if let Err(error) = self.append(vec![Event::ServerStopped {}]).await {
+            tracing::error!(%error, "the stop could not be recorded");
+        }
+        self.store.close().await;
+    }
+
+    /// The action log and what derives from it.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The largest body of a request, in bytes.
+    pub(crate) const fn body_limit(&self) -> usize {
+        self.body_limit
+    }
+
+    /// What the server counts about itself.
+    pub(crate) const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether a check could be recorded now.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn ready(&self) -> Result<(), Error> {
+        if *self.stopping.borrow() {
+            return Err(Error::Stopping);
+        }
+        self.store.entries(self.store.head().seq, 1, EntryFilter::default()).await?;
+        Ok(())
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn put_in_force(&self, rules: Rules) {
+        self.metrics.policies.set(i64::try_from(rules.policies.policies().len()).unwrap_or(i64::MAX));
+        *self.rules.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    /// Puts `events` on record, durably, all or none.
+    async fn append(&self, events: Vec<Event>) -> Result<(), Error> {
+        let touches_approvals =
+            events.iter().any(|e| matches!(e, Event::ApprovalRequested(_) | Event::ApprovalChanged { .. }));
+        self.store.append(events, self.clock.now()).await?;
+        if touches_approvals {
+            self.approvals_changed.send_modify(|n| *n += 1);
+        }
+        Ok(())
+    }
+}
+
+fn seconds(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}

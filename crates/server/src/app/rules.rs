@@ -1,0 +1,123 @@
+//! What is in force: the tool catalogue and the policies, swapped as one.
+
+use super::Error;
+use crate::config::Config;
+use checkrein_core::{
+    classify::{Catalogue, CatalogueConfig},
+    event::Event,
+    policy::{Policy, PolicySet, Problem},
+};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// Where a policy that came through the API is said to come from.
+pub(super) const SOURCE_API: &str = "api";
+
+/// The catalogue and the policies in force.
+pub struct Rules {
+    /// Tells what an action is.
+    pub catalogue: Arc<Catalogue>,
+    /// Judges it.
+    pub policies: PolicySet,
+    /// From configuration and policy files, each with its file.
+    pub(super) from_files: Arc<Vec<(Policy, String)>>,
+    /// Through the API, by name. One that has the name of a file's policy is not in force.
+    pub(super) from_api: BTreeMap<String, Policy>,
+}
+
+impl Rules {
+    pub(super) fn load(config: &Config, stored: Vec<Value>) -> Result<Self, Error> {
+        let mut from_api = BTreeMap::new();
+        let mut problems = Vec::new();
+        for value in stored {
+            match Policy::parse(&value) {
+                Ok(policy) => {
+                    from_api.insert(policy.name.clone(), policy);
+                }
+                Err(found) => problems.extend(found),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems.into());
+        }
+        let catalogue = Arc::new(catalogue(&config.catalogue)?);
+        Self::build(catalogue, Arc::new(config.file_policies.clone()), from_api)
+    }
+
+    pub(super) fn build(
+        catalogue: Arc<Catalogue>,
+        from_files: Arc<Vec<(Policy, String)>>,
+        from_api: BTreeMap<String, Policy>,
+    ) -> Result<Self, Error> {
+        let in_files: BTreeSet<&str> = from_files.iter().map(|(p, _)| p.name.as_str()).collect();
+        let all: Vec<Policy> = from_files
+            .iter()
+            .map(|(policy, _)| policy.clone())
+            .chain(from_api.values().filter(|p| !in_files.contains(p.name.as_str())).cloned())
+            .collect();
+        let policies = compile(all)?;
+        Ok(Self { catalogue, policies, from_files, from_api })
+    }
+
+    /// The same policies from the API, with everything else from a new configuration.
+    pub(super) fn reloaded(&self, config: &Config) -> Result<Self, Error> {
+        let catalogue = Arc::new(catalogue(&config.catalogue)?);
+        Self::build(catalogue, Arc::new(config.file_policies.clone()), self.from_api.clone())
+    }
+
+    /// The same catalogue and files, with other policies from the API.
+    pub(super) fn with_api(&self, from_api: BTreeMap<String, Policy>) -> Result<Self, Error> {
+        Self::build(Arc::clone(&self.catalogue), Arc::clone(&self.from_files), from_api)
+    }
+
+    /// The file that the policy `name` comes from, if it comes from one.
+    pub(super) fn file_of(&self, name: &str) -> Option<&str> {
+        self.from_files.iter().find(|(p, _)| p.name == name).map(|(_, file)| file.as_str())
+    }
+
+    /// By name, where each policy in force comes from.
+    pub(super) fn sources(&self) -> BTreeMap<String, String> {
+        self.policies
+            .policies()
+            .iter()
+            .map(|p| (p.name.clone(), self.file_of(&p.name).unwrap_or(SOURCE_API).to_owned()))
+            .collect()
+    }
+
+    pub(super) fn loaded_event(&self) -> Event {
+        let files: BTreeSet<&String> = self.from_files.iter().map(|(_, file)| file).collect();
+        Event::PoliciesLoaded {
+            policies: self.from_files.iter().map(|(p, _)| p.to_value()).collect(),
+            files: files.into_iter().cloned().collect(),
+        }
+    }
+}
+
+/// Compiles a set, and refuses what this version cannot supply facts for.
+pub(super) fn compile(policies: Vec<Policy>) -> Result<PolicySet, Error> {
+    let set = PolicySet::compile(policies)?;
+    let needs = set.needs();
+    if !needs.drift.is_empty() {
+        return Err(needs
+            .drift
+            .iter()
+            .map(|name| Problem {
+                policy: name.to_string(),
+                path: "condition.drift_at_least".to_owned(),
+                message: "drift is not measured by this version; remove the condition or use `rate_exceeds`"
+                    .to_owned(),
+            })
+            .collect::<Vec<_>>()
+            .into());
+    }
+    Ok(set)
+}
+
+fn catalogue(config: &CatalogueConfig) -> Result<Catalogue, Error> {
+    Catalogue::new(config).map_err(|errors| {
+        Error::Invalid(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    })
+}

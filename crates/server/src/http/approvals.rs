@@ -1,0 +1,81 @@
+//! `/v1/approvals`
+
+use super::{
+    AnyKey, OperatorKey, Shared,
+    body::{Json, Query, cursor, pattern},
+};
+use crate::app::{ApprovalQuery, Error};
+use axum::{
+    Json as Answer,
+    extract::{Path, State},
+};
+use checkrein_api::{ApprovalDecision, ApprovalPage, ApprovalView, Problem, State as Standing};
+use checkrein_store::ApprovalFilter;
+use serde::Deserialize;
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListParams {
+    /// Only those that stand there, e.g. `pending`.
+    state: Option<Standing>,
+    /// Only this agent's.
+    agent: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Approvals a page, 1 to 500; 50 if absent.
+    limit: Option<usize>,
+}
+
+/// List approvals, newest first.
+#[utoipa::path(get, path = "/v1/approvals", tag = "approvals", params(ListParams), responses(
+    (status = 200, description = "A page", body = ApprovalPage),
+    (status = 403, description = "Not with an agent's key", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn list(
+    State(app): State<Shared>,
+    _: OperatorKey,
+    Query(params): Query<ListParams>,
+) -> Result<Answer<ApprovalPage>, Error> {
+    let query = ApprovalQuery {
+        filter: ApprovalFilter {
+            state: params.state,
+            agent: pattern("agent", params.agent.as_deref())?,
+            ..ApprovalFilter::default()
+        },
+        cursor: cursor(params.cursor.as_deref())?,
+        limit: params.limit,
+    };
+    app.list_approvals(query).await.map(Answer)
+}
+
+/// An approval.
+#[utoipa::path(get, path = "/v1/approvals/{id}", tag = "approvals", params(("id" = String, Path, description = "`apr_…`")), responses(
+    (status = 200, description = "The approval", body = ApprovalView),
+    (status = 404, description = "No such approval for this key", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn show(
+    State(app): State<Shared>,
+    AnyKey(caller): AnyKey,
+    Path(id): Path<String>,
+) -> Result<Answer<ApprovalView>, Error> {
+    app.view_approval(&caller, &id).await.map(Answer)
+}
+
+/// Approve or deny.
+///
+/// Who answers is told by the key; an agent's key cannot.
+#[utoipa::path(post, path = "/v1/approvals/{id}/decision", tag = "approvals", params(("id" = String, Path, description = "`apr_…`")), request_body = ApprovalDecision, responses(
+    (status = 200, description = "The approval as it now stands", body = ApprovalView),
+    (status = 403, description = "Not with an agent's key", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "No such approval", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "Already answered, expired or withdrawn", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn decide(
+    State(app): State<Shared>,
+    OperatorKey(caller): OperatorKey,
+    Path(id): Path<String>,
+    Json(decision): Json<ApprovalDecision>,
+) -> Result<Answer<ApprovalView>, Error> {
+    app.decide_approval(&caller, &id, decision).await.map(Answer)
+}

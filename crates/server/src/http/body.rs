@@ -1,0 +1,106 @@
+//! Reading what a request says, strictly: bodies and query strings.
+
+use super::{Shared, problem::BadBody};
+use crate::app::Error;
+use axum::{
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{header, request::Parts},
+};
+use bytes::Bytes;
+use checkrein_core::{json::Strict, name::Pattern};
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A JSON body of the type `T`. The content type is not asked for: `curl -d` sends another one, and no
+/// browser's form can carry the key that every request needs.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
+    type Rejection = BadBody;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, BadBody> {
+        let bytes = body(request, app).await?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|e| unreadable(&e))
+    }
+}
+
+/// Any JSON body, without duplicate keys.
+pub(super) struct AnyJson(pub(super) serde_json::Value);
+
+impl FromRequest<Shared> for AnyJson {
+    type Rejection = BadBody;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, BadBody> {
+        let bytes = body(request, app).await?;
+        serde_json::from_slice::<Strict>(&bytes).map(|s| Self(s.0)).map_err(|e| unreadable(&e))
+    }
+}
+
+async fn body(request: Request, app: &Shared) -> Result<Bytes, BadBody> {
+    // Said beforehand: no need to wait for what is refused anyway.
+    let announced =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|n| n > app.body_limit() as u64) {
+        return Err(BadBody::TooLarge);
+    }
+    let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, app)).await;
+    read.map_err(|_| BadBody::Broken)?.map_err(|rejected| {
+        if rejected.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+            BadBody::TooLarge
+        } else {
+            BadBody::Broken
+        }
+    })
+}
+
+fn unreadable(error: &serde_json::Error) -> BadBody {
+    BadBody::Unreadable(if error.is_eof() {
+        "the body ends too early: it is empty or cut off".to_owned()
+    } else {
+        format!("the body is not what this address takes: {error}")
+    })
+}
+
+/// The query string as `T`, unknown parameters refused.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Shared> for Query<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Error> {
+        axum::extract::Query::<T>::try_from_uri(&parts.uri)
+            .map(|q| Self(q.0))
+            .map_err(|e| Error::Invalid(format!("query: {}", e.body_text())))
+    }
+}
+
+/// A cursor that an earlier page gave.
+pub(super) fn cursor(text: Option<&str>) -> Result<Option<u64>, Error> {
+    text.map(|t| {
+        t.parse()
+            .map_err(|_| Error::Invalid("cursor: take it from `next_cursor` of the page before".to_owned()))
+    })
+    .transpose()
+}
+
+/// A name or pattern to select by.
+pub(super) fn pattern(what: &str, text: Option<&str>) -> Result<Option<Pattern>, Error> {
+    text.map(|t| Pattern::new(t).map_err(|e| Error::Invalid(format!("{what}: {e}")))).transpose()
+}
+
+/// Seconds from `30s`, `500ms` or `30`.
+pub(super) fn wait(text: Option<&str>) -> Result<Duration, Error> {
+    let Some(text) = text else { return Ok(Duration::ZERO) };
+    let (number, unit): (&str, fn(u64) -> Duration) = match (text.strip_suffix("ms"), text.strip_suffix('s'))
+    {
+        (Some(n), _) => (n, Duration::from_millis),
+        (None, Some(n)) => (n, Duration::from_secs),
+        (None, None) => (text, Duration::from_secs),
+    };
+    number.parse().map(unit).map_err(|_| {
+        Error::Invalid("wait: write seconds like 30s, at most 60s are waited in one request".to_owned())
+    })
+}

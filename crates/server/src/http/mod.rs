@@ -1,0 +1,147 @@
+//! The HTTP API: translates between requests and [`App`], and decides nothing.
+
+mod approvals;
+mod body;
+mod checks;
+mod keys;
+mod listen;
+mod policies;
+mod problem;
+mod stream;
+mod system;
+
+pub use listen::{Tls, serve};
+
+use crate::app::{App, Caller, Error};
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, FromRequestParts, State},
+    http::{HeaderValue, header, request::Parts},
+    middleware::{self, Next},
+    response::Response,
+};
+use checkrein_core::key::Role;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+use utoipa::OpenApi as _;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// Shared by all handlers.
+pub(crate) type Shared = Arc<App>;
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Checkrein",
+        description = "The checkpoint that every action of an AI agent passes before it runs. Every request but those \
+                       to `/healthz`, `/readyz`, `/metrics` and `/openapi.json` needs a key: `Authorization: Bearer ck_…`. \
+                       Errors are RFC 9457 problem documents.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    modifiers(&KeyScheme),
+    security(("key" = [])),
+    components(schemas(checkrein_api::Problem))
+)]
+struct ApiDoc;
+
+struct KeyScheme;
+
+impl utoipa::Modify for KeyScheme {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+        let scheme =
+            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A key: `ck_…`")).build();
+        openapi.components.get_or_insert_default().add_security_scheme("key", SecurityScheme::Http(scheme));
+    }
+}
+
+fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(ApiDoc::openapi())
+        .routes(routes!(checks::create, checks::list))
+        .routes(routes!(checks::show))
+        .routes(routes!(checks::outcome))
+        .routes(routes!(policies::list, policies::create, policies::apply))
+        .routes(routes!(policies::show, policies::replace, policies::delete))
+        .routes(routes!(policies::replay))
+        .routes(routes!(approvals::list))
+        .routes(routes!(approvals::show))
+        .routes(routes!(approvals::decide))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(stream::stream))
+        .routes(routes!(system::healthz))
+        .routes(routes!(system::readyz))
+        .routes(routes!(system::metrics))
+        .routes(routes!(system::openapi))
+}
+
+/// The description of the API.
+pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
+    routes().split_for_parts().1
+}
+
+/// Everything under `/`.
+pub fn router(app: Shared) -> Router {
+    let (router, _) = routes().split_for_parts();
+    router
+        .fallback(async || Error::NotFound("page", "at this address".to_owned()))
+        .method_not_allowed_fallback(async || problem::MethodNotAllowed)
+        .layer(DefaultBodyLimit::max(app.body_limit()))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), finish))
+        .with_state(app)
+}
+
+/// Gives every answer its request id, and every error its document.
+async fn finish(State(app): State<Shared>, request: axum::extract::Request, next: Next) -> Response {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let id = format!("req_{:x}_{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut response = next.run(request).await;
+    if let Some(draft) = response.extensions_mut().remove::<problem::Draft>() {
+        app.metrics().refused.inc();
+        response = draft.into_response(&id);
+    }
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert("x-request-id", value);
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Whoever holds the key of the request.
+pub(crate) struct AnyKey(pub(crate) Arc<Caller>);
+/// An operator or admin.
+pub(crate) struct OperatorKey(pub(crate) Arc<Caller>);
+/// An admin.
+pub(crate) struct AdminKey(pub(crate) Arc<Caller>);
+
+fn caller(parts: &Parts, app: &App, role: Role) -> Result<Arc<Caller>, Error> {
+    let missing = Error::Unauthenticated("send your key as `Authorization: Bearer ck_…`");
+    let Some(header) = parts.headers.get(header::AUTHORIZATION) else { return Err(missing) };
+    let key = header
+        .to_str()
+        .ok()
+        .and_then(|h| h.split_once(' '))
+        .filter(|(s, _)| s.eq_ignore_ascii_case("bearer"));
+    let Some((_, key)) = key else { return Err(missing) };
+    let caller = app.caller(key.trim())?;
+    caller.require(role)?;
+    Ok(caller)
+}
+
+macro_rules! extract_key {
+    ($name:ident, $role:expr) => {
+        impl FromRequestParts<Shared> for $name {
+            type Rejection = Error;
+            async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Error> {
+                caller(parts, app, $role).map(Self)
+            }
+        }
+    };
+}
+extract_key!(AnyKey, Role::Agent);
+extract_key!(OperatorKey, Role::Operator);
+extract_key!(AdminKey, Role::Admin);

@@ -1,0 +1,160 @@
+//! Errors as RFC 9457 problem documents. The only place that knows which error is which status.
+
+use crate::app::Error;
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use checkrein_api::{PROBLEM_MEDIA_TYPE, Problem, ProblemItem};
+
+const BASE: &str = "https://checkrein.dev/problems/";
+
+/// An error on its way out; the request id is added at the door.
+#[derive(Clone)]
+pub(super) struct Draft {
+    status: StatusCode,
+    word: &'static str,
+    title: &'static str,
+    detail: String,
+    errors: Vec<ProblemItem>,
+    retry_after_seconds: Option<u64>,
+}
+
+impl Draft {
+    pub(super) fn into_response(self, request_id: &str) -> Response {
+        let problem = Problem {
+            kind: format!("{BASE}{}", self.word),
+            title: self.title.to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            errors: self.errors,
+            request_id: request_id.to_owned(),
+        };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_MEDIA_TYPE));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+fn draft(status: StatusCode, word: &'static str, title: &'static str, detail: String) -> Draft {
+    Draft { status, word, title, detail, errors: Vec::new(), retry_after_seconds: None }
+}
+
+fn carried(draft: Draft) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = draft.status;
+    response.extensions_mut().insert(draft);
+    response
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let detail = self.to_string();
+        carried(match self {
+            Self::Unauthenticated(_) => {
+                draft(StatusCode::UNAUTHORIZED, "unauthenticated", "No valid key", detail)
+            }
+            Self::Forbidden(_) => draft(StatusCode::FORBIDDEN, "forbidden", "Not with this key", detail),
+            Self::NotFound(..) => draft(StatusCode::NOT_FOUND, "not-found", "Not found", detail),
+            Self::Invalid(_) => {
+                draft(StatusCode::BAD_REQUEST, "invalid-request", "The request makes no sense", detail)
+            }
+            Self::Conflict(_) => {
+                draft(StatusCode::CONFLICT, "conflict", "It stands against what is there", detail)
+            }
+            Self::KeyReused => draft(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "The idempotency key was used before",
+                detail,
+            ),
+            Self::Policies(items) => Draft {
+                errors: items
+                    .into_iter()
+                    .map(|i| ProblemItem { subject: i.subject, path: i.path, message: i.message })
+                    .collect(),
+                ..draft(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "policy-does-not-compile",
+                    "The policies do not compile",
+                    detail,
+                )
+            },
+            Self::TooMany { retry_after_seconds, .. } => Draft {
+                retry_after_seconds: Some(retry_after_seconds),
+                ..draft(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests", detail)
+            },
+            Self::Approval(_) => {
+                draft(StatusCode::CONFLICT, "approval-settled", "The approval does not stand there", detail)
+            }
+            Self::NotRecorded(_) => Draft {
+                retry_after_seconds: Some(1),
+                ..draft(StatusCode::SERVICE_UNAVAILABLE, "not-recorded", "Nothing was recorded", detail)
+            },
+            Self::Store(_) => {
+                draft(StatusCode::SERVICE_UNAVAILABLE, "store", "The store does not answer", detail)
+            }
+            Self::Stopping => Draft {
+                retry_after_seconds: Some(1),
+                ..draft(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The server is stopping", detail)
+            },
+        })
+    }
+}
+
+/// The path exists, the method does not.
+pub(super) struct MethodNotAllowed;
+
+impl IntoResponse for MethodNotAllowed {
+    fn into_response(self) -> Response {
+        carried(draft(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "Not with this method",
+            "this address does not take this method; GET /openapi.json says which it takes".to_owned(),
+        ))
+    }
+}
+
+/// Why a body could not be read.
+pub(super) enum BadBody {
+    /// Over the limit.
+    TooLarge,
+    /// It came too slowly or broke off.
+    Broken,
+    /// It is not what it should be.
+    Unreadable(String),
+}
+
+impl IntoResponse for BadBody {
+    fn into_response(self) -> Response {
+        carried(match self {
+            Self::TooLarge => draft(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                "The request is too large",
+                "the body is over the limit; send a count or ids instead of whole records, or raise [limits] body"
+                    .to_owned(),
+            ),
+            Self::Broken => draft(
+                StatusCode::REQUEST_TIMEOUT,
+                "body-broken-off",
+                "The body did not arrive",
+                "the body broke off or came too slowly; nothing was decided".to_owned(),
+            ),
+            Self::Unreadable(detail) => {
+                draft(StatusCode::BAD_REQUEST, "invalid-request", "The request makes no sense", detail)
+            }
+        })
+    }
+}

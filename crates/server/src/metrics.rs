@@ -1,0 +1,130 @@
+//! What the server counts about itself, in the Prometheus text format.
+
+use checkrein_core::{
+    action::Category,
+    decision::{Decision, Verdict},
+};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+use std::{sync::Arc, time::Duration};
+
+/// The upper bounds of the duration histogram, in seconds.
+const DURATIONS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+const VERDICTS: [Verdict; 3] = [Verdict::Allow, Verdict::Hold, Verdict::Block];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CheckLabels {
+    verdict: &'static str,
+    category: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
+/// The counters, made once; counting touches an atomic and takes no lock.
+pub(crate) struct Metrics {
+    registry: Registry,
+    /// By verdict, then category, in the order of [`VERDICTS`] and [`Category::ALL`].
+    checks: Vec<(Verdict, Category, Counter)>,
+    durations: Histogram,
+    pub(crate) not_recorded: Counter,
+    pub(crate) approvals_decided: Counter,
+    pub(crate) policies: Gauge,
+    pub(crate) refused: Counter,
+    pub(crate) streams: Gauge,
+    log_entries: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("checkrein");
+        let family = Family::<CheckLabels, Counter>::default();
+        registry.register("checks", "Checks decided and put on record", family.clone());
+        let checks = VERDICTS
+            .into_iter()
+            .flat_map(|v| Category::ALL.into_iter().map(move |c| (v, c)))
+            .map(|(v, c)| {
+                let labels = CheckLabels { verdict: v.as_str(), category: c.as_str() };
+                (v, c, family.get_or_create_owned(&labels))
+            })
+            .collect();
+        let durations = Histogram::new(DURATIONS);
+        registry.register(
+            "check_duration_seconds",
+            "From reading a check to its durable decision",
+            durations.clone(),
+        );
+        let build = Family::<BuildLabels, Gauge>::default();
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build_info", "The running version", build);
+        let metrics = Self {
+            checks,
+            durations,
+            not_recorded: Counter::default(),
+            approvals_decided: Counter::default(),
+            policies: Gauge::default(),
+            refused: Counter::default(),
+            streams: Gauge::default(),
+            log_entries: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "checks_not_recorded",
+            "Checks refused because they could not be put on record",
+            metrics.not_recorded.clone(),
+        );
+        registry.register(
+            "approvals_decided",
+            "Approvals answered by a person",
+            metrics.approvals_decided.clone(),
+        );
+        registry.register("requests_refused", "Requests answered with an error", metrics.refused.clone());
+        registry.register("policies", "Policies in force", metrics.policies.clone());
+        registry.register("streams", "Open event streams", metrics.streams.clone());
+        registry.register(
+            "log_last_entry",
+            "Number of the last entry of the action log",
+            metrics.log_entries.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+
+    /// Counts a decision.
+    pub(crate) fn decided(&self, decision: &Decision, took: Duration) {
+        let counter = self.checks.iter().find(|(v, c, _)| *v == decision.verdict && *c == decision.category);
+        if let Some((_, _, counter)) = counter {
+            counter.inc();
+        }
+        self.durations.observe(took.as_secs_f64());
+    }
+
+    /// Everything as text. `head` is the last entry of the log.
+    pub(crate) fn text(&self, head: u64) -> String {
+        self.log_entries.set(i64::try_from(head).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        // Writing into a String has no way to fail.
+        let _infallible = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// Counts itself in a gauge for as long as it lives.
+pub(crate) struct Counted(Arc<crate::app::App>);
+
+impl Counted {
+    pub(crate) fn stream(app: Arc<crate::app::App>) -> Self {
+        app.metrics().streams.inc();
+        Self(app)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.metrics().streams.dec();
+    }
+}

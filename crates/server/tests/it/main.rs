@@ -1,0 +1,10 @@
+//! The server over real sockets, in this process.
+
+#[cfg(test)]
+mod checks;
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod openapi;

@@ -1,0 +1,145 @@
+"""The answer to a check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from .errors import ApprovalRequiredError, PolicyViolationError
+
+if TYPE_CHECKING:
+    from .client import AsyncCheckrein, Checkrein
+
+Verdict = Literal["allow", "hold", "block"]
+Status = Literal["ok", "error", "unknown"]
+
+
+@dataclass(frozen=True)
+class MatchedPolicy:
+    """A policy that matched."""
+
+    name: str
+    #: ``block``, ``require_approval``, ``alert`` or ``allow``.
+    rule: str
+    #: ``enforce`` or ``shadow`` (reported, without effect).
+    mode: str
+    #: Why it matched, for a person.
+    reason: str
+    #: The ``allow`` policy that took its effect away.
+    exempted_by: str | None = None
+
+
+@dataclass(frozen=True)
+class BlastRadius:
+    """How much the action affects. ``None``: nobody can know, which counts as too many."""
+
+    records: int | None
+    systems: int | None
+    recipients: int | None
+    #: ``declared``, ``counted`` or ``measured``.
+    basis: str
+    #: The number of records that the caller stated, if it stated one.
+    declared: int | None
+    #: Records by resource, largest first.
+    by_resource: tuple[tuple[str, int | None], ...] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether the action may run, and why. True exactly if it may."""
+
+    verdict: Verdict
+    #: One sentence for a person: why, and what to do next.
+    reason: str
+    #: ``chk_…``; ``None`` when the server could not be asked.
+    id: str | None = None
+    #: Every policy that matched, those that decided first.
+    policies: tuple[MatchedPolicy, ...] = ()
+    #: ``read``, ``write``, ``delete``, ``outbound``, ``execute`` or ``admin``.
+    category: str | None = None
+    #: ``production``, ``staging`` or ``sandbox``.
+    environment: str | None = None
+    blast_radius: BlastRadius | None = None
+    #: ``apr_…``: the approval that a hold waits for.
+    approval_id: str | None = None
+    #: When it was put on record, RFC 3339.
+    logged_at: str | None = None
+    #: The server could not be asked or not be understood; ``on_unreachable`` decided.
+    degraded: bool = False
+    #: The whole answer, as the server sent it.
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def allowed(self) -> bool:
+        """The action may run."""
+        return self.verdict == "allow"
+
+    @property
+    def blocked(self) -> bool:
+        """The action must not run, now: it is blocked or held."""
+        return self.verdict != "allow"
+
+    @property
+    def held(self) -> bool:
+        """The action waits for a person's approval; see ``wait``."""
+        return self.verdict == "hold"
+
+    def __bool__(self) -> bool:
+        # So that `if client.check(…): run()` does not run what is blocked.
+        return self.allowed
+
+    def raise_if_blocked(self) -> None:
+        """Raise ``ApprovalRequiredError`` for a hold, ``PolicyViolationError`` for a block."""
+        if self.held:
+            raise ApprovalRequiredError(self.reason, self)
+        if self.blocked:
+            raise PolicyViolationError(self.reason, self)
+
+
+@dataclass(frozen=True)
+class CheckResult(Decision):
+    """A decision that can be waited for and reported on."""
+
+    _client: Checkrein | None = field(default=None, repr=False, compare=False)
+    _reported: list[Status] = field(default_factory=list, repr=False, compare=False)
+
+    def wait(self, timeout: float = 300.0) -> CheckResult:
+        """Wait up to ``timeout`` seconds for a person to settle a hold.
+
+        Answers with the decision as it then stands: allowed once approved, blocked once denied or expired,
+        still held (and so still ``blocked``) when nobody answered or the server went away.
+        """
+        if not self.held or self._client is None:
+            return self
+        return self._client._wait(self, timeout)
+
+    def outcome(self, status: Status, records: int | None = None, error: str | None = None) -> bool:
+        """Report what became of the action; ``records``: how many were really affected.
+
+        The action is over, so this does not raise when the report cannot be delivered: it logs a warning
+        and returns False.
+        """
+        if self._client is None:
+            return False
+        return self._client._report(self, status, records, error)
+
+
+@dataclass(frozen=True)
+class AsyncCheckResult(Decision):
+    """A decision that can be waited for and reported on, for async code."""
+
+    _client: AsyncCheckrein | None = field(default=None, repr=False, compare=False)
+    _reported: list[Status] = field(default_factory=list, repr=False, compare=False)
+
+    async def wait(self, timeout: float = 300.0) -> AsyncCheckResult:
+        """As ``CheckResult.wait``."""
+        if not self.held or self._client is None:
+            return self
+        return await self._client._wait(self, timeout)
+
+    async def outcome(self, status: Status, records: int | None = None, error: str | None = None) -> bool:
+        """As ``CheckResult.outcome``."""
+        if self._client is None:
+            return False
+        return await self._client._report(self, status, records, error)

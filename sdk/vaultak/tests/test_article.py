@@ -1,0 +1,49 @@
+"""The article's code, to the letter, against the real server. Only the import and the key are a user's own."""
+
+import pytest
+from real_server import RealServer, serving
+
+from vaultak import PolicyViolationError
+
+IMPORT = "from vaultak import VaultakClient, PolicyViolationError\n"
+ARTICLE = """
+client = VaultakClient(api_key="your_api_key")
+result = client.check(action="update", resource="users.accounts", payload={"record_count": len(affected_records)})
+if result.blocked:
+    raise PolicyViolationError(result.reason)
+client.policies.create({"name": "blast_radius_limit", "rule": "block",
+    "condition": {"action": "update", "record_count_exceeds": 25}})
+client.policies.create({"name": "no_production_deletes", "rule": "block",
+    "condition": {"action": "delete", "resource_pattern": "production.*"}})
+client.policies.create({"name": "email_volume_alert", "rule": "alert",
+    "condition": {"action": "send_email", "recipient_count_exceeds": 50}})
+"""
+
+
+def run(server: RealServer, records: int) -> dict[str, object]:
+    names: dict[str, object] = {"affected_records": list(range(records))}
+    exec(IMPORT + ARTICLE.replace("your_api_key", server.admin_key), names)
+    return names
+
+
+def test_the_article_runs_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as server:
+        monkeypatch.setenv("CHECKREIN_URL", server.url)
+        run(server, 10_000)  # there is no policy yet
+        names = run(server, 25)  # the policies exist: that is no error
+        with pytest.raises(PolicyViolationError, match="26"):
+            run(server, 26)
+        client = names["client"]
+        assert len(client.policies.list()) == 3
+        assert client.check(action="delete", resource="production.users", payload={"record_count": 1}).blocked
+        assert not client.check(
+            action="delete", resource="staging.users", payload={"record_count": 1}
+        ).blocked
+        mail = client.check(
+            action="send_email",
+            resource="mail.list",
+            payload={"to": [f"u{i}@example.com" for i in range(51)]},
+        )
+        assert mail.allowed
+        assert [p.name for p in mail.policies] == ["email_volume_alert"]
+        client.close()

@@ -219,6 +219,14 @@ pub fn config_file(flag: Option<PathBuf>, env: &dyn Fn(&str) -> Option<String>) 
         .or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|p| p.exists()))
 }
 
+/// Reads a text file of at most 4 MiB.
+///
+/// # Errors
+/// When it is missing, too large, a folder, or not UTF-8.
+pub fn read_text(path: &Path) -> Result<String, ConfigError> {
+    Ok(document::read(path)?)
+}
+
 /// The tool catalogue of a configuration file, for commands that need nothing else of it: no secret has to
 /// be there for it.
 ///

@@ -1,4 +1,4 @@
-"""The real server in a temporary folder, for tests. `$CHECKREIN_BIN` is the binary; without it, tests fail."""
+"""The real server in a temporary folder, for tests. They fail without `$CHECKREIN_BIN`, the binary."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -124,7 +125,8 @@ def raw(data: bytes) -> Act:
 class Server:
     """Does the acts of its script in order, and `then` for all requests after."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.asked: list[Asked] = []
         self.outcomes: list[dict[str, Any]] = []
         self.faults: list[str] = []
@@ -135,7 +137,7 @@ class Server:
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -168,6 +170,8 @@ class Server:
 
     def _serve(self, sock: socket.socket, connection: int) -> None:
         try:
+            if self._tls is not None:
+                sock = self._tls.wrap_socket(sock, server_side=True)
             with sock, sock.makefile("rb") as stream:
                 while (asked := self._read(stream, connection)) is not None:
                     self._next(asked)(sock, asked)

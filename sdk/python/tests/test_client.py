@@ -9,6 +9,7 @@ import enum
 import gc
 import os
 import pathlib
+import ssl
 import threading
 import time
 import types
@@ -18,6 +19,7 @@ from typing import Any
 import anyio
 import pytest
 import scripted
+import trustme
 from conftest import make, make_async
 from scripted import ALLOW, BLOCK, HOLD, Server
 
@@ -53,6 +55,39 @@ def test_settings_come_from_the_environment(server: Server, monkeypatch: pytest.
     ]
     assert server.asked[1].body["idempotency_key"] == "k"
     assert server.connections == 1, "the connection is kept"
+
+
+def test_tls(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server whose certificate nobody vouches for is no server; nor may it hold up the client."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    server = Server(context)
+
+    async def check_async() -> Any:
+        async with make_async(server, timeout=5.0, retries=0) as client:
+            return await client.check(action="update", resource="shop.users")
+
+    def check() -> Any:
+        with make(server, timeout=5.0, retries=0) as client:
+            return client.check(action="update", resource="shop.users")
+
+    try:
+        server.will(ALLOW, ALLOW, then=scripted.drip(b"HTTP/1.1 200 OK\r\n" * 20))
+        for result in (check(), anyio.run(check_async)):
+            assert result.blocked
+            assert "CERTIFICATE_VERIFY_FAILED" in result.reason
+        assert server.asked == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        assert check().allowed
+        assert anyio.run(check_async).allowed
+        started = time.monotonic()
+        with make(server, timeout=0.5, retries=0) as client:
+            assert client.check(action="update", resource="shop.users").blocked
+        assert time.monotonic() - started < 1.5
+    finally:
+        server.stop()
 
 
 def test_a_proxy_is_used_for_other_machines(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

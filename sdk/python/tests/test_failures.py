@@ -357,6 +357,24 @@ def test_time_is_bounded(server: Server, act: scripted.Act) -> None:
         assert time.monotonic() - started < 0.3 * 3 + 0.6
 
 
+def test_an_answer_to_an_approval_is_given_once(server: Server) -> None:
+    server.will(then=scripted.close)
+    with make(server) as client:
+        with pytest.raises(UnreachableError):
+            client.approvals.approve("apr_1")
+        with pytest.raises(UnreachableError):
+            client.policies.delete("p")
+    assert len(server.asked) == 2
+
+
+def test_a_hold_without_an_id_cannot_be_waited_for(server: Server) -> None:
+    server.will(scripted.reply(200, {"verdict": "hold"}))
+    with make(server) as client:
+        result = client.check(action="update", resource="shop.users")
+        assert result.wait(5) is result
+        assert result.held
+
+
 def test_management_says_unreachable(server: Server) -> None:
     with make(server, url=f"http://127.0.0.1:{free_port()}", retries=0) as client:
         with pytest.raises(UnreachableError, match="could not be asked"):
@@ -373,6 +391,8 @@ def test_management_says_unreachable(server: Server) -> None:
         ({"url": "127.0.0.1:7070"}, "url must look like"),
         ({"url": "ftp://x"}, "url must look like"),
         ({"url": "http://user:pw@x"}, "api_key"),
+        ({"url": "http://a..b:7070"}, "label"),
+        ({"url": "http://x:99999"}, "ort"),
         ({"timeout": 0}, "timeout"),
         ({"timeout": float("nan")}, "timeout"),
         ({"retries": -1}, "retries"),

@@ -14,7 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
-from real_server import RealServer, serving
+from real_server import RealServer, binary, serving
 
 from checkrein import (
     ApprovalRequiredError,
@@ -93,7 +93,7 @@ def test_the_raw_form_is_classified(admin: Checkrein) -> None:
     assert result.blast_radius.records == 3
     assert delete_users([1]) == 1
     admin.policies.create({"name": "no_deletes", "rule": "block", "condition": {"category": "delete"}})
-    with pytest.raises(PolicyViolationError, match="no_deletes|delete"):
+    with pytest.raises(PolicyViolationError, match="delete"):
         delete_users([1])
 
 
@@ -275,9 +275,9 @@ def test_example_plain_functions(real: RealServer) -> None:
         lines = run.stdout.splitlines()
         assert lines[0] == "find_users(inactive_days=90): [1, 2, 3]"
         assert lines[1] == "tag_users(ids=[1, 2, 3], tag='dormant'): 3 users tagged"
-        assert lines[2].startswith("tag_users(ids=") and "stopped: " in lines[2]
+        assert lines[2].startswith("tag_users(ids=")
+        assert "stopped: " in lines[2]
         assert lines[3].startswith("delete_users(ids=[1, 2, 3]): stopped: ")
-        assert lines[4] == "tagged in all: 3"
     source = (ROOT / "examples/plain_functions.py").read_text().splitlines()
     assert len(source) <= 40
 
@@ -289,3 +289,23 @@ def test_example_five_lines(real: RealServer) -> None:
         len([line for line in (ROOT / "examples/five_lines.py").read_text().splitlines() if line.strip()])
         == 5
     ), "five lines"
+
+
+def test_the_demo(tmp_path: Path) -> None:
+    env = os.environ | {"TMPDIR": str(tmp_path), "CHECKREIN_BIN": str(binary())}
+    run = subprocess.run(
+        [sys.executable, ROOT / "examples/demo/run.py"],
+        env=env,
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    lines = run.stdout.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 100
+    assert "\033" not in run.stdout, "no colours in a pipe"
+    for word, times in {"  allowed": 2, "  BLOCKED": 5, "  alerted": 1, "  held": 1, "  approved": 1}.items():
+        assert sum(line.startswith(word) for line in lines) == times, word
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"

@@ -32,6 +32,8 @@ class Request:
     body: Any = None
     #: Seconds that the server has been asked to take before it answers.
     patience: float = 0.0
+    #: Doing it twice is the same as doing it once.
+    repeatable: bool = True
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ class Protocol:
 
     def delete_policy(self, name: str) -> Steps[None]:
         """Remove a policy."""
-        yield from self._ask(Request("DELETE", f"/v1/policies/{segment(name)}"))
+        yield from self._ask(Request("DELETE", f"/v1/policies/{segment(name)}", repeatable=False))
 
     # Approvals
 
@@ -141,12 +141,15 @@ class Protocol:
     ) -> Steps[dict[str, Any]]:
         """Answer an approval."""
         body = {"decision": decision} | ({} if comment is None else {"comment": jsonable(comment)})
-        return self._object(Request("POST", f"/v1/approvals/{segment(approval)}/decision", body))
+        path = f"/v1/approvals/{segment(approval)}/decision"
+        return self._object(Request("POST", path, body, repeatable=False))
 
     # How
 
     def _exchange(self, request: Request) -> Steps[Reply | Failure]:
-        return exchange(request, timeout=self._timeout, retries=self._retries)
+        # What is not the same when it is done twice is tried once: an answer that was lost may have been yes.
+        retries = self._retries if request.repeatable else 0
+        return exchange(request, timeout=self._timeout, retries=retries)
 
     def _ask(self, request: Request) -> Steps[Reply]:
         answer = yield from self._exchange(request)

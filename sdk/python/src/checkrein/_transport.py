@@ -42,6 +42,7 @@ class Address:
             raise ValueError("url must hold no user, query or fragment; the key goes into api_key")
         if not parts.hostname or parts.port == 0 or not re.fullmatch(r"[!-~]*", parts.path):
             raise ValueError(f"url must look like http://127.0.0.1:7070, not {url!r}")
+        parts.hostname.encode("idna")  # raises ValueError where the resolver would, later
         self.url = url.rstrip("/")
         self._scheme, self._host = parts.scheme, parts.hostname
         self._connect = timeout

@@ -110,7 +110,7 @@ class CheckResult(Decision):
         Answers with the decision as it then stands: allowed once approved, blocked once denied or expired,
         still held (and so still ``blocked``) when nobody answered or the server went away.
         """
-        if not self.held or self._client is None:
+        if not self.held or self._client is None or self.id is None:
             return self
         return self._client._wait(self, timeout)
 
@@ -134,7 +134,7 @@ class AsyncCheckResult(Decision):
 
     async def wait(self, timeout: float = 300.0) -> AsyncCheckResult:
         """As ``CheckResult.wait``."""
-        if not self.held or self._client is None:
+        if not self.held or self._client is None or self.id is None:
             return self
         return await self._client._wait(self, timeout)
 

@@ -1,0 +1,392 @@
+"""Shows Checkrein at work: a scripted agent on a real SQLite shop, a real server, nothing left behind.
+
+Needs the package `checkrein` and, in CHECKREIN_BIN, the `checkrein` binary. Exits with 1 if anything does
+not happen as it is told here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import select
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from checkrein import Checkrein, CheckResult, PolicyViolationError
+
+WIDTH = 98
+POLICIES = [
+    {
+        "name": "blast_radius_limit",
+        "rule": "block",
+        "condition": {"action": "update", "record_count_exceeds": 25},
+    },
+    {
+        "name": "no_production_deletes",
+        "rule": "block",
+        "condition": {"action": "delete", "resource_pattern": "production.*"},
+    },
+    {
+        "name": "email_volume_alert",
+        "rule": "alert",
+        "condition": {"action": "send_email", "recipient_count_exceeds": 50},
+    },
+    {
+        "name": "approved_domains",
+        "rule": "block",
+        "condition": {"domain_not_in": ["payments.example", "*.payments.example"]},
+    },
+    {
+        "name": "refunds_need_a_person",
+        "rule": "require_approval",
+        "condition": {"action": "refund"},
+    },
+]
+
+
+class NotAsTold(Exception):
+    """Something did not happen as this demonstration says it does."""
+
+
+def require(fact: bool, what: str) -> None:
+    if not fact:
+        raise NotAsTold(what)
+
+
+class Screen:
+    """Prints, in colour where a person looks on."""
+
+    def __init__(self) -> None:
+        self._colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+    def paint(self, code: str, text: str) -> str:
+        return f"\033[{code}m{text}\033[0m" if self._colour else text
+
+    def title(self, text: str) -> None:
+        print(f"\n{self.paint('1', text)}", flush=True)
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+    def step(self, verdict: str, what: str, reason: str) -> None:
+        code = {"allowed": "32", "alerted": "33", "held": "33", "approved": "32", "BLOCKED": "1;31"}[verdict]
+        print(f"  {self.paint(code, f'{verdict:<9}')}{fit(what)}")
+        print(f"{'':11}{self.paint('2', fit(reason))}", flush=True)
+
+
+def fit(text: str) -> str:
+    """``text`` in one line. It may quote what an agent sent: a terminal is to see plain characters only."""
+    plain = "".join(c if c.isprintable() else "?" for c in text)
+    room = WIDTH - 11
+    return plain if len(plain) <= room else plain[: room - 1] + "…"
+
+
+class Shop:
+    """A shop in one SQLite file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        with self._open() as db:
+            db.executescript(
+                "CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT NOT NULL, plan TEXT NOT NULL);"
+                "CREATE TABLE orders (id INTEGER PRIMARY KEY, user_id INTEGER NOT NULL REFERENCES users,"
+                "  cents INTEGER NOT NULL, state TEXT NOT NULL);"
+                "CREATE TABLE outbox (id INTEGER PRIMARY KEY, recipient TEXT, subject TEXT);"
+            )
+            users = [(f"user{i}@mail.example", "free" if i % 3 else "pro") for i in range(1, 10_001)]
+            db.executemany("INSERT INTO users (email, plan) VALUES (?, ?)", users)
+            orders = [(i % 10_000 + 1, i * 7 % 9_000 + 100, "paid") for i in range(1, 2_501)]
+            db.executemany("INSERT INTO orders (user_id, cents, state) VALUES (?, ?, ?)", orders)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        with contextlib.closing(sqlite3.connect(self.file)) as db, db:
+            yield db
+
+    def ask(self, sql: str, *params: Any) -> list[Any]:
+        with self._open() as db:
+            return db.execute(sql, params).fetchall()
+
+    def change(self, sql: str, *params: Any) -> int:
+        with self._open() as db:
+            return db.execute(sql, params).rowcount
+
+    def mail(self, recipients: list[str], subject: str) -> int:
+        with self._open() as db:
+            db.executemany(
+                "INSERT INTO outbox (recipient, subject) VALUES (?, ?)", [(r, subject) for r in recipients]
+            )
+        return len(recipients)
+
+    def digest(self) -> str:
+        return hashlib.sha256(self.file.read_bytes()).hexdigest()
+
+
+def call_api(url: str, body: dict[str, Any]) -> int:
+    """Really calls it; every call of it here is one that must never happen."""
+    request = urllib.request.Request(url, json.dumps(body).encode(), method="POST")
+    with urllib.request.urlopen(request, timeout=2) as answer:
+        return int(answer.status)
+
+
+class Server:
+    """The server, with its data in ``folder``."""
+
+    def __init__(self, binary: Path, folder: Path) -> None:
+        self.binary = binary
+        self.data = folder / "data"
+        self._log = folder / "server.log"
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("CHECKREIN_")}
+        with self._log.open("wb") as log:
+            self._child = subprocess.Popen(
+                [binary, "serve", "--json", "--listen", "127.0.0.1:0", "--data", self.data],
+                env=clean,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        try:
+            announced = json.loads(self._first_line())
+            self.url, self.admin_key = str(announced["listening"]), str(announced["admin_key"])
+        except BaseException as error:
+            self.stop()
+            if not isinstance(error, (ValueError, KeyError)):
+                raise
+            raise NotAsTold(f"the server starts; it said:\n{self._log.read_text()[-2000:]}") from error
+
+    def _first_line(self) -> bytes:
+        assert self._child.stdout is not None
+        line, ends = b"", time.monotonic() + 20
+        while not line.endswith(b"\n"):
+            ready = select.select([self._child.stdout], [], [], max(ends - time.monotonic(), 0))[0]
+            piece = os.read(self._child.stdout.fileno(), 4096) if ready else b""
+            if not piece:
+                break
+            line += piece
+        return line
+
+    def command(self, *args: str, key: str = "") -> str:
+        """Run a `checkrein` command, as a person at a terminal would; its output."""
+        done = subprocess.run(
+            [self.binary, *args],
+            env=os.environ | {"CHECKREIN_URL": self.url, "CHECKREIN_API_KEY": key},
+            text=True,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+        require(
+            done.returncode == 0, f"`checkrein {' '.join(args)}` succeeds; it said: {done.stderr.strip()}"
+        )
+        return done.stdout
+
+    def new_key(self, role: str, name: str, *more: str) -> str:
+        made = self.command(
+            "keys", "create", "--json", "--role", role, "--name", name, *more, key=self.admin_key
+        )
+        return str(json.loads(made)["key"])
+
+    def stop(self) -> None:
+        self._child.terminate()
+        try:
+            self._child.wait(10)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        if self._child.stdout is not None:
+            self._child.stdout.close()
+
+
+class Agent:
+    """What the agent does, and what comes of it."""
+
+    def __init__(self, client: Checkrein, screen: Screen) -> None:
+        self._client = client
+        self._screen = screen
+
+    def may(self, what: str, do: Callable[[], Any], alert: str | None = None, **action: Any) -> Any:
+        """An action that is expected to run, with or without an alert."""
+        with self._client.guard(**action) as check:
+            alerts = [p for p in check.policies if p.rule == "alert"]
+            require([p.name for p in alerts] == ([alert] if alert else []), f"{what}: alerts {alert}")
+            result = do()
+            check.outcome("ok", records=result if isinstance(result, int) else None)
+        if alerts:
+            self._screen.step("alerted", what, f"{alerts[0].name}: {alerts[0].reason}")
+        else:
+            self._screen.step("allowed", what, check.reason)
+        return result
+
+    def may_not(self, what: str, do: Callable[[], Any], policy: str, **action: Any) -> None:
+        """An action that is expected not to run."""
+        try:
+            with self._client.guard(**action):
+                do()
+        except PolicyViolationError as stopped:
+            found = stopped.result
+            require(found is not None and found.verdict == "block", f"{what}: is blocked")
+            assert found is not None
+            require(policy in [p.name for p in found.policies], f"{what}: is blocked by {policy}")
+            self._screen.step("BLOCKED", what, stopped.reason)
+            return
+        raise NotAsTold(f"{what}: is blocked; it ran")
+
+    def asks(self, what: str, **action: Any) -> CheckResult:
+        """An action that is expected to be held."""
+        held = self._client.check(**action)
+        require(held.held and held.approval_id is not None, f"{what}: is held, not {held.verdict}")
+        self._screen.step("held", what, held.reason)
+        return held
+
+
+def play(server: Server, shop: Shop, screen: Screen) -> None:
+    with Checkrein(server.url, server.admin_key, timeout=10) as admin:
+        admin.policies.apply(POLICIES)
+    agent_key = server.new_key("agent", "shop bot", "--agent", "shop-bot")
+    person_key = server.new_key("operator", "Ada")
+
+    with Checkrein(server.url, agent_key, session="demo", timeout=10) as client:
+        agent = Agent(client, screen)
+        screen.title("Ordinary work goes on")
+        users = agent.may(
+            "read 3 users on the plan `pro`",
+            lambda: shop.ask("SELECT id FROM users WHERE plan = 'pro' LIMIT 3"),
+            action="read",
+            resource="production.users",
+        )
+        ids = [row[0] for row in users]
+        changed = agent.may(
+            "update those 3 users",
+            lambda: shop.change("UPDATE users SET plan = 'team' WHERE id IN (?, ?, ?)", *ids),
+            action="update",
+            resource="production.users",
+            record_ids=ids,
+        )
+        require(changed == 3, "3 users are updated")
+
+        screen.title("What would do harm is stopped before it runs")
+        before = shop.digest()
+        everyone = "UPDATE users SET plan = 'expired'"
+        agent.may_not(
+            "update 10,000 users",
+            lambda: shop.change(everyone),
+            "blast_radius_limit",
+            action="update",
+            resource="production.users",
+            payload={"record_count": shop.ask("SELECT count(*) FROM users")[0][0]},
+        )
+        agent.may_not(
+            "update of nobody knows how many users",
+            lambda: shop.change(everyone),
+            "blast_radius_limit",
+            action="update",
+            resource="production.users",
+        )
+        agent.may_not(
+            "delete orders in production",
+            lambda: shop.change("DELETE FROM orders"),
+            "no_production_deletes",
+            action="delete",
+            resource="production.orders",
+            payload={"record_count": 2_500},
+        )
+        for url in ("https://pastebin.example/api", "https://payments.example@203.0.113.9/export"):
+            agent.may_not(
+                f"call {url}",
+                partial(call_api, url, {"rows": 10_000}),
+                "approved_domains",
+                tool="http_post",
+                arguments={"url": url, "body": {"rows": 10_000}},
+            )
+        require(shop.digest() == before, "the shop's file is unchanged")
+        screen.say(f"  The shop's file is the same, byte for byte: sha256 {before[:16]}…")
+
+        screen.title("What people want to know about is told, or waits for them")
+        addresses = [r[0] for r in shop.ask("SELECT email FROM users LIMIT 120")]
+        agent.may(
+            "mail to 120 customers",
+            lambda: shop.mail(addresses, "Our new opening hours"),
+            "email_volume_alert",
+            action="send_email",
+            resource="mail.customers",
+            payload={"to": addresses, "subject": "Our new opening hours"},
+        )
+        held = agent.asks(
+            "refund order 7",
+            action="refund",
+            resource="production.orders",
+            record_ids=[7],
+            payload={"order": 7},
+        )
+        require(shop.ask("SELECT state FROM orders WHERE id = 7") == [("paid",)], "nothing is refunded yet")
+        approval = str(held.approval_id)
+        server.command("approvals", "approve", approval, "--comment", "customer called", key=person_key)
+        answer = held.wait(timeout=20)
+        require(answer.allowed, f"the refund runs once approved: {answer.reason}")
+        done = shop.change("UPDATE orders SET state = 'refunded' WHERE id = 7")
+        require(answer.outcome("ok", records=done), "the outcome is on record")
+        screen.step(
+            "approved", "refund order 7, by Ada: checkrein approvals approve " + approval, answer.reason
+        )
+        require(shop.ask("SELECT state FROM orders WHERE id = 7") == [("refunded",)], "order 7 is refunded")
+
+    screen.title("All of it is on record, and the record is whole")
+    verified = server.command("log", "verify", "--data", str(server.data)).splitlines()
+    screen.say(f"  {verified[0][:WIDTH]}")
+
+
+def goodbye(screen: Screen) -> None:
+    screen.title("Your turn")
+    screen.say("  checkrein serve            # then, in another terminal, with the key that it prints:")
+    for line in (
+        "from checkrein import Checkrein",
+        'client = Checkrein(api_key="…")',
+        "@client.guard",
+        "def update_users(ids): ...",
+        "update_users([1, 2, 3])    # runs only if it may",
+    ):
+        screen.say(screen.paint("36", f"    {line}"))
+
+
+def main() -> int:
+    binary = Path(os.environ.get("CHECKREIN_BIN", "")).resolve()
+    if not binary.is_file():
+        print(
+            "error: CHECKREIN_BIN must name the checkrein binary; `make demo` sees to that", file=sys.stderr
+        )
+        return 2
+    # So that the server is stopped and the folder removed also when this is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    screen = Screen()
+    try:
+        with tempfile.TemporaryDirectory(prefix="checkrein-demo-") as folder:
+            server = Server(binary, Path(folder))
+            try:
+                shop = Shop(Path(folder) / "shop.sqlite")
+                screen.say(f"A shop with 10,000 users in SQLite, an agent, {len(POLICIES)} policies.")
+                play(server, shop, screen)
+            finally:
+                server.stop()
+    except NotAsTold as told:
+        print(f"error: not as told: {told}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    goodbye(screen)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -36,9 +36,10 @@ mod process {
             let mut child = command.stderr(Stdio::null()).spawn().unwrap();
             let mut line = String::new();
             BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-            let addr = line.split("http://").nth(1).and_then(|rest| {
-                rest.split(|c: char| c == ',' || c.is_whitespace()).next()?.parse().ok()
-            });
+            let addr = line
+                .split("http://")
+                .nth(1)
+                .and_then(|rest| rest.split(|c: char| c == ',' || c.is_whitespace()).next()?.parse().ok());
             let Some(addr) = addr else {
                 let _killed = child.kill();
                 panic!("no address in `{line}`");
@@ -166,7 +167,12 @@ mod process {
             verified(&data);
             let (on_record, acknowledged) = (ids_on_record(&data), acknowledged.lock().unwrap());
             let lost: Vec<_> = acknowledged.difference(&on_record).collect();
-            assert!(lost.is_empty(), "round {round}: {} of {} lost: {lost:?}", lost.len(), acknowledged.len());
+            assert!(
+                lost.is_empty(),
+                "round {round}: {} of {} lost: {lost:?}",
+                lost.len(),
+                acknowledged.len()
+            );
             assert!(acknowledged.len() >= target, "round {round} was too slow to mean anything");
         }
     }
@@ -193,19 +199,24 @@ mod process {
         let data = dir.path().join("data");
         // No file of this process may grow over 24 MiB: the write-ahead log hits that as a full disk would.
         let mut limited = Command::new("sh");
-        limited.args(["-c", "ulimit -f 49152; exec \"$0\" \"$@\"", BINARY]);
+        limited.args(["-c", "trap '' XFSZ; ulimit -f 49152; exec \"$0\" \"$@\"", BINARY]);
         let server = Server::spawn(limited, &data, &[]);
         let mut connection = server.connect();
         let padding = "x".repeat(400_000);
         let (mut acknowledged, mut refused) = (HashSet::new(), 0);
         for n in 0..400 {
-            let body = format!(r#"{{"action":"update","resource":"shop.users","payload":{{"record_count":{n},"note":"{padding}"}}}}"#);
+            let body = format!(
+                r#"{{"action":"update","resource":"shop.users","payload":{{"record_count":{n},"note":"{padding}"}}}}"#
+            );
             match connection.check(&body) {
                 Some((200, answer)) => {
                     acknowledged.insert(id(&answer));
                 }
                 Some((503, answer)) => {
-                    assert!(answer.contains("not-recorded") && answer.contains("nothing may run"), "{answer}");
+                    assert!(
+                        answer.contains("not-recorded") && answer.contains("nothing may run"),
+                        "{answer}"
+                    );
                     refused += 1;
                     if refused > 3 {
                         break;
@@ -214,12 +225,20 @@ mod process {
                 other => panic!("{other:?}"),
             }
         }
-        assert!(refused > 0 && !acknowledged.is_empty(), "{refused} refused, {} recorded", acknowledged.len());
+        assert!(
+            refused > 0 && !acknowledged.is_empty(),
+            "{refused} refused, {} recorded",
+            acknowledged.len()
+        );
         drop(server);
         verified(&data);
         assert!(acknowledged.is_subset(&ids_on_record(&data)));
         let server = Server::start(&data, &[]);
-        assert_eq!(server.connect().check(r#"{"action":"read","resource":"x"}"#).unwrap().0, 200, "with space again");
+        assert_eq!(
+            server.connect().check(r#"{"action":"read","resource":"x"}"#).unwrap().0,
+            200,
+            "with space again"
+        );
     }
 
     #[test]
@@ -245,7 +264,8 @@ mod process {
         assert_eq!(connection.send("POST", "/v1/policies", policy).unwrap().0, 201);
         let held = connection.check(r#"{"action":"refund","resource":"shop.orders"}"#).unwrap().1;
         let mut waiting = server.connect();
-        let waiter = thread::spawn(move || waiting.send("GET", &format!("/v1/checks/{}?wait=60s", id(&held)), ""));
+        let waiter =
+            thread::spawn(move || waiting.send("GET", &format!("/v1/checks/{}?wait=60s", id(&held)), ""));
         thread::sleep(Duration::from_millis(300));
         let began = Instant::now();
         server.signal("-TERM");
@@ -271,7 +291,10 @@ mod process {
         let mut verdict = || {
             let body = r#"{"action":"delete","resource":"x.y","payload":{"record_count":1}}"#;
             let answer = connection.check(body).unwrap().1;
-            serde_json::from_str::<serde_json::Value>(&answer).unwrap()["verdict"].as_str().unwrap().to_owned()
+            serde_json::from_str::<serde_json::Value>(&answer).unwrap()["verdict"]
+                .as_str()
+                .unwrap()
+                .to_owned()
         };
         assert_eq!(verdict(), "block");
         std::fs::write(&file, rule("obstruct")).unwrap();
@@ -291,7 +314,17 @@ mod process {
     fn tls_is_spoken_when_it_is_configured() {
         let dir = tempfile::tempdir().unwrap();
         let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "2",
+            ])
             .args(["-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "cert.pem"])
             .current_dir(dir.path())
             .output()
@@ -302,10 +335,14 @@ mod process {
         let mut command = Command::new(BINARY);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(dir.path().join("data"));
         command.arg("--config").arg(&file).env("CHECKREIN_ADMIN_KEY", ADMIN);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let port = line.split("https://127.0.0.1:").nth(1).and_then(|r| r.split(|c: char| !c.is_ascii_digit()).next());
+        let port = line
+            .split("https://127.0.0.1:")
+            .nth(1)
+            .and_then(|r| r.split(|c: char| !c.is_ascii_digit()).next());
         let spoken = Command::new("openssl")
             .args(["s_client", "-quiet", "-verify_return_error", "-CAfile", "cert.pem", "-connect"])
             .arg(format!("localhost:{}", port.unwrap_or_default()))

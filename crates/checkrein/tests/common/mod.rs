@@ -44,7 +44,11 @@ impl Run {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_checkrein"));
-        command.args(args).current_dir(self.dir.path()).env_clear().envs(std::env::var_os("PATH").map(|p| ("PATH", p)));
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|p| ("PATH", p)));
         command.envs(self.env.iter().map(|(k, v)| (k, v)));
         command
     }

@@ -90,11 +90,6 @@ fn benchmark(options: &Options) -> Result<(), Error> {
                 .into(),
         );
     }
-    let seconds =
-        options.rounds * CONNECTIONS.len() * SUBJECTS.len() * usize::try_from(options.measure_ms + 400)?
-            / 1_000;
-    println!("{} rounds, about {} min; data on {file_system}", options.rounds, seconds / 60 + 1);
-
     let (noop, checkreins, cerbos) = start(options, folder.path())?;
     let mut plans: Vec<(&'static str, &Running, Plan)> =
         [NOOP, CONTROL].into_iter().map(|name| (name, &noop, subject::check(&noop, false))).collect();
@@ -105,6 +100,10 @@ fn benchmark(options: &Options) -> Result<(), Error> {
         }
     }
     plans.extend(cerbos.iter().map(|running| (CERBOS, running, subject::cerbos_check(running))));
+
+    let seconds =
+        options.rounds * CONNECTIONS.len() * plans.len() * usize::try_from(options.measure_ms + 400)? / 1_000;
+    println!("{} rounds, about {} min; data on {file_system}", options.rounds, seconds / 60 + 1);
 
     let mut run = Run::default();
     let mut syncs = Vec::new();

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
+use std::sync::LazyLock;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
 
@@ -66,7 +67,7 @@ const ONLY_IN: &[(&str, &str, &str)] = &[
 
 #[test]
 fn crates_import_only_what_is_permitted() {
-    let metadata = metadata();
+    let metadata = &*METADATA;
     let permitted: BTreeMap<_, _> = PERMITTED.iter().copied().collect();
     for package in metadata.workspace_packages() {
         let name = short(package);
@@ -74,7 +75,7 @@ fn crates_import_only_what_is_permitted() {
             panic!("the crate `{name}` has no line in PERMITTED: say there which of our crates it may import")
         });
         for dependency in &package.dependencies {
-            let Some(imported) = ours(&metadata, &dependency.name) else { continue };
+            let Some(imported) = ours(metadata, &dependency.name) else { continue };
             let for_tests = dependency.kind == DependencyKind::Development;
             assert!(
                 allowed.contains(&imported) || (for_tests && imported == "testbed"),
@@ -89,7 +90,7 @@ fn crates_import_only_what_is_permitted() {
 
 #[test]
 fn every_rule_names_a_crate_that_exists() {
-    let metadata = metadata();
+    let metadata = &*METADATA;
     let crates: BTreeSet<_> = metadata.workspace_packages().into_iter().map(short).collect();
     for name in PERMITTED.iter().map(|(name, _)| name).chain(ONLY_IN.iter().map(|(_, owner, _)| owner)) {
         assert!(crates.contains(name), "a rule names the crate `{name}`, which is gone: delete the rule");
@@ -98,8 +99,8 @@ fn every_rule_names_a_crate_that_exists() {
 
 #[test]
 fn core_does_no_io() {
-    let metadata = metadata();
-    let mut seen = BTreeMap::from([(package(&metadata, "core").id.clone(), "core".to_owned())]);
+    let metadata = &*METADATA;
+    let mut seen = BTreeMap::from([(package(metadata, "core").id.clone(), "core".to_owned())]);
     let mut open: Vec<PackageId> = seen.keys().cloned().collect();
     let resolve = metadata.resolve.as_ref().expect("cargo metadata resolves dependencies");
     while let Some(id) = open.pop() {
@@ -126,7 +127,7 @@ fn core_does_no_io() {
 
 #[test]
 fn a_folder_has_its_crates_name() {
-    for package in metadata().workspace_packages() {
+    for package in METADATA.workspace_packages() {
         let folder = package.manifest_path.parent().and_then(|path| path.file_name()).expect("a folder");
         assert_eq!(
             folder,
@@ -139,7 +140,7 @@ fn a_folder_has_its_crates_name() {
 
 #[test]
 fn every_crate_obeys_the_workspace_lints() {
-    let metadata = metadata();
+    let metadata = &*METADATA;
     let root = toml(metadata.workspace_root.as_std_path());
     assert!(
         root.contains("\nunsafe_code = \"forbid\"\n"),
@@ -157,7 +158,7 @@ fn every_crate_obeys_the_workspace_lints() {
 
 #[test]
 fn what_one_crate_owns_is_in_no_other() {
-    for package in metadata().workspace_packages() {
+    for package in METADATA.workspace_packages() {
         for dependency in package.dependencies.iter().filter(|found| found.kind == DependencyKind::Normal) {
             for (library, owner, reason) in ONLY_IN {
                 assert!(
@@ -172,7 +173,7 @@ fn what_one_crate_owns_is_in_no_other() {
 
 #[test]
 fn licences_of_dependencies_are_on_the_list() {
-    let metadata = metadata();
+    let metadata = &*METADATA;
     let resolve = metadata.resolve.as_ref().expect("cargo metadata resolves dependencies");
     for node in &resolve.nodes {
         let package = &metadata[&node.id];
@@ -221,7 +222,7 @@ fn permits(expression: &str) -> bool {
 }
 
 /// The workspace and every dependency that is compiled for this machine.
-fn metadata() -> Metadata {
+static METADATA: LazyLock<Metadata> = LazyLock::new(|| {
     let rustc = Command::new("rustc").arg("-vV").output().expect("rustc runs");
     let version = String::from_utf8(rustc.stdout).expect("rustc prints text");
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host");
@@ -230,7 +231,7 @@ fn metadata() -> Metadata {
         .other_options(["--locked".to_owned(), "--filter-platform".to_owned(), host.to_owned()])
         .exec()
         .expect("cargo metadata runs; is Cargo.lock up to date?")
-}
+});
 
 /// The name without the common prefix, as PERMITTED has it.
 fn short(package: &Package) -> &str {

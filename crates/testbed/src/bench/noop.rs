@@ -11,10 +11,10 @@ use super::Error;
 
 /// An answer of the size and form of a real one.
 const ANSWER: &str = concat!(
-    r#"{"id":"chk_01992f6e-6d7b-7c31-9e0a-3f1f1a2b3c4d","verdict":"allow","reason":"no policy objects","#,
-    r#""policies":[],"category":"write","environment":"production","#,
-    r#""blast_radius":{"records":12,"systems":1,"recipients":null,"basis":"declared","declared":12},"#,
-    r#""breaker":"closed","logged_at":"2026-11-22T10:15:00.000000Z"}"#
+    r#"{"id":"chk_01a202e8765d719795227071d6fa403a","verdict":"allow","reason":"Allowed; no policy objects.","#,
+    r#""policies":[],"category":"write","environment":"production","blast_radius":{"records":12,"systems":1,"#,
+    r#""recipients":0,"basis":"declared","declared":12,"by_resource":[{"resource":"shop.users","records":12}]},"#,
+    r#""logged_at":"2026-11-22T10:58:38.813097Z"}"#
 );
 
 /// Serves until the process ends, on the same HTTP stack and number of threads as Checkrein.

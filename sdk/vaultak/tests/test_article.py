@@ -1,9 +1,12 @@
 """The article's code, to the letter, against the real server. Only the import and the key are a user's own."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from real_server import RealServer, serving
 
-from vaultak import PolicyViolationError
+from vaultak import PolicyViolationError, VaultakClient
 
 IMPORT = "from vaultak import VaultakClient, PolicyViolationError\n"
 ARTICLE = """
@@ -20,30 +23,32 @@ client.policies.create({"name": "email_volume_alert", "rule": "alert",
 """
 
 
-def run(server: RealServer, records: int) -> dict[str, object]:
-    names: dict[str, object] = {"affected_records": list(range(records))}
-    exec(IMPORT + ARTICLE.replace("your_api_key", server.admin_key), names)
-    return names
+def run(server: RealServer, records: int, check: Callable[[VaultakClient], None] = lambda _: None) -> None:
+    names: dict[str, Any] = {"affected_records": list(range(records))}
+    try:
+        exec(IMPORT + ARTICLE.replace("your_api_key", server.admin_key), names)
+        check(names["client"])
+    finally:
+        names["client"].close()  # the article leaves that to the end of its process
 
 
 def test_the_article_runs_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as server:
         monkeypatch.setenv("CHECKREIN_URL", server.url)
         run(server, 10_000)  # there is no policy yet
-        names = run(server, 25)  # the policies exist: that is no error
+        run(server, 25, decides)  # the policies exist: that is no error
         with pytest.raises(PolicyViolationError, match="26"):
             run(server, 26)
-        client = names["client"]
-        assert len(client.policies.list()) == 3
-        assert client.check(action="delete", resource="production.users", payload={"record_count": 1}).blocked
-        assert not client.check(
-            action="delete", resource="staging.users", payload={"record_count": 1}
-        ).blocked
-        mail = client.check(
-            action="send_email",
-            resource="mail.list",
-            payload={"to": [f"u{i}@example.com" for i in range(51)]},
-        )
-        assert mail.allowed
-        assert [p.name for p in mail.policies] == ["email_volume_alert"]
-        client.close()
+
+
+def decides(client: VaultakClient) -> None:
+    assert len(client.policies.list()) == 3
+    assert client.check(action="delete", resource="production.users", payload={"record_count": 1}).blocked
+    assert not client.check(action="delete", resource="staging.users", payload={"record_count": 1}).blocked
+    mail = client.check(
+        action="send_email",
+        resource="mail.list",
+        payload={"to": [f"u{i}@example.com" for i in range(51)]},
+    )
+    assert mail.allowed
+    assert [p.name for p in mail.policies] == ["email_volume_alert"]

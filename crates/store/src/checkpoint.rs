@@ -71,14 +71,6 @@ impl Checkpointer {
         }
     }
 
-    /// Copies what the thread left, on the writer's own connection, so that nothing is added meanwhile.
-    #[expect(clippy::unused_self, reason = "belongs to the checkpointer's protocol")]
-    pub(crate) fn finish(&self, db: &Connection) {
-        if let Err(error) = passive(db) {
-            tracing::warn!(%error, "the write-ahead log could not be merged; trying again later");
-        }
-    }
-
     /// Ends the thread.
     pub(crate) fn stop(&mut self) {
         self.wake = None;
@@ -86,6 +78,13 @@ impl Checkpointer {
             // It has nothing to say; a panic in it was reported by the runtime already.
             let _ended = thread.join();
         }
+    }
+}
+
+/// Copies what the thread left, on the writer's own connection, so that nothing is added meanwhile.
+pub(crate) fn finish(db: &Connection) {
+    if let Err(error) = passive(db) {
+        tracing::warn!(%error, "the write-ahead log could not be merged; trying again later");
     }
 }
 

@@ -15,12 +15,16 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// The thread wakes when about this much was written since the last time.
-const STEP_BYTES: usize = 4 * 1024 * 1024;
+/// The thread wakes when about this part of the log's length was written since the last time.
+const STEPS: u64 = 4;
+
+/// What is little enough to be left to the writer, in pages.
+const LITTLE: u64 = 256;
 
 /// The writer's side.
 pub(crate) struct Checkpointer {
-    pending: usize,
+    pending: u64,
+    step: u64,
     wake: Option<sync_mpsc::SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -42,7 +46,7 @@ impl Checkpointer {
                     tracing::debug!(%error, "the write-ahead log grows as needed: it was not laid out beforehand");
                 }
                 while woken.recv().is_ok() {
-                    let long = match passive(&db) {
+                    let long = match catch_up(&db) {
                         Ok(frames) => frames.saturating_mul(u64::from(schema::PAGE_BYTES)) >= wal_bytes,
                         Err(error) => {
                             tracing::warn!(%error, "the write-ahead log could not be merged; trying again later");
@@ -56,26 +60,18 @@ impl Checkpointer {
                 }
             })
             .map_err(|e| crate::StoreError::Unusable { path: "checkpoint thread".into(), cause: e.to_string() })?;
-        Ok(Self { pending: 0, wake: Some(wake), thread: Some(thread) })
+        Ok(Self { pending: 0, step: wal_bytes / STEPS, wake: Some(wake), thread: Some(thread) })
     }
 
     /// The writer wrote about this much.
     pub(crate) fn written(&mut self, bytes: usize) {
         // Besides its body, a batch writes a page or two of each index.
-        self.pending += bytes + 4 * 4096;
-        if self.pending >= STEP_BYTES
+        self.pending += bytes as u64 + 4 * u64::from(schema::PAGE_BYTES);
+        if self.pending >= self.step
             && let Some(wake) = &self.wake
             && wake.try_send(()).is_ok()
         {
             self.pending = 0;
-        }
-    }
-
-    /// Copies what the thread left, on the writer's own connection, so that nothing is added meanwhile.
-    #[expect(clippy::unused_self, reason = "belongs to the checkpointer's protocol")]
-    pub(crate) fn finish(&self, db: &Connection) {
-        if let Err(error) = passive(db) {
-            tracing::warn!(%error, "the write-ahead log could not be merged; trying again later");
         }
     }
 
@@ -86,6 +82,25 @@ impl Checkpointer {
             // It has nothing to say; a panic in it was reported by the runtime already.
             let _ended = thread.join();
         }
+    }
+}
+
+/// Copies until little was added meanwhile, at a busy writer a few times. Frames in the log.
+fn catch_up(db: &Connection) -> Result<u64, rusqlite::Error> {
+    let mut frames = passive(db)?;
+    for _ in 0..4 {
+        let before = std::mem::replace(&mut frames, passive(db)?);
+        if frames.saturating_sub(before) < LITTLE {
+            break;
+        }
+    }
+    Ok(frames)
+}
+
+/// Copies what the thread left, on the writer's own connection, so that nothing is added meanwhile.
+pub(crate) fn finish(db: &Connection) {
+    if let Err(error) = passive(db) {
+        tracing::warn!(%error, "the write-ahead log could not be merged; trying again later");
     }
 }
 

@@ -18,9 +18,12 @@ const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
 /// The tables that derive from the log, apart, so that `verify` can build them anew elsewhere.
 pub(crate) const PROJECTIONS: &str = include_str!("schema/1-projections.sql");
 
-/// Bytes of a page. Entries of 1 to 2 KB fill larger pages better, but each commit writes the last page of
-/// every tree that it touched anew; 4 KiB cost least CPU an append (`benches/append.rs`).
+/// Bytes of a page. Larger ones would hold entries of 1 to 2 KB with less waste, but each commit writes the
+/// last page of every tree that it touched anew.
 pub(crate) const PAGE_BYTES: u32 = 4096;
+
+/// A connection is used by one thread at a time, which `Connection` itself makes sure of.
+const ALONE: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
 
 /// A row of the table `chain`.
 #[derive(Clone, Copy)]
@@ -43,8 +46,8 @@ impl Mark {
 /// Opens the store for writing; creates and migrates the schema. The caller holds the folder's lock.
 pub(crate) fn open_writer(folder: &Folder) -> Result<Connection, StoreError> {
     let damaged = |e: rusqlite::Error| fault(folder, &e);
-    let mut db =
-        Connection::open_with_flags(&folder.db, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(damaged)?;
+    let mut db = Connection::open_with_flags(&folder.db, OpenFlags::SQLITE_OPEN_READ_WRITE | ALONE)
+        .map_err(damaged)?;
     db.busy_timeout(Duration::from_secs(2)).map_err(damaged)?;
     // Before anything is written: is this ours, and not from the future?
     check_version(&db, folder)?;
@@ -71,7 +74,7 @@ pub(crate) fn open_writer(folder: &Folder) -> Result<Connection, StoreError> {
 /// A second connection that only copies the write-ahead log into the database.
 pub(crate) fn open_checkpointer(folder: &Folder) -> Result<Connection, StoreError> {
     let open = || {
-        let db = Connection::open_with_flags(&folder.db, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let db = Connection::open_with_flags(&folder.db, OpenFlags::SQLITE_OPEN_READ_WRITE | ALONE)?;
         db.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")?;
         Ok(db)
     };
@@ -84,7 +87,7 @@ pub(crate) fn open_reader(folder: &Folder) -> Result<Connection, StoreError> {
         return Err(StoreError::Absent { folder: folder.path.clone() });
     }
     let open = |immutable: bool| -> Result<Connection, rusqlite::Error> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | ALONE;
         let db = Connection::open_with_flags(uri(folder, immutable), flags)?;
         db.busy_timeout(Duration::from_secs(2))?;
         db.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -4096;")?;

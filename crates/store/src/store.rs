@@ -149,18 +149,18 @@ impl Store {
             .map_err(|e| AppendError::Invalid(e.to_string()))?;
         let (reply, answer) = oneshot::channel();
         self.send(Request::Append(Call { events, at, reply })).await?;
-        match tokio::time::timeout(self.0.timeout, answer).await {
-            Ok(Ok(Ok(stamps))) => Ok(stamps),
-            Ok(Ok(Err(Rejection::Error(error)))) => Err(error),
-            Ok(Ok(Err(Rejection::Duplicate(body)))) => match serde_json::from_str(&body) {
-                Ok(checked) => Err(AppendError::Duplicate(checked)),
-                Err(e) => {
-                    Err(AppendError::Io(format!("the check that is on record cannot be understood: {e}")))
-                }
-            },
-            // The writer died with the call in its hands.
-            Ok(Err(_)) | Err(_) => Err(AppendError::Unknown(self.0.timeout)),
-        }
+        let (answer, _spent) = match tokio::time::timeout(self.0.timeout, answer).await {
+            Ok(Ok(answered)) => answered,
+            // Too late, or the writer died with the call in its hands.
+            Ok(Err(_)) | Err(_) => return Err(AppendError::Unknown(self.0.timeout)),
+        };
+        answer.map_err(|rejection| match rejection {
+            Rejection::Error(error) => error,
+            Rejection::Duplicate(body) => serde_json::from_str(&body).map_or_else(
+                |e| AppendError::Io(format!("the check that is on record cannot be understood: {e}")),
+                AppendError::Duplicate,
+            ),
+        })
     }
 
     async fn send(&self, request: Request) -> Result<(), AppendError> {

@@ -6,7 +6,7 @@
 //! everybody in it and changes nothing.
 
 use crate::{
-    checkpoint::Checkpointer,
+    checkpoint::{self, Checkpointer},
     error::{AppendError, StoreError},
     folder::Lock,
     project::{self, Fault, Refusal},
@@ -40,10 +40,14 @@ pub(crate) enum Request {
 /// Events that go on record together or not at all.
 pub(crate) struct Call {
     /// With their bodies, which the caller wrote so that the writer need not.
-    pub(crate) events: Vec<(Event, String)>,
+    pub(crate) events: Spent,
     pub(crate) at: Timestamp,
-    pub(crate) reply: oneshot::Sender<Answer>,
+    pub(crate) reply: oneshot::Sender<(Answer, Spent)>,
 }
+
+/// Events go back to the caller with the answer: freeing their many small parts is work, too, and the writer
+/// is the one thread that everybody waits for.
+pub(crate) type Spent = Vec<(Event, String)>;
 
 pub(crate) type Answer = Result<Vec<Stamp>, Rejection>;
 
@@ -125,7 +129,7 @@ impl Writer {
                     // Whoever asked may have gone; what was done is on record.
                     let _gone = reply.send(pruned);
                 }
-                Some(Request::FinishCheckpoint) => self.checkpointer.finish(&self.db),
+                Some(Request::FinishCheckpoint) => checkpoint::finish(&self.db),
                 Some(Request::Close(done)) => closing = Some(done),
             }
         }
@@ -159,12 +163,12 @@ impl Writer {
         }) {
             Ok(()) => {
                 for (call, answer) in batch.drain(..).zip(answers) {
-                    let _gone = call.reply.send(answer);
+                    let _gone = call.reply.send((answer, call.events));
                 }
             }
             Err(error) => {
                 for call in batch.drain(..) {
-                    let _gone = call.reply.send(Err(Rejection::Error(error.clone())));
+                    let _gone = call.reply.send((Err(Rejection::Error(error.clone())), call.events));
                 }
             }
         }

@@ -16,8 +16,9 @@ use checkrein_core::{
 use serde_json::json;
 use std::path::Path;
 
+/// In 2033: after the real clock, which retention reads.
 pub(crate) fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_micros(1_795_000_000_000_000).plus_seconds(seconds)
+    Timestamp::from_micros(2_000_000_000_000_000).plus_seconds(seconds)
 }
 
 pub(crate) fn name(text: &str) -> Name {

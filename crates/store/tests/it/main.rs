@@ -1,4 +1,15 @@
 //! The store against real files.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, and processes that tests start"
+)]
 
 mod common;
+mod crash;
+mod faults;
+mod model;
 mod records;
+mod retention;
+mod tamper;

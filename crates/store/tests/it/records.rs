@@ -293,3 +293,18 @@ async fn a_second_server_is_refused() {
     store.close().await;
     open(dir.path());
 }
+
+#[tokio::test]
+async fn the_write_ahead_log_is_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    // About 20 MB of pages, through a log of 256 KiB.
+    for i in 0..1000 {
+        let events = (0..10).map(|j| check(&format!("chk_{i}_{j}"))).collect();
+        store.append(events, at(0)).await.unwrap();
+    }
+    let length = dir.path().join("checkrein.db-wal").metadata().unwrap().len();
+    assert!(length < 8 * 1024 * 1024, "{length} bytes");
+    store.close().await;
+    assert_eq!(verified(dir.path()), 10_000);
+}

@@ -118,7 +118,7 @@ fn benchmark(options: &Options) -> Result<(), Error> {
             }
         }
     }
-    report(&run, median(syncs));
+    report(&run, syncs);
     for (name, running) in CHECKS.iter().zip(&checkreins) {
         println!("{name}: {:.1} MB in RAM after the load", megabytes(running.server.memory()?));
     }
@@ -166,25 +166,27 @@ fn measure(
     Ok(Sample { round, connections, subject, load, cpu })
 }
 
-fn report(run: &Run, sync: f64) {
+fn report(run: &Run, syncs: Vec<f64>) {
     println!("\nMedians over the rounds; in brackets the median of the rounds' ratios to the no-op.\n");
     for connections in CONNECTIONS {
         println!("{}", run.table(&SUBJECTS, NOOP, connections));
     }
-    println!("One append and fdatasync, alone: {:.0} µs (median)", sync / 1e3);
-    let p50 = |subject| run.typical(subject, 1, |sample| sample.load.p50);
-    if let (Some(check), Some(noop)) = (p50(CHECKS[0]), p50(NOOP)) {
-        println!(
-            "1 connection: a check takes as long as the no-op and {:.2} of those",
-            (check - noop) / sync
-        );
+    let p50 = |subject| run.figures(subject, 1, |sample| sample.load.p50);
+    let in_syncs: Vec<_> = p50(CHECKS[0])
+        .zip(p50(NOOP))
+        .zip(&syncs)
+        .map(|((check, noop), sync)| (check - noop) / sync)
+        .collect();
+    if !in_syncs.is_empty() {
+        println!("1 connection: a check takes as long as the no-op and {:.2} syncs", median(in_syncs));
     }
+    println!("One append and fdatasync, alone: {:.0} µs (median)", median(syncs) / 1e3);
     for connections in CONNECTIONS {
         if let Some(ratio) = run.ratio(CHECKS[0], CERBOS, connections, |sample| sample.load.per_second) {
-            println!("{connections} connections: {ratio:.1} times the throughput of Cerbos");
+            println!("{ratio:.1} times the throughput of Cerbos at {connections} at a time");
         }
         if let Some(ratio) = run.ratio(CHECKS[2], CHECKS[0], connections, |sample| sample.load.p50) {
-            println!("{connections} connections: p50 with 10,000 policies is {ratio:.3} of that with 3");
+            println!("{ratio:.3} times the p50 of 3 policies with 10,000, at {connections} at a time");
         }
     }
 }

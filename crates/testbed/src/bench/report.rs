@@ -39,11 +39,9 @@ pub struct Run {
 }
 
 impl Run {
-    /// The median of one figure of a subject. `None` if it was not measured.
-    #[must_use]
-    pub fn typical(&self, subject: &str, connections: usize, figure: Figure) -> Option<f64> {
-        let figures: Vec<_> = self.of(subject, connections).map(figure).collect();
-        (!figures.is_empty()).then(|| median(figures))
+    /// One figure of a subject, round by round. Empty if it was not measured.
+    pub fn figures(&self, subject: &str, connections: usize, figure: Figure) -> impl Iterator<Item = f64> {
+        self.of(subject, connections).map(figure)
     }
 
     /// The median of the ratios that each round has between two subjects. `None` if no round has both.
@@ -80,9 +78,9 @@ impl Run {
         for subject in subjects {
             let mut cells = String::new();
             for (figure, unit) in columns {
-                let typical = self.typical(subject, connections, figure);
+                let typical = median(self.figures(subject, connections, figure).collect());
                 let ratio = self.ratio(subject, baseline, connections, figure);
-                if let (Some(typical), Some(ratio)) = (typical, ratio) {
+                if let Some(ratio) = ratio {
                     cells += &format!(" {} ({}) |", number(typical / unit), number(ratio));
                 }
             }

@@ -68,6 +68,13 @@ impl Folder {
     }
 }
 
+impl Drop for Lock {
+    /// Closing the file is not enough: a child process that is just being started still holds a copy of it.
+    fn drop(&mut self) {
+        let _released_by_closing_then = self.file.unlock();
+    }
+}
+
 impl Lock {
     /// Writes this process into the lock file: for the message to a second server, and as the mark of a
     /// folder that holds a store.

@@ -37,6 +37,9 @@ const NODES: usize = 256;
 /// Additions can join long texts, and each use of the payload can copy it.
 const ADDITIONS: usize = 8;
 const PAYLOAD_USES: usize = 16;
+/// Bytes of stack for parsing, and for evaluating where less than half of it is left.
+const COMPILE_STACK: usize = 16 << 20;
+const EVALUATE_STACK: usize = 2 << 20;
 /// A larger payload is not shown to `when`; reading it is then an error.
 const PAYLOAD_BYTES: u64 = 256 * 1_024;
 
@@ -118,7 +121,8 @@ impl When {
         let source = source.trim();
         fence(source)?;
         // The parser is foreign code fed with foreign text: if it has a panic left, that is a refusal.
-        let parsed = catch_unwind(AssertUnwindSafe(|| ENV.compile(source)))
+        // It also recurses deeply, far more so unoptimised: it gets a stack of its own.
+        let parsed = catch_unwind(AssertUnwindSafe(|| stacker::grow(COMPILE_STACK, || ENV.compile(source))))
             .map_err(|_| "this expression cannot be parsed".to_owned())?;
         let program = parsed.map_err(|e| {
             let first = e.errors.first().map_or_else(|| e.to_string(), |first| first.msg.clone());
@@ -146,7 +150,9 @@ impl When {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut context = Context::with_env(Arc::clone(&ENV));
             context.set_variable_resolver(&case.inputs);
-            cel::Value::resolve(&self.expression, &context)
+            stacker::maybe_grow(EVALUATE_STACK / 2, EVALUATE_STACK, || {
+                cel::Value::resolve(&self.expression, &context)
+            })
         }));
         match outcome {
             Ok(Ok(cel::Value::Bool(answer))) => Ok(answer),

@@ -194,6 +194,12 @@ class Protocol:
         )
 
 
+def _new_key() -> str:
+    """A new idempotency key. It starts with the time (as a UUIDv7 does), because keys that
+    are close in time are then close in the server's index, which is what keeps that small and fast."""
+    return f"{time.time_ns() // 1_000_000:012x}{uuid.uuid4().hex[:20]}"
+
+
 def check_body(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a check: what was given, as JSON, with an idempotency key."""
     body = {key: jsonable(value) for key, value in fields.items() if value is not None}
@@ -202,7 +208,7 @@ def check_body(fields: Mapping[str, Any]) -> dict[str, Any]:
             "a check is either explicit (action, resource, payload) or raw (tool, arguments); "
             "give exactly one of action and tool"
         )
-    body.setdefault("idempotency_key", uuid.uuid4().hex)
+    body.setdefault("idempotency_key", _new_key())
     return body
 
 

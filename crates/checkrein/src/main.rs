@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     let mut out = Out::stdout(cli.json);
     let result = match cli.command {
         Command::Serve(args) => serve::run(args, &mut out),
-        Command::Check(args) => check::run(args, &mut out),
+        Command::Check(args) => check::run(&args, &mut out),
         Command::Classify(args) => classify::run(&args, &mut out),
         Command::Policy(command) => policy::run(command, &mut out),
         Command::Approvals(command) => approvals::run(command, &mut out),

@@ -25,7 +25,11 @@ fn help_is_what_it_was() {
     let text = pages.iter().fold(String::new(), |text, page| {
         let ran = run.expect(0, &[page.as_slice(), &["--help"]].concat());
         assert!(ran.stderr.is_empty(), "{}", ran.stderr);
-        text + &format!("$ checkrein {}--help\n{}\n", page.iter().map(|p| format!("{p} ")).collect::<String>(), ran.stdout)
+        text + &format!(
+            "$ checkrein {}--help\n{}\n",
+            page.iter().map(|p| format!("{p} ")).collect::<String>(),
+            ran.stdout
+        )
     });
     insta::assert_snapshot!("help", text);
 }
@@ -61,7 +65,10 @@ fn the_examples_are_good() {
         repository("examples/policy-tests.json"),
     );
     let checked = run.expect(0, &["config", "check", "--config", &config, "--json"]).json();
-    assert_eq!((&checked["policies"], &checked["tools"], &checked["targets"]), (&7.into(), &2.into(), &2.into()));
+    assert_eq!(
+        (&checked["policies"], &checked["tools"], &checked["targets"]),
+        (&7.into(), &2.into(), &2.into())
+    );
     assert_eq!(run.expect(0, &["policy", "validate", &policies]).stdout, "7 policies are valid\n");
     let tested = run.expect(0, &["policy", "test", &tests, "--policies", &policies]);
     assert!(tested.stdout.ends_with("11 examples, 0 failed\n"), "{}", tested.stdout);
@@ -72,7 +79,11 @@ fn a_wrong_configuration_names_file_line_and_next_step() {
     let run = Run::new().file("checkrein.toml", "[server]\nlissten = '127.0.0.1:1'\n[limits]\nbody = 7\n");
     for command in [&["config", "check"][..], &["serve"]] {
         let ran = run.expect(1, command);
-        assert!(ran.stderr.contains("checkrein.toml:2: server.lissten: unknown key; did you mean `listen`?"), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("checkrein.toml:2: server.lissten: unknown key; did you mean `listen`?"),
+            "{}",
+            ran.stderr
+        );
         assert!(ran.stderr.contains("checkrein.toml:4: limits.body: must be a text"), "{}", ran.stderr);
         assert!(ran.stdout.is_empty());
     }
@@ -130,7 +141,10 @@ fn policies_are_validated_as_a_set() {
         .file("p/a.toml", good)
         .file("p/b.json", r#"[{"name":"b","rule":"alert","condition":{"action":"y"}}]"#)
         .file("twice.toml", good)
-        .file("wrong.toml", "[[policies]]\nname = 'w'\nrule = 'block'\ncondition = { resorce_pattern = 'x' }\n")
+        .file(
+            "wrong.toml",
+            "[[policies]]\nname = 'w'\nrule = 'block'\ncondition = { resorce_pattern = 'x' }\n",
+        )
         .file("none.toml", "");
     let json = run.expect(0, &["policy", "validate", "p", "--json"]).json();
     assert_eq!(json["policies"], serde_json::json!(["a", "b"]));
@@ -158,7 +172,11 @@ fn a_failing_example_is_told_and_fails_the_run() {
     assert!(ran.stdout.ends_with("1 example, 1 failed\n"), "{}", ran.stdout);
     let json = run.expect(1, &["policy", "test", "t.json", "--policies", "p.toml", "--json"]).json();
     assert_eq!((&json["passed"], &json["failed"]), (&0.into(), &1.into()));
-    assert!(run.expect(1, &["policy", "test", "none.json", "--policies", "p.toml"]).stderr.contains("no examples"));
+    assert!(
+        run.expect(1, &["policy", "test", "none.json", "--policies", "p.toml"])
+            .stderr
+            .contains("no examples")
+    );
     assert!(run.expect(1, &["policy", "test", "bad.json", "--policies", "p.toml"]).stderr.contains("expct"));
 }
 
@@ -177,7 +195,11 @@ fn no_server_and_no_key_have_codes_of_their_own() {
     assert!(ran.stderr.contains("CHECKREIN_API_KEY"), "{}", ran.stderr);
     let run = run.env("CHECKREIN_API_KEY", "some-key");
     let ran = run.expect(5, &["check", "--action", "delete", "--resource", "x"]);
-    assert!(ran.stderr.contains("http://127.0.0.1:9") && ran.stderr.contains("checkrein serve"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("http://127.0.0.1:9") && ran.stderr.contains("checkrein serve"),
+        "{}",
+        ran.stderr
+    );
     run.expect(2, &["keys", "list", "--url", "127.0.0.1:9"]);
     run.expect(6, &["keys", "list", "--api-key-file", "gone"]);
     let run = Run::new().env("CHECKREIN_API_KEY", "bad\u{7}key");

@@ -49,8 +49,9 @@ pub(crate) fn run(args: Args, out: &mut Out) -> Result {
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
         Failure::failed(lines.join("\n"))
     })?;
-    let results =
-        run_examples(&set, &examples, |check, agent| catalogue.classify(check, agent).map_err(|e| e.to_string()));
+    let results = run_examples(&set, &examples, |check, agent| {
+        catalogue.classify(check, agent).map_err(|e| e.to_string())
+    });
     let failed = results.iter().filter(|result| !result.passed).count();
     if out.json {
         out.json(&json!({"passed": results.len() - failed, "failed": failed, "results": results}))?;

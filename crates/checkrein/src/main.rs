@@ -41,7 +41,7 @@ enum Command {
     /// Run the server
     Serve(serve::Args),
     /// Ask whether an action may run
-    Check(check::Args),
+    Check(Box<check::Args>),
     /// Explain what a check is taken for, without a server
     Classify(classify::Args),
     /// See, change, test and replay policies

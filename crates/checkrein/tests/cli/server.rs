@@ -1,8 +1,6 @@
 //! Commands against a real server: the same binary, on a free port, on a folder of its own.
 
-mod common;
-
-use common::{Ran, Run, repository};
+use crate::common::{Ran, Run, repository};
 use serde_json::{Value, json};
 use std::{
     io::{BufRead as _, BufReader},

@@ -54,9 +54,9 @@ pub(crate) fn run(command: Command, out: &mut Out) -> Result {
         Command::Show { id, remote } => {
             let approval = remote.ask(|client| async move { client.approval(&id).await })?;
             if out.json {
-                out.json(&approval)?
+                out.json(&approval)?;
             } else {
-                show(&approval, out)?
+                show(&approval, out)?;
             }
             Ok(())
         }

@@ -65,13 +65,13 @@ pub(crate) struct Args {
     remote: Remote,
 }
 
-pub(crate) fn run(args: Args, out: &mut Out) -> Result {
-    let (wait, check) = (Duration::from_secs(args.wait), read(&args)?);
+pub(crate) fn run(args: &Args, out: &mut Out) -> Result {
+    let (wait, check) = (Duration::from_secs(args.wait), read(args)?);
     let decision = args.remote.ask(|client| async move { ask(&client, &check, wait).await })?;
     if out.json {
-        out.json(&decision)?
+        out.json(&decision)?;
     } else {
-        show(&decision, out)?
+        show(&decision, out)?;
     }
     out.flush()?;
     match decision.verdict {

@@ -120,7 +120,10 @@ fn tail(reader: &Reader, lines: usize, follow: bool, filter: &EntryFilter, out: 
         print(&entry, out)?;
     }
     out.flush()?;
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         thread::sleep(Duration::from_millis(300));
         // What comes after this head comes next time.
         let head = reader.head()?.seq;
@@ -130,7 +133,6 @@ fn tail(reader: &Reader, lines: usize, follow: bool, filter: &EntryFilter, out: 
         }
         out.flush()?;
     }
-    Ok(())
 }
 
 /// The last `lines` entries up to `head`, oldest first.

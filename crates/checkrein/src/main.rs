@@ -41,7 +41,7 @@ enum Command {
     /// Run the server
     Serve(serve::Args),
     /// Ask whether an action may run
-    Check(check::Args),
+    Check(Box<check::Args>),
     /// Explain what a check is taken for, without a server
     Classify(classify::Args),
     /// See, change, test and replay policies
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     let mut out = Out::stdout(cli.json);
     let result = match cli.command {
         Command::Serve(args) => serve::run(args, &mut out),
-        Command::Check(args) => check::run(args, &mut out),
+        Command::Check(args) => check::run(&args, &mut out),
         Command::Classify(args) => classify::run(&args, &mut out),
         Command::Policy(command) => policy::run(command, &mut out),
         Command::Approvals(command) => approvals::run(command, &mut out),

@@ -15,10 +15,14 @@ use tracing_subscriber::EnvFilter;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-Environment: CHECKREIN_LISTEN, CHECKREIN_DATA, CHECKREIN_CONFIG, CHECKREIN_ADMIN_KEY (the first admin's
-key, at least 20 characters), CHECKREIN_LOG (error, warn, info, debug or a filter), CHECKREIN_LOG_FORMAT=json.
-Signals: SIGHUP reads the configuration again and keeps the old one if the new one is wrong; SIGTERM and
-SIGINT finish what has been accepted, then stop.")]
+Environment:
+  CHECKREIN_LISTEN, CHECKREIN_DATA, CHECKREIN_CONFIG  as the flags
+  CHECKREIN_ADMIN_KEY    the first admin's key, at least 20 characters
+  CHECKREIN_LOG          error, warn, info, debug or a filter
+  CHECKREIN_LOG_FORMAT   text or json
+Signals:
+  SIGHUP                 reads the configuration again; a wrong one changes nothing
+  SIGTERM, SIGINT        finish what has been accepted, then stop")]
 pub(crate) struct Args {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDRESS")]

@@ -102,7 +102,7 @@ pub(crate) fn run(command: Command, out: &mut Out) -> Result {
             Ok(out.line(&format!("{} is deleted", clean(&name)))?)
         }
         Command::Test(args) => test::run(args, out),
-        Command::Replay(args) => replay::run(args, out),
+        Command::Replay(args) => replay::run(&args, out),
     }
 }
 

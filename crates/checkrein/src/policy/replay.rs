@@ -23,7 +23,7 @@ pub(crate) struct Args {
     remote: Remote,
 }
 
-pub(crate) fn run(args: Args, out: &mut Out) -> Result {
+pub(crate) fn run(args: &Args, out: &mut Out) -> Result {
     let (found, _) = args.files.read()?;
     let policies = Some(found.into_iter().map(|policy| policy.value).collect());
     let request = ReplayRequest { policies, since: args.since, until: args.until };

@@ -1,8 +1,6 @@
 //! Commands that need no server.
 
-mod common;
-
-use common::{Run, repository};
+use crate::common::{Run, repository};
 
 #[test]
 fn help_is_what_it_was() {

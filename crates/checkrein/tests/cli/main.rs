@@ -1,0 +1,8 @@
+//! The command line, as a person or a script uses it.
+
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod local;
+#[cfg(test)]
+mod server;

@@ -37,9 +37,11 @@ const NODES: usize = 256;
 /// Additions can join long texts, and each use of the payload can copy it.
 const ADDITIONS: usize = 8;
 const PAYLOAD_USES: usize = 16;
-/// Bytes of stack for parsing, and for evaluating where less than half of it is left.
+/// Bytes of stack for parsing.
 const COMPILE_STACK: usize = 16 << 20;
-const EVALUATE_STACK: usize = 2 << 20;
+/// Bytes of stack that evaluating one part may take, several times what was seen (33 KiB unoptimised, 1 KiB
+/// optimised).
+const PART_STACK: usize = if cfg!(debug_assertions) { 64 << 10 } else { 8 << 10 };
 /// A larger payload is not shown to `when`; reading it is then an error.
 const PAYLOAD_BYTES: u64 = 256 * 1_024;
 
@@ -107,6 +109,8 @@ pub(super) struct When {
     expression: Arc<IdedExpr>,
     /// A bit for each of [`VARIABLES`].
     reads: u16,
+    /// Bytes of stack that evaluating it may take; no part is deeper than there are parts.
+    stack: usize,
 }
 
 impl PartialEq for When {
@@ -128,8 +132,9 @@ impl When {
             let first = e.errors.first().map_or_else(|| e.to_string(), |first| first.msg.clone());
             format!("this is no CEL expression: {}", shown(&first))
         })?;
-        let reads = inspect(program.expression())?;
-        Ok(Self { source: source.into(), expression: Arc::new(program.expression().clone()), reads })
+        let (reads, parts) = inspect(program.expression())?;
+        let expression = Arc::new(program.expression().clone());
+        Ok(Self { source: source.into(), expression, reads, stack: parts * PART_STACK })
     }
 
     pub(super) fn source(&self) -> &str {
@@ -150,7 +155,7 @@ impl When {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut context = Context::with_env(Arc::clone(&ENV));
             context.set_variable_resolver(&case.inputs);
-            stacker::maybe_grow(EVALUATE_STACK / 2, EVALUATE_STACK, || {
+            stacker::maybe_grow(self.stack, 2 * self.stack, || {
                 cel::Value::resolve(&self.expression, &context)
             })
         }));
@@ -230,7 +235,7 @@ fn fence(source: &str) -> Result<(), String> {
 
 /// Refuses an expression that holds anything but known variables, functions and operators. Answers which
 /// of [`VARIABLES`] it reads.
-fn inspect(root: &IdedExpr) -> Result<u16, String> {
+fn inspect(root: &IdedExpr) -> Result<(u16, usize), String> {
     let (mut nodes, mut additions, mut payload_uses, mut reads) = (0, 0, 0, 0);
     let mut open = vec![root];
     while let Some(IdedExpr { expr, .. }) = open.pop() {
@@ -271,7 +276,7 @@ fn inspect(root: &IdedExpr) -> Result<u16, String> {
             ));
         }
     }
-    Ok(reads)
+    Ok((reads, nodes))
 }
 
 fn unknown(what: &str, name: &str, known: &[&str]) -> String {

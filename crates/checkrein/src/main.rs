@@ -19,6 +19,10 @@ use failure::Failure;
 use output::Out;
 use std::process::ExitCode;
 
+/// A check makes and frees some hundred small objects, on whichever threads it meets.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The checkpoint that every action of an AI agent passes before it runs.
 #[derive(Parser)]
 #[command(name = "checkrein", version, propagate_version = false, max_term_width = 100, after_help = AFTER_HELP)]

@@ -14,6 +14,7 @@
 mod checkpoint;
 mod error;
 mod folder;
+mod postman;
 mod project;
 mod prune;
 mod read;

@@ -4,6 +4,7 @@ use crate::{
     checkpoint::Checkpointer,
     error::{AppendError, StoreError},
     folder::Folder,
+    postman::Postman,
     read::{self, ApprovalFilter, ApprovalPage, CheckFilter, CheckPage, CheckRow, EntryFilter},
     schema,
     writer::{self, Call, Head, Limits, Rejection, Request, Writer},
@@ -117,6 +118,7 @@ impl Store {
             head: head.clone(),
             limits: Limits { calls: batch_calls.max(1), bytes: batch_bytes },
             checkpointer: Checkpointer::start(&folder, wal_bytes, sender.downgrade())?,
+            postman: Postman::start(),
             lock,
         };
         std::thread::Builder::new()

@@ -9,6 +9,7 @@ use crate::{
     checkpoint::{self, Checkpointer},
     error::{AppendError, StoreError},
     folder::Lock,
+    postman::Postman,
     project::{self, Fault, Refusal},
     prune,
     schema::{self, Mark},
@@ -99,6 +100,7 @@ pub(crate) struct Writer {
     pub(crate) head: Head,
     pub(crate) limits: Limits,
     pub(crate) checkpointer: Checkpointer,
+    pub(crate) postman: Postman,
     /// Released last, when nothing is written any more.
     pub(crate) lock: Lock,
 }
@@ -162,14 +164,12 @@ impl Writer {
             Ok(())
         }) {
             Ok(()) => {
-                for (call, answer) in batch.drain(..).zip(answers) {
-                    let _gone = call.reply.send((answer, call.events));
-                }
+                let answered = batch.drain(..).zip(answers);
+                self.postman.deliver(answered.map(|(call, answer)| (call.reply, (answer, call.events))).collect());
             }
             Err(error) => {
-                for call in batch.drain(..) {
-                    let _gone = call.reply.send((Err(Rejection::Error(error.clone())), call.events));
-                }
+                let failed = || Err(Rejection::Error(error.clone()));
+                self.postman.deliver(batch.drain(..).map(|call| (call.reply, (failed(), call.events))).collect());
             }
         }
     }

@@ -12,6 +12,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use policies::compile_set;
 pub use policies::{FilePolicy, compile_policies, parse_policies, read_policies};
 pub use problem::{ConfigError, ConfigProblem};
 

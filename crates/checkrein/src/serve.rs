@@ -90,7 +90,7 @@ fn announce(ready: &Ready, out: &mut Out) -> io::Result<()> {
     ))?;
     if let Some(key) = &ready.new_admin_key {
         out.line("\nThis is the first start. The admin key, shown this once; keep it, and in another terminal type")?;
-        if ready.addr.port() != 7070 {
+        if url != "http://127.0.0.1:7070" {
             out.line(&format!("  export CHECKREIN_URL={url}"))?;
         }
         out.line(&format!("  export CHECKREIN_API_KEY={}", clean(key)))?;

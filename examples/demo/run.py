@@ -16,6 +16,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -81,15 +82,18 @@ class Screen:
 
     def step(self, verdict: str, what: str, reason: str) -> None:
         code = {"allowed": "32", "alerted": "33", "held": "33", "approved": "32", "BLOCKED": "1;31"}[verdict]
-        print(f"  {self.paint(code, f'{verdict:<9}')}{fit(what)}")
-        print(f"{'':11}{self.paint('2', fit(reason))}", flush=True)
+        room = WIDTH - 11
+        lines = textwrap.wrap(plain(reason), room)
+        if len(what) + 3 + len(reason) <= room:
+            what, lines = f"{what} · {reason}", []
+        print(f"  {self.paint(code, f'{verdict:<9}')}{plain(what)}")
+        for line in lines:
+            print(f"{'':11}{self.paint('2', line)}", flush=True)
 
 
-def fit(text: str) -> str:
-    """``text`` in one line. It may quote what an agent sent: a terminal is to see plain characters only."""
-    plain = "".join(c if c.isprintable() else "?" for c in text)
-    room = WIDTH - 11
-    return plain if len(plain) <= room else plain[: room - 1] + "…"
+def plain(text: str) -> str:
+    """``text`` as a terminal may see it: it may quote what an agent sent."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 class Shop:
@@ -238,8 +242,9 @@ class Agent:
             found = stopped.result
             require(found is not None and found.verdict == "block", f"{what}: is blocked")
             assert found is not None
-            require(policy in [p.name for p in found.policies], f"{what}: is blocked by {policy}")
-            self._screen.step("BLOCKED", what, stopped.reason)
+            by = [p for p in found.policies if p.name == policy]
+            require(bool(by), f"{what}: is blocked by {policy}")
+            self._screen.step("BLOCKED", what, f"{policy}: {by[0].reason}")
             return
         raise NotAsTold(f"{what}: is blocked; it ran")
 
@@ -247,7 +252,7 @@ class Agent:
         """An action that is expected to be held."""
         held = self._client.check(**action)
         require(held.held and held.approval_id is not None, f"{what}: is held, not {held.verdict}")
-        self._screen.step("held", what, held.reason)
+        self._screen.step("held", what, f"{held.policies[0].name}: {held.policies[0].reason}")
         return held
 
 
@@ -337,9 +342,7 @@ def play(server: Server, shop: Shop, screen: Screen) -> None:
         require(answer.allowed, f"the refund runs once approved: {answer.reason}")
         done = shop.change("UPDATE orders SET state = 'refunded' WHERE id = 7")
         require(answer.outcome("ok", records=done), "the outcome is on record")
-        screen.step(
-            "approved", "refund order 7, by Ada: checkrein approvals approve " + approval, answer.reason
-        )
+        screen.step("approved", "refund order 7: checkrein approvals approve apr_…", answer.reason)
         require(shop.ask("SELECT state FROM orders WHERE id = 7") == [("refunded",)], "order 7 is refunded")
 
     screen.title("All of it is on record, and the record is whole")
@@ -347,9 +350,12 @@ def play(server: Server, shop: Shop, screen: Screen) -> None:
     screen.say(f"  {verified[0][:WIDTH]}")
 
 
-def goodbye(screen: Screen) -> None:
+def goodbye(screen: Screen, binary: Path) -> None:
     screen.title("Your turn")
-    screen.say("  checkrein serve            # then, in another terminal, with the key that it prints:")
+    screen.say(f"  {near(binary)} serve")
+    screen.say(
+        f"  and in another terminal, as a file for {near(Path(sys.executable))}, with the key that it prints:"
+    )
     for line in (
         "from checkrein import Checkrein",
         'client = Checkrein(api_key="…")',
@@ -358,6 +364,11 @@ def goodbye(screen: Screen) -> None:
         "update_users([1, 2, 3])    # runs only if it may",
     ):
         screen.say(screen.paint("36", f"    {line}"))
+
+
+def near(program: Path) -> str:
+    """How to type ``program`` in the current folder."""
+    return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else program.name
 
 
 def main() -> int:
@@ -384,7 +395,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    goodbye(screen)
+    goodbye(screen, binary)
     return 0
 
 

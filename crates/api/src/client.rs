@@ -27,9 +27,7 @@ pub enum ClientError {
     #[error("{}{}", .0.detail, items(.0))]
     Problem(Box<Problem>),
     /// The server could not be asked.
-    #[error(
-        "cannot reach Checkrein at {base}: {cause}. Is `checkrein serve` running there? Set CHECKREIN_URL or --url"
-    )]
+    #[error("cannot reach Checkrein at {base}: {cause}. {}", next_step(.cause))]
     Unreachable {
         /// Where it was looked for.
         base: String,
@@ -46,6 +44,14 @@ pub enum ClientError {
         /// What did not fit.
         cause: String,
     },
+}
+
+fn next_step(cause: &str) -> &'static str {
+    if cause.contains("certificate") {
+        "If your own authority signed its certificate, name that authority's file in SSL_CERT_FILE"
+    } else {
+        "Is `checkrein serve` running there? Set CHECKREIN_URL or --url"
+    }
 }
 
 fn items(problem: &Problem) -> String {

@@ -7,7 +7,7 @@ use crate::{
 };
 use checkrein_server::{
     Ready,
-    config::{Config, Overrides},
+    config::{Config, Overrides, address},
 };
 use serde_json::json;
 use std::{io, net::SocketAddr, path::PathBuf};
@@ -25,7 +25,7 @@ Signals:
   SIGTERM, SIGINT        finish what has been accepted, then stop")]
 pub(crate) struct Args {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:7070]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     listen: Option<SocketAddr>,
     /// The folder of the action log and everything else that lasts [default: ./checkrein-data]
     #[arg(long, value_name = "FOLDER")]
@@ -90,7 +90,7 @@ fn announce(ready: &Ready, out: &mut Out) -> io::Result<()> {
     ))?;
     if let Some(key) = &ready.new_admin_key {
         out.line("\nThis is the first start. The admin key, shown this once; keep it, and in another terminal type")?;
-        if ready.addr.port() != 7070 {
+        if url != "http://127.0.0.1:7070" {
             out.line(&format!("  export CHECKREIN_URL={url}"))?;
         }
         out.line(&format!("  export CHECKREIN_API_KEY={}", clean(key)))?;

@@ -12,6 +12,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use policies::compile_set;
 pub use policies::{FilePolicy, compile_policies, parse_policies, read_policies};
 pub use problem::{ConfigError, ConfigProblem};
 
@@ -332,7 +333,11 @@ impl Limits {
     }
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+/// Reads an address to listen on.
+///
+/// # Errors
+/// When it is not IP and port; what to write instead.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
     text.trim().parse().map_err(|_| {
         format!(
             "`{}` is not an address; write IP and port, e.g. 127.0.0.1:7070 or [::1]:7070",

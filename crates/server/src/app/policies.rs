@@ -1,6 +1,7 @@
 //! Policies through the API: each change is validated with the whole set, put on record, then in force.
 
-use super::{App, Caller, Error, Rules, rules};
+use super::{App, Caller, Error, Rules};
+use crate::config::compile_set;
 use checkrein_api::{PolicyChanges, PolicyList, ReplayRequest};
 use checkrein_core::{
     approval::Actor,
@@ -191,7 +192,7 @@ impl App {
             Some(values) => parse_list(&Value::Array(values.clone()))?,
             None => self.rules().policies.policies().to_vec(),
         };
-        let mut replay = Replay::new(rules::compile(policies)?);
+        let mut replay = Replay::new(compile_set(policies)?);
         let checks_only = EntryFilter { kinds: vec!["check".to_owned()], ..EntryFilter::default() };
         let (until, mut after) = (request.until, 0);
         loop {

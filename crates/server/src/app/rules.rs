@@ -1,11 +1,11 @@
 //! What is in force: the tool catalogue and the policies, swapped as one.
 
 use super::Error;
-use crate::config::Config;
+use crate::config::{Config, compile_set};
 use checkrein_core::{
     classify::{Catalogue, CatalogueConfig},
     event::Event,
-    policy::{Policy, PolicySet, Problem},
+    policy::{Policy, PolicySet},
 };
 use serde_json::Value;
 use std::{
@@ -58,7 +58,7 @@ impl Rules {
             .map(|(policy, _)| policy.clone())
             .chain(from_api.values().filter(|p| !in_files.contains(p.name.as_str())).cloned())
             .collect();
-        let policies = compile(all)?;
+        let policies = compile_set(all)?;
         Ok(Self { catalogue, policies, from_files, from_api })
     }
 
@@ -94,26 +94,6 @@ impl Rules {
             files: files.into_iter().cloned().collect(),
         }
     }
-}
-
-/// Compiles a set, and refuses what this version cannot supply facts for.
-pub(super) fn compile(policies: Vec<Policy>) -> Result<PolicySet, Error> {
-    let set = PolicySet::compile(policies)?;
-    let needs = set.needs();
-    if !needs.drift.is_empty() {
-        return Err(needs
-            .drift
-            .iter()
-            .map(|name| Problem {
-                policy: name.to_string(),
-                path: "condition.drift_at_least".to_owned(),
-                message: "drift is not measured by this version; remove the condition or use `rate_exceeds`"
-                    .to_owned(),
-            })
-            .collect::<Vec<_>>()
-            .into());
-    }
-    Ok(set)
 }
 
 fn catalogue(config: &CatalogueConfig) -> Result<Catalogue, Error> {

@@ -6,7 +6,7 @@ use super::{
 };
 use checkrein_core::{
     json,
-    policy::{Policy, PolicySet},
+    policy::{Policy, PolicySet, Problem},
 };
 use serde_json::Value;
 use std::{
@@ -146,8 +146,8 @@ pub fn compile_policies(policies: &[FilePolicy]) -> Result<Vec<Policy>, ConfigEr
         }
     }
     ConfigError::unless_empty(problems)?;
-    PolicySet::compile(good.clone()).map_err(|found| {
-        let of = |p: checkrein_core::policy::Problem| {
+    compile_set(good.clone()).map_err(|found| {
+        let of = |p: Problem| {
             // Of two with one name, the later one is the mistake.
             let from =
                 policies.iter().rfind(|f| f.value.get("name").and_then(Value::as_str) == Some(&p.policy));
@@ -159,6 +159,24 @@ pub fn compile_policies(policies: &[FilePolicy]) -> Result<Vec<Policy>, ConfigEr
         ConfigError::new(found.into_iter().map(of).collect())
     })?;
     Ok(good)
+}
+
+/// Compiles a set, and refuses what this version cannot supply facts for. Files, the API and replay come
+/// through here, so that what is valid for one is valid for all.
+pub(crate) fn compile_set(policies: Vec<Policy>) -> Result<PolicySet, Vec<Problem>> {
+    let set = PolicySet::compile(policies)?;
+    let drift: Vec<_> = set
+        .needs()
+        .drift
+        .iter()
+        .map(|name| Problem {
+            policy: name.to_string(),
+            path: "condition.drift_at_least".to_owned(),
+            message: "drift is not measured by this version; remove the condition or use `rate_exceeds`"
+                .to_owned(),
+        })
+        .collect();
+    if drift.is_empty() { Ok(set) } else { Err(drift) }
 }
 
 fn problem(from: &FilePolicy, policy: &str, path: &str, message: String) -> ConfigProblem {

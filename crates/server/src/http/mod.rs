@@ -16,7 +16,7 @@ use crate::app::{App, Caller, Error};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, FromRequestParts, State},
-    http::{HeaderValue, header, request::Parts},
+    http::{HeaderValue, Uri, header, request::Parts},
     middleware::{self, Next},
     response::Response,
 };
@@ -86,7 +86,7 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
 pub fn router(app: Shared) -> Router {
     let (router, _) = routes().split_for_parts();
     router
-        .fallback(async || Error::NotFound("page", "at this address".to_owned()))
+        .fallback(async |uri: Uri| Error::NotFound("address", uri.path().chars().take(128).collect()))
         .method_not_allowed_fallback(async || problem::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(app.body_limit()))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), finish))

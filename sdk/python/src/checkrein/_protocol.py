@@ -339,6 +339,8 @@ def _error(answer: Reply) -> CheckreinError:
     told = problem.get("detail") or problem.get("title") or f"the server answered {answer.status}"
     problems = _items(problem.get("errors"))
     lines = [str(told), *(f"- {_one_line(p)}" for p in problems)]
+    if answer.status == 401:
+        lines.append("The key comes from `api_key=`, else from CHECKREIN_API_KEY.")
     error = _ERRORS.get(answer.status, BadRequestError)("\n".join(lines))
     error.status = answer.status
     error.type = _optional(problem.get("type"))

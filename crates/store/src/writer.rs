@@ -165,11 +165,13 @@ impl Writer {
         }) {
             Ok(()) => {
                 let answered = batch.drain(..).zip(answers);
-                self.postman.deliver(answered.map(|(call, answer)| (call.reply, (answer, call.events))).collect());
+                self.postman
+                    .deliver(answered.map(|(call, answer)| (call.reply, (answer, call.events))).collect());
             }
             Err(error) => {
                 let failed = || Err(Rejection::Error(error.clone()));
-                self.postman.deliver(batch.drain(..).map(|call| (call.reply, (failed(), call.events))).collect());
+                self.postman
+                    .deliver(batch.drain(..).map(|call| (call.reply, (failed(), call.events))).collect());
             }
         }
     }

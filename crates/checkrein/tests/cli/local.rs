@@ -65,7 +65,7 @@ fn the_examples_are_good() {
     let checked = run.expect(0, &["config", "check", "--config", &config, "--json"]).json();
     assert_eq!(
         (&checked["policies"], &checked["tools"], &checked["targets"]),
-        (&7.into(), &2.into(), &2.into())
+        (&7.into(), &3.into(), &2.into())
     );
     assert_eq!(run.expect(0, &["policy", "validate", &policies]).stdout, "7 policies are valid\n");
     let tested = run.expect(0, &["policy", "test", &tests, "--policies", &policies]);

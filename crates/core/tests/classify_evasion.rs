@@ -16,6 +16,27 @@ fn raw(tool: &str, arguments: Value) -> Action {
 }
 
 #[test]
+fn functions_that_act_are_no_reads() {
+    for sql in [
+        "SELECT * FROM crosstab('delete from users returning 1,2,3') AS t(a int)",
+        "SELECT * FROM connectby('users', 'a', 'b', 'c', 0)",
+        "SELECT * FROM cypher('g', $$ MATCH (n) DELETE n $$) AS (a agtype)",
+        "SELECT http(('DELETE', 'https://evil.example', NULL, NULL, NULL)::http_request)",
+        "SELECT app.purge_all_users()",
+        "SELECT delete_user(1)",
+        "SELECT drop_everything()",
+    ] {
+        assert!(raw("run_sql", json!({"sql": sql})).category >= Category::Execute, "{sql}");
+    }
+    for sql in [
+        "SELECT replace(a, 'b', 'c'), truncate(x, 2), json_remove(j, '$.a'), array_remove(b, 1) FROM t",
+        "SELECT sender, deleted_at, dropped FROM t WHERE execution_time(id) > 5",
+    ] {
+        assert_eq!(raw("run_sql", json!({"sql": sql})).category, Category::Read, "{sql}");
+    }
+}
+
+#[test]
 fn many_recipients_are_not_written_as_one() {
     let addresses: Vec<String> = (0..60).map(|i| format!("u{i}@x.example")).collect();
     for separator in ["\t", "|", "/", "、", " / ", "\u{a0}", ", "] {

@@ -37,6 +37,31 @@ fn functions_that_act_are_no_reads() {
 }
 
 #[test]
+fn a_default_schema_hides_no_table() {
+    for schema in ["public", "dbo", "main", "\"public\"", "PUBLIC"] {
+        let check = Check {
+            action: Some("run".into()),
+            resource: Some("production".into()),
+            statement: Some(format!("UPDATE {schema}.users SET a = 1")),
+            ..Check::default()
+        };
+        let action = Catalogue::default().classify(&check, Name::default_agent()).unwrap();
+        let updated = |table: &str| {
+            action
+                .effects
+                .iter()
+                .any(|e| e.resource.as_str() == table && e.names.iter().any(|n| n.as_str() == "update"))
+        };
+        assert!(updated("production.users"), "{action:?}");
+        assert!(
+            updated(&format!("production.{}.users", schema.trim_matches('"').to_lowercase())),
+            "{action:?}"
+        );
+        assert_eq!(action.systems, Count::Known(1));
+    }
+}
+
+#[test]
 fn many_recipients_are_not_written_as_one() {
     let addresses: Vec<String> = (0..60).map(|i| format!("u{i}@x.example")).collect();
     for separator in ["\t", "|", "/", "、", " / ", "\u{a0}", ", "] {

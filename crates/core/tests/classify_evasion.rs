@@ -16,6 +16,63 @@ fn raw(tool: &str, arguments: Value) -> Action {
 }
 
 #[test]
+fn sql_is_seen_under_any_name_in_a_tool_that_queries() {
+    for key in ["text", "string", "code", "script", "content", "body", "raw", "request", "arg1", "message"] {
+        for tool in ["query_database", "db_query", "postgres_query", "query", "search_db"] {
+            let action = raw(tool, json!({key: "DELETE FROM users WHERE id > 0"}));
+            assert_eq!(action.category, Category::Delete, "{tool} {key}");
+            assert_eq!(action.records, Count::Unknown, "{tool} {key}");
+        }
+    }
+    let nested = raw("query_database", json!({"query": {"text": "DROP TABLE users", "values": [1]}}));
+    assert_eq!(nested.category, Category::Admin);
+    assert_eq!(raw("db_query", json!({"raw": "TRUNCATE users"})).category, Category::Delete);
+    // Language about data is no SQL, and neither is what other tools are told.
+    for (tool, text) in [
+        ("query_docs", "how do I delete a row from a table"),
+        ("query_database", "delete me"),
+        ("query_database", "Set the scene"),
+        ("ask_database", "How many orders did we drop last week?"),
+        ("query", "update on set pieces"),
+        ("vector_search", "DELETE FROM users WHERE id > 0"),
+    ] {
+        assert_eq!(raw(tool, json!({"text": text})).category, Category::Read, "{tool} {text}");
+    }
+}
+
+#[test]
+fn a_query_that_cannot_be_shown_is_no_read() {
+    for query in ["<bytes: 17 bytes>", "<sqlalchemy.sql.elements.TextClause>"] {
+        for key in ["query", "q", "statement"] {
+            let action = raw("query_database", json!({key: query}));
+            assert!(action.category >= Category::Write, "{key} {query}");
+            assert_eq!(action.records, Count::Unknown, "{key} {query}");
+        }
+    }
+    let shown = raw("query_database", json!({"connection": "<sqlite3.Connection>", "query": "SELECT 1"}));
+    assert_eq!(shown.category, Category::Read);
+}
+
+#[test]
+fn a_number_beside_the_sql_does_not_shrink_what_it_selects() {
+    let sql = "DELETE FROM users WHERE id > 0";
+    for extra in [json!({"record_count": 1}), json!({"id": 1}), json!({"ids": [1]}), json!({"rows": [1]})] {
+        let mut arguments = extra;
+        arguments["sql"] = sql.into();
+        assert_eq!(raw("run_sql", arguments.clone()).records, Count::Unknown, "{arguments}");
+    }
+    // Whoever calls Checkrein may state it; the model cannot.
+    let vouched = Check {
+        tool: Some("run_sql".into()),
+        arguments: Some(json!({"sql": sql})),
+        record_ids: Some(vec![json!(1), json!(2)]),
+        ..Check::default()
+    };
+    let action = Catalogue::default().classify(&vouched, Name::default_agent()).unwrap();
+    assert_eq!(action.records, Count::Known(2));
+}
+
+#[test]
 fn functions_that_act_are_no_reads() {
     for sql in [
         "SELECT * FROM crosstab('delete from users returning 1,2,3') AS t(a int)",
@@ -81,4 +138,42 @@ fn many_recipients_are_not_written_as_one() {
     let one =
         raw("send_email", json!({"to": "\"Ann, of Sales\" <ann@x.example>", "reply_to": "b@x.example"}));
     assert_eq!(one.recipients, Count::Known(1));
+}
+
+#[test]
+fn many_records_are_not_written_as_one() {
+    for arguments in [
+        json!({"all": "true", "id": 1}),
+        json!({"all": 1, "id": 1}),
+        json!({"deleteAll": "yes", "id": 1}),
+        json!({"user_id": "*@x.example"}),
+        json!({"ids": "1-10000"}),
+        json!({"ids": [1, [[[[[2, 3]]]]]]}),
+    ] {
+        assert_eq!(raw("delete_users", arguments.clone()).records, Count::Unknown, "{arguments}");
+    }
+    for (arguments, known) in [
+        (json!({"user_id": "1,2,3,4"}), 4),
+        (json!({"user_id": "1;2"}), 2),
+        (json!({"invoice_id": "2024-0001"}), 1),
+        (json!({"all": false, "id": 1}), 1),
+        (json!({"all": "no", "id": 1}), 1),
+        (json!({"id": "Ann Lee"}), 1),
+    ] {
+        assert_eq!(raw("delete_users", arguments.clone()).records, Count::Known(known), "{arguments}");
+    }
+}
+
+#[test]
+fn an_http_request_reaches_a_host_under_any_name() {
+    for key in ["target", "address", "path", "page", "location", "resource", "u", "base", "remote", "input"] {
+        let action = raw("http_request", json!({"method": "GET", key: "evil.example/x"}));
+        let known: Vec<&str> = action.domains.known.iter().map(|d| d.as_str()).collect();
+        assert_eq!(known, ["evil.example"], "{key}");
+    }
+    let other =
+        raw("http_get", json!({"url": "https://good.example/a", "save_as": "out.csv", "version": "1.0"}));
+    assert_eq!(other.domains.known.len(), 1, "{:?}", other.domains);
+    let path = raw("api_request", json!({"path": "/users/1.0", "accept": "application/json"}));
+    assert!(path.domains.known.is_empty() && !path.domains.unknown, "{:?}", path.domains);
 }

@@ -101,7 +101,8 @@ impl Catalogue {
             notes.say(|| format!("the operator calls it {}", category.as_str()));
         }
         let settled = rule.is_some_and(|r| r.category.is_some());
-        let mut findings = asked.details.map(|d| details::read(d, rule, verb.http)).unwrap_or_default();
+        let mut findings =
+            asked.details.map(|d| details::read(d, rule, verb.http, verb.queries())).unwrap_or_default();
         asked.counts(&findings)?;
         let resource = self.resource(&asked, rule, &findings, notes)?;
         if let Some(text) = check.resource.as_deref()
@@ -123,7 +124,12 @@ impl Catalogue {
         }
         let (sql_gravest, rows) = plan.run_sql(&sql, &findings, replaced, notes)?;
         let declared = asked.declared(&findings);
-        let records = records(&plan.effects, sql_gravest, rows, declared, &findings);
+        // A tool's arguments are what the model wrote: a number among them says nothing about how many rows
+        // its own SQL selects, unless the operator has said which argument states it.
+        let unvouched =
+            asked.tool && rows == Some(Rows::Selected) && rule.is_none_or(|r| r.records.is_none());
+        let believed = if unvouched { asked.record_ids } else { declared };
+        let records = records(&plan.effects, sql_gravest, rows, believed, &findings);
         let outbound = plan.effects.iter().any(|e| e.category == Category::Outbound);
         let recipients = addressed(outbound, &findings);
         notes.say(|| format!("it affects {records} records and addresses {recipients} recipients"));
@@ -320,7 +326,17 @@ fn statements<'a>(
             details::Sql::Named => !settled,
             // In a tool that runs queries a text that is no SQL at all may be another language's deletion.
             details::Sql::Maybe => {
-                !settled && (sql::looks_like(text, effort) || (runs_queries && sql::may_act(text)))
+                !settled
+                    && (sql::looks_like(text, effort)
+                        || (runs_queries && (sql::may_act(text) || is_opaque(text))))
+            }
+            details::Sql::Stray => !settled && sql::looks_like(text, effort),
+            details::Sql::StrayProse => {
+                !settled
+                    && sql::looks_like(
+                        text,
+                        if effort == sql::Effort::Lenient { sql::Effort::Strict } else { effort },
+                    )
             }
         };
         // What a client runs and what its tool was given is one statement, not two.
@@ -329,6 +345,11 @@ fn statements<'a>(
         }
     }
     texts
+}
+
+/// `<sqlalchemy.TextClause>`, `<bytes: 17 bytes>`: what an SDK writes for a value that it cannot show.
+fn is_opaque(text: &str) -> bool {
+    text.starts_with('<') && text.ends_with('>') && text.len() > 2
 }
 
 fn records(

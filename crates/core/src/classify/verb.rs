@@ -220,6 +220,13 @@ pub(super) struct Verb {
     pub(super) database: bool,
 }
 
+impl Verb {
+    /// The tool sends texts to a database.
+    pub(super) fn queries(&self) -> bool {
+        self.database || self.yields_to_sql || self.word.as_ref().is_some_and(|w| w.as_str() == "query")
+    }
+}
+
 struct Entry {
     name: Name,
     canonical: Canonical,

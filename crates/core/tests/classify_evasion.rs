@@ -177,3 +177,38 @@ fn an_http_request_reaches_a_host_under_any_name() {
     let path = raw("api_request", json!({"path": "/users/1.0", "accept": "application/json"}));
     assert!(path.domains.known.is_empty() && !path.domains.unknown, "{:?}", path.domains);
 }
+
+#[test]
+fn a_search_that_replaces_is_no_read() {
+    for tool in ["search_replace", "find_replace", "searchReplace", "editor__search_replace", "diff_apply"] {
+        assert_eq!(raw(tool, json!({"file": "/a"})).category, Category::Write, "{tool}");
+    }
+    for tool in ["search_replacements", "find_files", "diff_files", "get_updates"] {
+        assert_eq!(raw(tool, json!({})).category, Category::Read, "{tool}");
+    }
+}
+
+#[test]
+fn an_operation_is_seen_with_blanks_around_and_within() {
+    for operation in [" delete", "delete ", "delete user", "delete all users", "\tpurge\n"] {
+        let action = raw("get_user_admin", json!({"id": 1, "operation": operation}));
+        assert_eq!(action.category, Category::Delete, "{operation:?}");
+    }
+    let sentence = raw("get_advice", json!({"action": "how do I delete a user"}));
+    assert_eq!(sentence.category, Category::Read);
+}
+
+#[test]
+fn a_mutation_that_deletes_is_a_deletion() {
+    for query in [
+        "mutation { deleteUsers(all: true) { ok } }",
+        "mutation M($id: ID!) { a: removeUser(id: $id) { id } }",
+    ] {
+        let action = raw("graphql_query", json!({"query": query}));
+        assert_eq!(action.category, Category::Delete, "{query}");
+    }
+    let update = raw("graphql_query", json!({"query": "mutation { renameUser(id: 1) { id deletedAt } }"}));
+    assert_eq!(update.category, Category::Write);
+    let read = raw("graphql_query", json!({"query": "query { users { deletedAt } }"}));
+    assert_eq!(read.category, Category::Read);
+}

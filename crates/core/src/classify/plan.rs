@@ -121,9 +121,16 @@ impl<'a> Plan<'a> {
                 self.effect(names, operation.category, self.resource.clone(), self.environment)?;
             }
         }
-        if findings.sql.iter().any(|(text, _)| is_mutation(text)) && verb.category < Category::Write {
+        let mut mutations =
+            findings.sql.iter().map(|(text, _)| *text).filter(|text| is_mutation(text)).peekable();
+        if mutations.peek().is_some() && verb.category < Category::Write {
             notes.say(|| "a GraphQL mutation changes something".into());
             self.raised(Canonical::Update)?;
+        }
+        let deletes = |text: &str| fields(text).any(|field| self.catalogue.verbs.deletes(field));
+        if verb.category < Category::Delete && mutations.any(deletes) {
+            notes.say(|| "a GraphQL mutation deletes something".into());
+            self.raised(Canonical::Delete)?;
         }
         if findings.command && verb.category < Category::Execute {
             notes.say(|| "a command line in the arguments may do anything".into());
@@ -291,4 +298,9 @@ fn push(names: &mut Names, name: Name) {
 fn is_mutation(text: &str) -> bool {
     let mut words = text.split(|c: char| !c.is_ascii_alphabetic());
     text.contains('{') && words.any(|word| word.eq_ignore_ascii_case("mutation"))
+}
+
+/// The names in a GraphQL document.
+fn fields(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|name| !name.is_empty()).take(4_096)
 }

@@ -54,6 +54,22 @@ fn a_query_that_cannot_be_shown_is_no_read() {
 }
 
 #[test]
+fn a_list_that_cannot_be_shown_is_not_one_thing() {
+    for list in ["<builtins.generator>", "<builtins.dict_values>", "<numpy.ndarray>", "<bytes: 9 bytes>"] {
+        assert_eq!(raw("delete_users", json!({"ids": list})).records, Count::Unknown, "{list}");
+        assert_eq!(raw("delete_user", json!({"user_id": list})).records, Count::Unknown, "{list}");
+        assert_eq!(raw("send_email", json!({"to": list})).recipients, Count::Unknown, "{list}");
+        assert_eq!(
+            raw("send_email", json!({"to": ["a@x.example", list]})).recipients,
+            Count::Unknown,
+            "{list}"
+        );
+    }
+    assert_eq!(raw("send_email", json!({"to": "<ann@x.example>"})).recipients, Count::Known(1));
+    assert_eq!(raw("post_message", json!({"channel": "<#C123>"})).recipients, Count::Known(1));
+}
+
+#[test]
 fn a_number_beside_the_sql_does_not_shrink_what_it_selects() {
     let sql = "DELETE FROM users WHERE id > 0";
     for extra in [json!({"record_count": 1}), json!({"id": 1}), json!({"ids": [1]}), json!({"rows": [1]})] {

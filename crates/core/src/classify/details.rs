@@ -283,6 +283,7 @@ impl<'a> Reader<'a, '_> {
 
     fn id(&mut self, id: Id, name: &'a str, value: &'a Value, depth: usize) {
         match value {
+            Value::String(text) if is_opaque(text) => self.found.all = true,
             // A list is one under any name; blanks alone separate only where several are expected.
             Value::String(text) if id == Id::Many || text.contains([',', ';', '\n']) => {
                 let separates =
@@ -387,6 +388,15 @@ fn is_empty(value: &Value) -> bool {
         Value::Object(entries) => entries.is_empty(),
         Value::Bool(_) | Value::Number(_) => false,
     }
+}
+
+/// `<sqlalchemy.TextClause>`, `<builtins.generator>`, `<bytes: 17 bytes>`: what an SDK writes for a value that
+/// it cannot show. What is in it, and how much, nobody knows.
+pub(super) fn is_opaque(text: &str) -> bool {
+    let inner = text.strip_prefix('<').and_then(|t| t.strip_suffix('>')).unwrap_or_default();
+    inner.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && inner.contains(['.', ':'])
+        && !inner.contains('@')
 }
 
 /// Whether a switch is on: everything but the ways of saying no.

@@ -328,7 +328,7 @@ fn statements<'a>(
             details::Sql::Maybe => {
                 !settled
                     && (sql::looks_like(text, effort)
-                        || (runs_queries && (sql::may_act(text) || is_opaque(text))))
+                        || (runs_queries && (sql::may_act(text) || details::is_opaque(text))))
             }
             details::Sql::Stray => !settled && sql::looks_like(text, effort),
             details::Sql::StrayProse => {
@@ -345,11 +345,6 @@ fn statements<'a>(
         }
     }
     texts
-}
-
-/// `<sqlalchemy.TextClause>`, `<bytes: 17 bytes>`: what an SDK writes for a value that it cannot show.
-fn is_opaque(text: &str) -> bool {
-    text.starts_with('<') && text.ends_with('>') && text.len() > 2
 }
 
 fn records(

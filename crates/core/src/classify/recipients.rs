@@ -27,6 +27,7 @@ impl Recipients {
 
     fn value(&mut self, value: &Value, depth: usize) {
         match value {
+            Value::String(text) if super::details::is_opaque(text) => self.many = true,
             Value::String(text) => self.text(text),
             Value::Number(number) => self.one(&number.to_string()),
             Value::Array(items) if depth < 8 => items.iter().for_each(|item| self.value(item, depth + 1)),

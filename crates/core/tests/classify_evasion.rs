@@ -27,6 +27,14 @@ fn sql_is_seen_under_any_name_in_a_tool_that_queries() {
     let nested = raw("query_database", json!({"query": {"text": "DROP TABLE users", "values": [1]}}));
     assert_eq!(nested.category, Category::Admin);
     assert_eq!(raw("db_query", json!({"raw": "TRUNCATE users"})).category, Category::Delete);
+    let decoy = raw("query_database", json!({"sql": "SELECT 1", "text": "DELETE FROM users WHERE id > 0"}));
+    assert_eq!(decoy.category, Category::Delete);
+    // A title beside the SQL, and texts in records.
+    let titled = raw("execute_sql", json!({"sql": "SELECT 1", "title": "Drop table cleanup report"}));
+    assert_eq!(titled.category, Category::Read);
+    for tool in ["create_db_record", "update_database_record"] {
+        assert_eq!(raw(tool, json!({"notes": "DROP TABLE x"})).category, Category::Write, "{tool}");
+    }
     // Language about data is no SQL, and neither is what other tools are told.
     for (tool, text) in [
         ("query_docs", "how do I delete a row from a table"),

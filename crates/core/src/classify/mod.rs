@@ -313,6 +313,8 @@ fn statements<'a>(
     let mut texts: SmallVec<[&str; 1]> = check.statement.as_deref().into_iter().collect();
     let runs_queries =
         verb.database && (verb.yields_to_sql || verb.word.as_ref().is_some_and(|w| w.as_str() == "query"));
+    let stray = |sort: details::Sql| matches!(sort, details::Sql::Stray | details::Sql::StrayProse);
+    let only_stray = texts.is_empty() && findings.sql.iter().all(|(_, sort)| stray(*sort));
     for (at, (text, sort)) in findings.sql.iter().enumerate() {
         let effort = if at >= sql::MAX_TEXTS {
             sql::Effort::Words
@@ -331,12 +333,14 @@ fn statements<'a>(
                         || (runs_queries && (sql::may_act(text) || details::is_opaque(text))))
             }
             details::Sql::Stray => !settled && sql::looks_like(text, effort),
+            // Beside the SQL that the tool takes, a title is a title unless it could run.
             details::Sql::StrayProse => {
                 !settled
                     && sql::looks_like(
                         text,
-                        if effort == sql::Effort::Lenient { sql::Effort::Strict } else { effort },
+                        if effort == sql::Effort::Words { effort } else { sql::Effort::Strict },
                     )
+                    && (only_stray || sql::parses(text))
             }
         };
         // What a client runs and what its tool was given is one statement, not two.

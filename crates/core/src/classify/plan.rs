@@ -194,7 +194,7 @@ impl<'a> Plan<'a> {
         // `public.users` is `users` with its schema spelled out: a policy on either name must see it.
         let bare = effect.table.as_deref().and_then(|table| {
             let (schema, bare) = table.split_once('.')?;
-            (matches!(schema, "public" | "dbo" | "main") && !bare.is_empty()).then(|| bare.to_owned())
+            (matches!(schema, "public" | "dbo" | "main") && !bare.trim().is_empty()).then(|| bare.to_owned())
         });
         let resource = match (database, &effect.table) {
             (Some(database), Some(table)) => Some(format!("{}.{table}", database.name)),

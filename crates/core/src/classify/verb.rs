@@ -221,9 +221,11 @@ pub(super) struct Verb {
 }
 
 impl Verb {
-    /// The tool sends texts to a database.
+    /// The tool sends texts to a database. One that writes records (`create_db_record`) holds texts in them.
     pub(super) fn queries(&self) -> bool {
-        self.database || self.yields_to_sql || self.word.as_ref().is_some_and(|w| w.as_str() == "query")
+        (self.database && self.category == Category::Read)
+            || self.yields_to_sql
+            || self.word.as_ref().is_some_and(|w| w.as_str() == "query")
     }
 }
 

@@ -6,8 +6,8 @@ import dataclasses
 import datetime
 import decimal
 import enum
-import hashlib
 import gc
+import hashlib
 import os
 import pathlib
 import ssl

@@ -196,7 +196,8 @@ class Protocol:
 
 def _new_key() -> str:
     """A new idempotency key. It starts with the time (as a UUIDv7 does), because keys that
-    are close in time are then close in the server's index, which is what keeps that small and fast."""
+    are close in time are then close in the server's index, which is what keeps that small and fast.
+    """
     return f"{time.time_ns() // 1_000_000:012x}{uuid.uuid4().hex[:20]}"
 
 

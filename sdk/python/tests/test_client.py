@@ -7,6 +7,7 @@ import datetime
 import decimal
 import enum
 import gc
+import hashlib
 import os
 import pathlib
 import ssl
@@ -424,7 +425,8 @@ class Point:
         (datetime.date(2026, 11, 22), "2026-11-22"),
         (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (pathlib.PurePosixPath("/a"), "/a"),
-        (b"secret", "<bytes: 6 bytes>"),
+        (b"secret", f"<bytes: 6 bytes, sha256 {hashlib.sha256(b'secret').hexdigest()}>"),
+        (b"secres", f"<bytes: 6 bytes, sha256 {hashlib.sha256(b'secres').hexdigest()}>"),
         ((1, {2}), [1, [2]]),
         (range(3), [0, 1, 2]),
         (collections.deque([1]), [1]),

@@ -297,6 +297,9 @@ def test_a_degraded_allow_says_so(server: Server, caplog: pytest.LogCaptureFixtu
     [
         ({"action": "read", "resource": "shop.users"}, True),
         ({"action": "select", "resource": "shop.public.orders", "record_ids": [1]}, True),
+        ({"action": "read", "resource": "shop.users", "payload": {"record_count": 3, "of": [1]}}, True),
+        ({"action": "select", "resource": "shop.users", "payload": {"sql": "delete from users"}}, False),
+        ({"action": "get", "resource": "shop.users", "payload": [{"method": "DELETE"}]}, False),
         ({"action": "read"}, False),
         ({"action": "Read", "resource": "shop.users"}, False),
         ({"action": "read_and_delete", "resource": "shop.users"}, False),

@@ -14,6 +14,9 @@ use std::collections::{HashMap, HashSet};
 /// Nesting that is followed; a check's JSON has no more.
 const MAX_DEPTH: usize = 64;
 
+/// Texts that may be addresses without saying so which are kept.
+const MAX_MAYBE_HOSTS: usize = 16;
+
 /// What the details say.
 #[derive(Default)]
 pub(super) struct Findings<'a> {
@@ -57,6 +60,10 @@ pub(super) enum Sql {
     Named,
     /// Its argument may hold something else.
     Maybe,
+    /// In a tool that queries, an argument of any other name: `{"text": "DELETE …"}`.
+    Stray,
+    /// The same in one whose name says that it is for people.
+    StrayProse,
 }
 
 /// A number that was stated.
@@ -107,9 +114,17 @@ impl Method {
     }
 }
 
-/// Reads `details`. `http`: the tool speaks HTTP, so that a method anywhere in it is one.
-pub(super) fn read<'a>(details: &'a Value, rule: Option<&Rule>, http: bool) -> Findings<'a> {
-    let mut reader = Reader { found: Findings::default(), ids: HashMap::new(), rule, http };
+/// Reads `details`. `http`: the tool speaks HTTP, so that a method anywhere in it is one. `queries`: it sends
+/// texts to a database, so that SQL may stand anywhere in it.
+pub(super) fn read<'a>(details: &'a Value, rule: Option<&Rule>, http: bool, queries: bool) -> Findings<'a> {
+    let mut reader = Reader {
+        found: Findings::default(),
+        ids: HashMap::new(),
+        rule,
+        http,
+        queries,
+        maybe_hosts: SmallVec::new(),
+    };
     // Where it is no object, nothing is named in it.
     if let Value::Object(entries) = details {
         reader.object(entries, 0);
@@ -126,6 +141,9 @@ struct Reader<'a, 'r> {
     ids: HashMap<&'a str, HashSet<String>>,
     rule: Option<&'r Rule>,
     http: bool,
+    queries: bool,
+    /// Texts of a tool that speaks HTTP which look like addresses, where nothing says that they are.
+    maybe_hosts: SmallVec<[&'a str; 2]>,
 }
 
 impl<'a> Reader<'a, '_> {
@@ -162,7 +180,7 @@ impl<'a> Reader<'a, '_> {
             Role::Recipient => self.found.recipients.argument(value),
             Role::MaybeRecipient => self.found.maybe_recipients.argument(value),
             Role::Audience if !is_empty(value) => self.found.maybe_recipients.many = true,
-            Role::All if *value == Value::Bool(true) => self.found.all = true,
+            Role::All if says_yes(value) => self.found.all = true,
             Role::Body if !is_empty(value) => self.found.body = true,
             _ => {}
         }
@@ -202,6 +220,14 @@ impl<'a> Reader<'a, '_> {
             && let Some(method) = Method::of(text)
         {
             self.method(method);
+        }
+        if self.http && self.maybe_hosts.len() < MAX_MAYBE_HOSTS && super::url::like_an_address(text) {
+            self.maybe_hosts.push(text);
+        }
+        let read_as_sql = matches!(key.role, Role::Sql | Role::MaybeSql | Role::Command);
+        if self.queries && !read_as_sql && text.trim().contains(char::is_whitespace) {
+            let sort = if key.role == Role::Prose { Sql::StrayProse } else { Sql::Stray };
+            self.found.sql.push((text, sort));
         }
         match key.role {
             Role::Prose => {
@@ -257,26 +283,33 @@ impl<'a> Reader<'a, '_> {
 
     fn id(&mut self, id: Id, name: &'a str, value: &'a Value, depth: usize) {
         match value {
-            Value::String(text) if id == Id::Many && text.contains([',', ';', ' ', '\n']) => {
-                for part in text.split([',', ';', ' ', '\n']).map(str::trim).filter(|p| !p.is_empty()) {
-                    self.one_id(name, part);
-                }
+            Value::String(text) if is_opaque(text) => self.found.all = true,
+            // A list is one under any name; blanks alone separate only where several are expected.
+            Value::String(text) if id == Id::Many || text.contains([',', ';', '\n']) => {
+                let separates =
+                    |c: char| matches!(c, ',' | ';' | '\n') || (id == Id::Many && c.is_whitespace());
+                text.split(separates).for_each(|part| self.one_id(id, name, part.trim()));
             }
-            Value::String(text) => self.one_id(name, text.trim()),
+            Value::String(text) => self.one_id(id, name, text.trim()),
             Value::Number(number) => {
                 self.ids.entry(name).or_default().insert(number.to_string());
             }
             Value::Array(items) if depth < 4 => {
                 items.iter().for_each(|item| self.id(id, name, item, depth + 1));
             }
+            Value::Array(_) => self.found.all = true,
             // Lists of `{"id": …}` count by their own keys.
             _ => {}
         }
     }
 
-    fn one_id(&mut self, name: &'a str, text: &str) {
-        if matches!(text.to_ascii_lowercase().as_str(), "*" | "%" | "all" | "any" | "everything" | "everyone")
-        {
+    fn one_id(&mut self, id: Id, name: &'a str, text: &str) {
+        let all = ["%", "all", "any", "everything", "everyone"].iter().any(|w| text.eq_ignore_ascii_case(w));
+        // Patterns and ranges stand for nobody knows how many. `2024-0001` alone may be a number on a bill.
+        let digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+        let mut splits = ["-", ".."].iter().filter_map(|by| text.split_once(by));
+        let range = id == Id::Many && splits.any(|(from, to)| digits(from) && digits(to));
+        if all || text.contains('*') || range {
             self.found.all = true;
         } else if !text.is_empty() {
             self.ids.entry(name).or_default().insert(text.to_owned());
@@ -318,6 +351,10 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn finish(mut self) -> Findings<'a> {
+        // An HTTP request goes somewhere: `{"target": "evil.example/x"}`.
+        if self.found.hosts.found.known.is_empty() && !self.found.hosts.found.unknown {
+            self.maybe_hosts.iter().for_each(|text| self.found.hosts.endpoint_argument(text));
+        }
         let most = self.ids.values().map(HashSet::len).max();
         if let Some(most) = most.filter(|n| *n > 0) {
             self.listed(most);
@@ -350,6 +387,28 @@ fn is_empty(value: &Value) -> bool {
         Value::Array(items) => items.is_empty(),
         Value::Object(entries) => entries.is_empty(),
         Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// `<sqlalchemy.TextClause>`, `<builtins.generator>`, `<bytes: 17 bytes>`: what an SDK writes for a value that
+/// it cannot show. What is in it, and how much, nobody knows.
+pub(super) fn is_opaque(text: &str) -> bool {
+    let inner = text.strip_prefix('<').and_then(|t| t.strip_suffix('>')).unwrap_or_default();
+    inner.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && inner.contains(['.', ':'])
+        && !inner.contains('@')
+}
+
+/// Whether a switch is on: everything but the ways of saying no.
+fn says_yes(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) => true,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => {
+            !matches!(text.trim().to_ascii_lowercase().as_str(), "" | "false" | "no" | "off" | "0" | "none")
+        }
+        other => !is_empty(other),
     }
 }
 

@@ -103,7 +103,13 @@ fn role(key: &str) -> Role {
         | "to_list"
         | "cc_list"
         | "bcc_list"
-        | "destination_addresses" => Role::Recipient,
+        | "destination_addresses"
+        | "blind_copy"
+        | "carbon_copy"
+        | "mail_to"
+        | "email_to"
+        | "send_to"
+        | "forward_to" => Role::Recipient,
         "email" | "emails" | "email_address" | "email_addresses" | "phone" | "phones" | "phone_number"
         | "phone_numbers" | "channel" | "channels" | "channel_id" | "channel_ids" | "user_ids"
         | "chat_id" | "chat_ids" | "user" | "users" | "user_id" | "member_ids" | "members"
@@ -141,6 +147,7 @@ fn role(key: &str) -> Role {
         | "sites" => Role::Endpoint,
         "host" | "hosts" | "hostname" | "domain" | "domains" | "hostnames" | "fqdn" | "server_name"
         | "ip" | "ip_address" => Role::Host,
+        _ if ends(key, &["recipient", "recipients", "bcc"]) => Role::Recipient,
         _ if ends(key, &["url", "urls", "uri", "uris"]) => Role::Url,
         _ if ends(key, &["endpoint", "href", "link", "webhook"]) => Role::Endpoint,
         _ if ends(key, &["host", "hostname", "domain"]) => Role::Host,

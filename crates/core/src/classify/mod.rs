@@ -101,7 +101,8 @@ impl Catalogue {
             notes.say(|| format!("the operator calls it {}", category.as_str()));
         }
         let settled = rule.is_some_and(|r| r.category.is_some());
-        let mut findings = asked.details.map(|d| details::read(d, rule, verb.http)).unwrap_or_default();
+        let mut findings =
+            asked.details.map(|d| details::read(d, rule, verb.http, verb.queries())).unwrap_or_default();
         asked.counts(&findings)?;
         let resource = self.resource(&asked, rule, &findings, notes)?;
         if let Some(text) = check.resource.as_deref()
@@ -123,7 +124,12 @@ impl Catalogue {
         }
         let (sql_gravest, rows) = plan.run_sql(&sql, &findings, replaced, notes)?;
         let declared = asked.declared(&findings);
-        let records = records(&plan.effects, sql_gravest, rows, declared, &findings);
+        // A tool's arguments are what the model wrote: a number among them says nothing about how many rows
+        // its own SQL selects, unless the operator has said which argument states it.
+        let unvouched =
+            asked.tool && rows == Some(Rows::Selected) && rule.is_none_or(|r| r.records.is_none());
+        let believed = if unvouched { asked.record_ids } else { declared };
+        let records = records(&plan.effects, sql_gravest, rows, believed, &findings);
         let outbound = plan.effects.iter().any(|e| e.category == Category::Outbound);
         let recipients = addressed(outbound, &findings);
         notes.say(|| format!("it affects {records} records and addresses {recipients} recipients"));
@@ -307,6 +313,8 @@ fn statements<'a>(
     let mut texts: SmallVec<[&str; 1]> = check.statement.as_deref().into_iter().collect();
     let runs_queries =
         verb.database && (verb.yields_to_sql || verb.word.as_ref().is_some_and(|w| w.as_str() == "query"));
+    let stray = |sort: details::Sql| matches!(sort, details::Sql::Stray | details::Sql::StrayProse);
+    let only_stray = texts.is_empty() && findings.sql.iter().all(|(_, sort)| stray(*sort));
     for (at, (text, sort)) in findings.sql.iter().enumerate() {
         let effort = if at >= sql::MAX_TEXTS {
             sql::Effort::Words
@@ -320,7 +328,19 @@ fn statements<'a>(
             details::Sql::Named => !settled,
             // In a tool that runs queries a text that is no SQL at all may be another language's deletion.
             details::Sql::Maybe => {
-                !settled && (sql::looks_like(text, effort) || (runs_queries && sql::may_act(text)))
+                !settled
+                    && (sql::looks_like(text, effort)
+                        || (runs_queries && (sql::may_act(text) || details::is_opaque(text))))
+            }
+            details::Sql::Stray => !settled && sql::looks_like(text, effort),
+            // Beside the SQL that the tool takes, a title is a title unless it could run.
+            details::Sql::StrayProse => {
+                !settled
+                    && sql::looks_like(
+                        text,
+                        if effort == sql::Effort::Words { effort } else { sql::Effort::Strict },
+                    )
+                    && (only_stray || sql::parses(text))
             }
         };
         // What a client runs and what its tool was given is one statement, not two.

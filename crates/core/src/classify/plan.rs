@@ -121,9 +121,16 @@ impl<'a> Plan<'a> {
                 self.effect(names, operation.category, self.resource.clone(), self.environment)?;
             }
         }
-        if findings.sql.iter().any(|(text, _)| is_mutation(text)) && verb.category < Category::Write {
+        let mut mutations =
+            findings.sql.iter().map(|(text, _)| *text).filter(|text| is_mutation(text)).peekable();
+        if mutations.peek().is_some() && verb.category < Category::Write {
             notes.say(|| "a GraphQL mutation changes something".into());
             self.raised(Canonical::Update)?;
+        }
+        let deletes = |text: &str| fields(text).any(|field| self.catalogue.verbs.deletes(field));
+        if verb.category < Category::Delete && mutations.any(deletes) {
+            notes.say(|| "a GraphQL mutation deletes something".into());
+            self.raised(Canonical::Delete)?;
         }
         if findings.command && verb.category < Category::Execute {
             notes.say(|| "a command line in the arguments may do anything".into());
@@ -184,6 +191,11 @@ impl<'a> Plan<'a> {
         let mut names = if replaced { self.own_names() } else { Names::new() };
         self.push_verb(&mut names, effect.verb);
         self.push_verb(&mut names, effect.canonical);
+        // `public.users` is `users` with its schema spelled out: a policy on either name must see it.
+        let bare = effect.table.as_deref().and_then(|table| {
+            let (schema, bare) = table.split_once('.')?;
+            (matches!(schema, "public" | "dbo" | "main") && !bare.trim().is_empty()).then(|| bare.to_owned())
+        });
         let resource = match (database, &effect.table) {
             (Some(database), Some(table)) => Some(format!("{}.{table}", database.name)),
             // Which of its tables is not said: it may be any.
@@ -205,7 +217,11 @@ impl<'a> Plan<'a> {
                 Environment::Production
             }
         };
-        self.effect(names, effect.category, resource, environment)
+        self.effect(names, effect.category, resource, environment)?;
+        match bare {
+            Some(_) => self.sql(&SqlEffect { table: bare, ..effect.clone() }, database, replaced),
+            None => Ok(()),
+        }
     }
 
     /// The explicit resource's target; else the one in the operator's template or the tool's name; else what
@@ -282,4 +298,9 @@ fn push(names: &mut Names, name: Name) {
 fn is_mutation(text: &str) -> bool {
     let mut words = text.split(|c: char| !c.is_ascii_alphabetic());
     text.contains('{') && words.any(|word| word.eq_ignore_ascii_case("mutation"))
+}
+
+/// The names in a GraphQL document.
+fn fields(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|name| !name.is_empty()).take(4_096)
 }

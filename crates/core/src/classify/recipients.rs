@@ -27,6 +27,7 @@ impl Recipients {
 
     fn value(&mut self, value: &Value, depth: usize) {
         match value {
+            Value::String(text) if super::details::is_opaque(text) => self.many = true,
             Value::String(text) => self.text(text),
             Value::Number(number) => self.one(&number.to_string()),
             Value::Array(items) if depth < 8 => items.iter().for_each(|item| self.value(item, depth + 1)),
@@ -34,7 +35,11 @@ impl Recipients {
                 let before = (self.found.len(), self.many);
                 let mut named = false;
                 for (key, value) in entries {
-                    if holds_address(key) {
+                    if key.contains('@') {
+                        // `{"a@b": "Ann", …}`: the keys are the addresses.
+                        named = true;
+                        self.one(key);
+                    } else if holds_address(key) {
                         named = true;
                         self.value(value, depth + 1);
                     }
@@ -104,11 +109,10 @@ impl Recipients {
         if is_many(address) {
             self.many = true;
         }
-        // Several addresses that only blanks separate.
-        if address.matches('@').count() > 1 && address.contains(' ') {
-            for part in address.split_whitespace() {
-                self.insert(part);
-            }
+        // Several addresses, whatever separates them: no mailer's idea of a list may make them one.
+        if address.matches('@').count() > 1 {
+            let separates = |c: char| c.is_whitespace() || "<>()[]\"',;:|/\\、，；".contains(c);
+            address.split(separates).filter(|part| part.contains('@')).for_each(|part| self.insert(part));
             return;
         }
         self.insert(address);

@@ -237,6 +237,15 @@ pub(super) fn as_resource(text: &str) -> Option<Name> {
     })
 }
 
+/// Whether a text begins like `example.com/…`: labels, the last of them letters only.
+pub(super) fn like_an_address(text: &str) -> bool {
+    let head = text.trim().split(['/', '?', '#', ':']).next().unwrap_or_default();
+    let label = |l: &str| !l.is_empty() && l.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');
+    head.rsplit_once('.').is_some_and(|(before, last)| {
+        before.split('.').all(label) && last.chars().count() >= 2 && last.chars().all(char::is_alphabetic)
+    })
+}
+
 /// As a browser begins: no blanks or control characters at the ends, no tabs or line ends within.
 fn clean(text: &str) -> std::borrow::Cow<'_, str> {
     let text = text.trim_matches(|c: char| c <= ' ' || c.is_whitespace());

@@ -69,14 +69,14 @@ const STRONG: &[(Canonical, &str)] = &[
          merge move unpin untag pause resume sync transition transfer refund pay reorder restore revert \
          rollback reset archive unarchive approve reject complete cancel subscribe unsubscribe follow \
          unfollow increment decrement adjust apply mutate rewrite overwrite set click fill type drag drop_file \
-         check_in check_out checkout buy purchase withdraw deposit submit close toggle rearrange lock unlock \
-         acknowledge ack snooze convert_to migrate_to link unstar mark cp copy reassign reschedule",
+         checkout buy purchase withdraw deposit submit close toggle rearrange lock unlock \
+         acknowledge ack snooze search_replace find_replace diff_apply link unstar mark cp copy reassign reschedule",
     ),
     (
         Delete,
         "delete drop remove purge destroy erase truncate wipe rm rmdir del discard expunge terminate uninstall \
          trash prune deregister unregister nuke obliterate shred evict cleanup unlink dismantle decommission \
-         bulkdelete softdelete harddelete",
+         bulkdelete softdelete harddelete rmtree flushall flushdb",
     ),
     (
         Send,
@@ -220,6 +220,15 @@ pub(super) struct Verb {
     pub(super) database: bool,
 }
 
+impl Verb {
+    /// The tool sends texts to a database. One that writes records (`create_db_record`) holds texts in them.
+    pub(super) fn queries(&self) -> bool {
+        (self.database && self.category == Category::Read)
+            || self.yields_to_sql
+            || self.word.as_ref().is_some_and(|w| w.as_str() == "query")
+    }
+}
+
 struct Entry {
     name: Name,
     canonical: Canonical,
@@ -309,6 +318,13 @@ impl Verbs {
         // `get_or_create`, `find_and_replace`: both are done.
         let joined = words.clone().any(|w| matches!(w.as_str(), "or" | "and" | "then"));
         if at == 0 && first.strong && !joined {
+            // `search_replace` changes what it finds.
+            if first.canonical == Read
+                && let Some(second) = words.clone().nth(1)
+                && let Some(both) = self.entries.get(format!("{}_{}", first.name, second.as_str()).as_str())
+            {
+                return Some(both);
+            }
             return Some(first);
         }
         if let Some(strong) = gravest_strong() {
@@ -330,12 +346,20 @@ impl Verbs {
         self.entries.get(verb)
     }
 
-    /// What a single word that an argument gives means, e.g. `operation: "delete"`.
+    /// Whether the first word of a name, e.g. of a field of GraphQL, is a verb that deletes.
+    pub(super) fn deletes(&self, name: &str) -> bool {
+        let first = words(name).into_iter().next();
+        let entry = first.and_then(|word| self.entries.get(word.as_str()));
+        entry.is_some_and(|entry| entry.strong && entry.canonical == Delete)
+    }
+
+    /// What the word that an argument gives means, e.g. `operation: "delete"`.
     pub(super) fn argument(&self, value: &str) -> Option<Verb> {
-        if value.len() > 64 || value.contains(char::is_whitespace) {
+        // A few words at most; more are a sentence.
+        if value.len() > 64 || value.split_whitespace().nth(3).is_some() {
             return None;
         }
-        let verb = self.of(value);
+        let verb = self.of(value.trim());
         verb.word.is_some().then_some(verb)
     }
 }

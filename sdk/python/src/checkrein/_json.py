@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import hashlib
 import math
 import numbers
 import pathlib
@@ -55,7 +56,9 @@ def jsonable(value: Any, depth: int = 0) -> Any:
     if isinstance(value, Mapping):
         return _mapping(value, depth)
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return f"<{type(value).__name__}: {len(value)} bytes>"
+        # With a digest, so that an approval is bound to these bytes and to no others.
+        digest = hashlib.sha256(value).hexdigest()
+        return f"<{type(value).__name__}: {memoryview(value).nbytes} bytes, sha256 {digest}>"
     if isinstance(value, (list, tuple, range, collections.deque, Set)):
         if len(value) > MAX_ITEMS:
             raise BadRequestError(

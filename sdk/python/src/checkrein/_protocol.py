@@ -221,7 +221,17 @@ def is_read(body: Mapping[str, Any]) -> bool:
         and isinstance(resource, str)
         and _PLAIN_RESOURCE.fullmatch(resource) is not None
         and not body.keys() & {"tool", "arguments", "statement", "params"}
+        and not _has_text(body.get("payload"))
     )
+
+
+def _has_text(value: Any) -> bool:
+    # A text may be a statement, a method or an address, which only the server can tell.
+    if isinstance(value, dict):
+        return any(_has_text(item) for item in value.values())
+    if isinstance(value, list):
+        return any(_has_text(item) for item in value)
+    return isinstance(value, str)
 
 
 def read_decision(answer: Reply | Failure, expected: str | None = None) -> Decision | str:

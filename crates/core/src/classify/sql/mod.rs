@@ -265,10 +265,7 @@ pub(super) enum Effort {
 /// Whether a text in an argument that often holds something else (`query`, `command`) is SQL: it goes on as
 /// only SQL does (`delete from`), or it parses.
 pub(super) fn looks_like(text: &str, effort: Effort) -> bool {
-    let parses = || {
-        let dialect = GenericDialect {};
-        text.len() <= STATEMENT_BYTES && tokenize(&dialect, text).is_some_and(|t| read(&dialect, &t).is_ok())
-    };
+    let parses = || parses(text);
     words::begins_like_sql(text)
         && (words::has_the_form(text)
             || match effort {
@@ -276,6 +273,12 @@ pub(super) fn looks_like(text: &str, effort: Effort) -> bool {
                 Effort::Lenient => parses(),
                 Effort::Words => words::begins_like_a_query(text),
             })
+}
+
+/// Whether the whole of a text can be parsed.
+pub(super) fn parses(text: &str) -> bool {
+    let dialect = GenericDialect {};
+    text.len() <= STATEMENT_BYTES && tokenize(&dialect, text).is_some_and(|t| read(&dialect, &t).is_ok())
 }
 
 /// Analyses the texts of one action, each on its own while they are few and small.

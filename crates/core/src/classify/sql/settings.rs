@@ -70,7 +70,40 @@ pub(super) fn acts(function: &str) -> bool {
                 | "create_hypertable"
                 | "drop_chunks"
                 | "lowrite"
+                | "connectby"
+                | "xpath_table"
+                | "cypher"
+                | "http"
+                | "query"
+                | "query_table"
+                | "postgres_query"
+                | "postgres_execute"
+                | "mysql_query"
+                | "mysql_execute"
+                | "sqlite_query"
+                | "heap_force_kill"
         )
+        || function.starts_with("crosstab")
+        || acts_by_name(function)
+}
+
+/// `purge_all_users()`: a function that says itself that it acts. One word alone (`truncate(x, 2)`,
+/// `replace(…)`) is the name of a built-in one that returns a value.
+fn acts_by_name(function: &str) -> bool {
+    let Some((first, _)) = function.split_once('_') else { return false };
+    matches!(
+        first,
+        "delete"
+            | "drop"
+            | "truncate"
+            | "send"
+            | "exec"
+            | "execute"
+            | "grant"
+            | "revoke"
+            | "kill"
+            | "terminate"
+    ) || function.split('_').any(|word| matches!(word, "purge" | "destroy" | "wipe" | "erase"))
 }
 
 pub(super) fn harmless_setting(set: &Set) -> bool {

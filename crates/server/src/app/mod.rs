@@ -83,6 +83,7 @@ impl App {
             app.rules().loaded_event(),
         ])
         .await?;
+        app.count_policies();
         app.warm_windows().await?;
         Ok(app)
     }
@@ -137,8 +138,13 @@ impl App {
     }
 
     fn put_in_force(&self, rules: Rules) {
-        self.metrics.policies.set(i64::try_from(rules.policies.policies().len()).unwrap_or(i64::MAX));
         *self.rules.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(rules);
+        self.count_policies();
+    }
+
+    fn count_policies(&self) {
+        let in_force = self.rules().policies.policies().len();
+        self.metrics.policies.set(i64::try_from(in_force).unwrap_or(i64::MAX));
     }
 
     /// Puts `events` on record, durably, all or none.

@@ -77,6 +77,20 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for Query<T> {
     }
 }
 
+/// The text that the path holds, such as an id.
+pub(super) struct Path(pub(super) String);
+
+impl FromRequestParts<Shared> for Path {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Error> {
+        axum::extract::Path::from_request_parts(parts, app)
+            .await
+            .map(|axum::extract::Path(text)| Self(text))
+            .map_err(|e| Error::Invalid(format!("path: {}", e.body_text())))
+    }
+}
+
 /// A cursor that an earlier page gave.
 pub(super) fn cursor(text: Option<&str>) -> Result<Option<u64>, Error> {
     text.map(|t| {
@@ -103,4 +117,15 @@ pub(super) fn wait(text: Option<&str>) -> Result<Duration, Error> {
     number.parse().map(unit).map_err(|_| {
         Error::Invalid("wait: write seconds like 30s, at most 60s are waited in one request".to_owned())
     })
+}
+
+/// Runs `work` to its end even if the client leaves, which drops the handler wherever it waits: what is on
+/// record must also come into force.
+pub(super) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    // Only a panic in `work` ends it early.
+    tokio::spawn(work)
+        .await
+        .map_err(|_| Error::NotRecorded("the server failed on this request".to_owned()))?
 }

@@ -19,7 +19,10 @@ pub use rules::Rules;
 use crate::{clock::Clock, config::Config, metrics::Metrics};
 use checkrein_core::{event::Event, policy::Windows, time::Timestamp};
 use checkrein_store::{EntryFilter, Options, Store};
-use std::sync::{Arc, Mutex, RwLock};
+use std::{
+    sync::{Arc, Mutex, RwLock},
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// Everything that the server knows and does.
@@ -42,6 +45,7 @@ pub struct App {
     /// True once the server is to stop: waits and streams end.
     stopping: watch::Sender<bool>,
     body_limit: usize,
+    body_timeout: Duration,
     approval_life_seconds: i64,
     keep_log_seconds: Option<i64>,
 }
@@ -75,6 +79,7 @@ impl App {
             approvals_changed: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
             body_limit: config.limits.body_bytes,
+            body_timeout: config.limits.request_timeout,
             approval_life_seconds: seconds(config.approvals.expire_after),
             keep_log_seconds: config.log.keep_for.map(seconds),
         };
@@ -114,6 +119,11 @@ impl App {
     /// The largest body of a request, in bytes.
     pub(crate) const fn body_limit(&self) -> usize {
         self.body_limit
+    }
+
+    /// How long a request's body may take to arrive.
+    pub(crate) const fn body_timeout(&self) -> Duration {
+        self.body_timeout
     }
 
     /// What the server counts about itself.
@@ -159,6 +169,6 @@ impl App {
     }
 }
 
-fn seconds(duration: std::time::Duration) -> i64 {
+fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }

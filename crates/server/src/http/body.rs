@@ -11,9 +11,6 @@ use checkrein_core::{json::Strict, name::Pattern};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// A JSON body of the type `T`. The content type is not asked for: `curl -d` sends another one, and no
 /// browser's form can carry the key that every request needs.
 pub(super) struct Json<T>(pub(super) T);
@@ -46,7 +43,7 @@ async fn body(request: Request, app: &Shared) -> Result<Bytes, BadBody> {
     if announced.is_some_and(|n| n > app.body_limit() as u64) {
         return Err(BadBody::TooLarge);
     }
-    let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, app)).await;
+    let read = tokio::time::timeout(app.body_timeout(), Bytes::from_request(request, app)).await;
     read.map_err(|_| BadBody::Broken)?.map_err(|rejected| {
         if rejected.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
             BadBody::TooLarge

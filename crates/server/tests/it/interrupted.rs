@@ -94,6 +94,17 @@ async fn stops_though_every_place_is_taken() {
 }
 
 #[tokio::test]
+async fn a_body_that_does_not_arrive_is_waited_for_as_long_as_configured() {
+    let server = Server::with("[limits]\nrequest_timeout = \"200ms\"").await;
+    let started = Instant::now();
+    let head = format!(
+        "POST /v1/checks HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {ADMIN}\r\ncontent-length: 50\r\n\r\n{{"
+    );
+    assert_eq!(server.raw(head.as_bytes()).await.problem(), "body-broken-off");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
 async fn counts_the_policies_in_force_from_the_start() {
     let policies = "[[policies]]\nname = \"a\"\nrule = \"block\"\ncondition = { action = \"delete\" }";
     let server = Server::with(policies).await;

@@ -149,7 +149,7 @@ async fn a_changed_schema_is_named() {
 async fn what_analyze_adds_is_no_change() {
     let dir = log().await;
     tamper(dir.path(), "ANALYZE");
-    let _whole = checkrein_store::Reader::open(dir.path()).unwrap().verify(None, |_| {}).unwrap();
+    let _whole = Reader::open(dir.path()).unwrap().verify(None, |_| {}).unwrap();
 }
 
 #[tokio::test]

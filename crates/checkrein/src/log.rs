@@ -90,7 +90,7 @@ pub(crate) enum Format {
 
 impl From<Select> for EntryFilter {
     fn from(select: Select) -> Self {
-        Self { kinds: select.kind, agent: select.agent }
+        Self { kinds: select.kind, agent: select.agent, since: None }
     }
 }
 
@@ -245,7 +245,8 @@ fn show(reader: &Reader, what: &str, out: &mut Out) -> Result {
             Some(("key", _)) => &["key.created", "key.revoked"],
             _ => &[],
         };
-        let filter = EntryFilter { kinds: kinds.iter().map(|k| (*k).to_owned()).collect(), agent: None };
+        let filter =
+            EntryFilter { kinds: kinds.iter().map(|k| (*k).to_owned()).collect(), ..EntryFilter::default() };
         each(reader, 0, &filter, |entry| {
             if entry.subject == what {
                 found.push(entry.clone());

@@ -91,7 +91,7 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Connections at a time.
     pub connections: usize,
-    /// From a request's first byte to the answer; a wait for an approval comes on top.
+    /// For a request's body to arrive, from the end of its headers.
     pub request_timeout: Duration,
     /// Checks per second and agent key, with bursts of twice as many; 0 for no limit.
     pub agent_checks_per_second: u32,

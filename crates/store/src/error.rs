@@ -182,6 +182,11 @@ pub enum VerifyError {
         /// The entry after which the log begins.
         base: u64,
     },
+    /// A table, index, view or trigger is not the one that Checkrein made.
+    #[error(
+        "the schema was changed: `{0}` is not what Checkrein made; what it shows or does cannot be trusted"
+    )]
+    Schema(String),
     /// An entry's body makes no sense.
     #[error("entry {seq} cannot be understood: {cause}")]
     Entry {

@@ -91,6 +91,8 @@ pub struct EntryFilter {
     pub kinds: Vec<String>,
     /// About this agent.
     pub agent: Option<Pattern>,
+    /// Not before.
+    pub since: Option<Timestamp>,
 }
 
 /// As much of a check's body as filters look at.
@@ -281,6 +283,13 @@ pub(crate) fn entries(
     filter: &EntryFilter,
 ) -> Result<Vec<Entry>, StoreError> {
     let limit = limit.clamp(1, MAX_PAGE);
+    let after = match filter.since {
+        Some(since) => {
+            let (first, last) = ends(db)?;
+            after.max(first_at(db, since, first, last)?.saturating_sub(1))
+        }
+        None => after,
+    };
     let mut sql = String::from("SELECT seq, at, kind, subject, agent, body, hash FROM log WHERE seq > ?1");
     let mut values = vec![Sql::Integer(after.cast_signed())];
     if !filter.kinds.is_empty() {

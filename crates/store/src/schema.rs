@@ -7,7 +7,7 @@ use checkrein_core::{
     time::Timestamp,
 };
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, params};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// "ChkR": tells a store from any other SQLite file.
 const APPLICATION_ID: i64 = 0x4368_6b52;
@@ -163,6 +163,26 @@ fn migrate(db: &mut Connection) -> Result<(), rusqlite::Error> {
     }
     tx.pragma_update(None, "user_version", known_version())?;
     tx.commit()
+}
+
+/// The first table, index, view or trigger that is not what the migrations make; an index that is missing, a
+/// trigger that somebody added, a view that tells something else. What ANALYZE keeps is no part of it.
+pub(crate) fn altered(db: &Connection) -> Result<Option<String>, rusqlite::Error> {
+    let made = Connection::open_in_memory()?;
+    for step in MIGRATIONS {
+        made.execute_batch(step)?;
+    }
+    made.execute_batch(PROJECTIONS)?;
+    let objects = |db: &Connection| -> Result<BTreeSet<(String, String, String)>, rusqlite::Error> {
+        db.prepare(
+            "SELECT name, type || ' on ' || tbl_name, coalesce(sql, '') FROM sqlite_schema
+             WHERE name NOT LIKE 'sqlite!_stat%' ESCAPE '!'",
+        )?
+        .query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?
+        .collect()
+    };
+    let (found, made) = (objects(db)?, objects(&made)?);
+    Ok(found.symmetric_difference(&made).next().map(|(name, ..)| name.escape_debug().to_string()))
 }
 
 /// What SQLite says about a file, as what it means for a person.

@@ -77,6 +77,9 @@ pub(crate) fn verify(
     if base.seq > 0 && rebuilt.attested != Some((base.seq, base.hash.to_string())) {
         return Err(VerifyError::Unattested { base: base.seq });
     }
+    if let Some(name) = schema::altered(&tx)? {
+        return Err(VerifyError::Schema(name));
+    }
     rebuilt.compare(&tx)?;
     progress(walk.seq);
     Ok(Verified { base, head, entries: walk.seq - base.seq })

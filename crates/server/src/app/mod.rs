@@ -19,7 +19,10 @@ pub use rules::Rules;
 use crate::{clock::Clock, config::Config, metrics::Metrics};
 use checkrein_core::{event::Event, policy::Windows, time::Timestamp};
 use checkrein_store::{EntryFilter, Options, Store};
-use std::sync::{Arc, Mutex, RwLock};
+use std::{
+    sync::{Arc, Mutex, RwLock},
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// Everything that the server knows and does.
@@ -42,6 +45,7 @@ pub struct App {
     /// True once the server is to stop: waits and streams end.
     stopping: watch::Sender<bool>,
     body_limit: usize,
+    body_timeout: Duration,
     approval_life_seconds: i64,
     keep_log_seconds: Option<i64>,
 }
@@ -75,6 +79,7 @@ impl App {
             approvals_changed: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
             body_limit: config.limits.body_bytes,
+            body_timeout: config.limits.request_timeout,
             approval_life_seconds: seconds(config.approvals.expire_after),
             keep_log_seconds: config.log.keep_for.map(seconds),
         };
@@ -83,6 +88,7 @@ impl App {
             app.rules().loaded_event(),
         ])
         .await?;
+        app.count_policies();
         app.warm_windows().await?;
         Ok(app)
     }
@@ -115,6 +121,11 @@ impl App {
         self.body_limit
     }
 
+    /// How long a request's body may take to arrive.
+    pub(crate) const fn body_timeout(&self) -> Duration {
+        self.body_timeout
+    }
+
     /// What the server counts about itself.
     pub(crate) const fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -137,8 +148,13 @@ impl App {
     }
 
     fn put_in_force(&self, rules: Rules) {
-        self.metrics.policies.set(i64::try_from(rules.policies.policies().len()).unwrap_or(i64::MAX));
         *self.rules.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(rules);
+        self.count_policies();
+    }
+
+    fn count_policies(&self) {
+        let in_force = self.rules().policies.policies().len();
+        self.metrics.policies.set(i64::try_from(in_force).unwrap_or(i64::MAX));
     }
 
     /// Puts `events` on record, durably, all or none.
@@ -153,6 +169,6 @@ impl App {
     }
 }
 
-fn seconds(duration: std::time::Duration) -> i64 {
+fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }

@@ -5,13 +5,14 @@ use crate::config::compile_set;
 use checkrein_api::{PolicyChanges, PolicyList, ReplayRequest};
 use checkrein_core::{
     approval::Actor,
-    event::Event,
+    event::{Checked, Event},
     policy::{
         Facts, Policy, PolicySet, parse_list,
         replay::{Replay, ReplayReport},
     },
+    time::Timestamp,
 };
-use checkrein_store::{CheckFilter, EntryFilter};
+use checkrein_store::{EntryFilter, StoreError};
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::PoisonError};
 
@@ -193,16 +194,13 @@ impl App {
             None => self.rules().policies.policies().to_vec(),
         };
         let mut replay = Replay::new(compile_set(policies)?);
-        let checks_only = EntryFilter { kinds: vec!["check".to_owned()], ..EntryFilter::default() };
+        let checks_only = checks_since(request.since);
         let (until, mut after) = (request.until, 0);
         loop {
             let entries = self.store.entries(after, PAGE, checks_only.clone()).await?;
             let Some(last) = entries.last() else { break };
             after = last.seq;
             for entry in &entries {
-                if request.since.is_some_and(|since| entry.at < since) {
-                    continue;
-                }
                 if until.is_some_and(|until| entry.at >= until) {
                     return Ok(replay.finish());
                 }
@@ -220,23 +218,27 @@ impl App {
         let set: &PolicySet = &rules.policies;
         let Some(period) = set.needs().rate_period_seconds else { return Ok(()) };
         let since = self.clock.now().plus_seconds(-i64::from(period));
-        let (mut past, mut cursor) = (Vec::new(), None);
+        let recent = checks_since(Some(since));
+        let mut after = 0;
+        // Page by page and oldest first: a period may hold more checks than fit into memory.
         loop {
-            let filter = CheckFilter { since: Some(since), ..CheckFilter::default() };
-            let page = self.store.checks(filter, cursor, PAGE).await?;
-            past.extend(page.rows.into_iter().map(|row| row.checked));
-            cursor = page.next;
-            if cursor.is_none() {
-                break;
+            let entries = self.store.entries(after, PAGE, recent.clone()).await?;
+            let Some(last) = entries.last() else { break };
+            after = last.seq;
+            let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+            for entry in &entries {
+                let checked: Checked = serde_json::from_str(&entry.body)
+                    .map_err(|e| StoreError::Entry { seq: entry.seq, cause: e.to_string() })?;
+                let facts = Facts::of(&checked.action, checked.check.details(), checked.decision.logged_at);
+                set.observe(&facts, &mut windows);
             }
-        }
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        for checked in past.iter().rev() {
-            let facts = Facts::of(&checked.action, checked.check.details(), checked.decision.logged_at);
-            set.observe(&facts, &mut windows);
         }
         Ok(())
     }
+}
+
+fn checks_since(since: Option<Timestamp>) -> EntryFilter {
+    EntryFilter { kinds: vec!["check".to_owned()], since, ..EntryFilter::default() }
 }
 
 fn put_event(policy: &Policy, by: &Actor) -> Event {

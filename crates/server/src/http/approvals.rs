@@ -2,13 +2,10 @@
 
 use super::{
     AnyKey, OperatorKey, Shared,
-    body::{Json, Query, cursor, pattern},
+    body::{Json, Path, Query, cursor, pattern},
 };
 use crate::app::{ApprovalQuery, Error};
-use axum::{
-    Json as Answer,
-    extract::{Path, State},
-};
+use axum::{Json as Answer, extract::State};
 use checkrein_api::{ApprovalDecision, ApprovalPage, ApprovalView, Problem, State as Standing};
 use checkrein_store::ApprovalFilter;
 use serde::Deserialize;
@@ -57,7 +54,7 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(app): State<Shared>,
     AnyKey(caller): AnyKey,
-    Path(id): Path<String>,
+    Path(id): Path,
 ) -> Result<Answer<ApprovalView>, Error> {
     app.view_approval(&caller, &id).await.map(Answer)
 }
@@ -74,7 +71,7 @@ pub(super) async fn show(
 pub(super) async fn decide(
     State(app): State<Shared>,
     OperatorKey(caller): OperatorKey,
-    Path(id): Path<String>,
+    Path(id): Path,
     Json(decision): Json<ApprovalDecision>,
 ) -> Result<Answer<ApprovalView>, Error> {
     app.decide_approval(&caller, &id, decision).await.map(Answer)

@@ -11,9 +11,6 @@ use checkrein_core::{json::Strict, name::Pattern};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// A JSON body of the type `T`. The content type is not asked for: `curl -d` sends another one, and no
 /// browser's form can carry the key that every request needs.
 pub(super) struct Json<T>(pub(super) T);
@@ -46,7 +43,7 @@ async fn body(request: Request, app: &Shared) -> Result<Bytes, BadBody> {
     if announced.is_some_and(|n| n > app.body_limit() as u64) {
         return Err(BadBody::TooLarge);
     }
-    let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, app)).await;
+    let read = tokio::time::timeout(app.body_timeout(), Bytes::from_request(request, app)).await;
     read.map_err(|_| BadBody::Broken)?.map_err(|rejected| {
         if rejected.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
             BadBody::TooLarge
@@ -77,6 +74,20 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for Query<T> {
     }
 }
 
+/// The text that the path holds, such as an id.
+pub(super) struct Path(pub(super) String);
+
+impl FromRequestParts<Shared> for Path {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Error> {
+        axum::extract::Path::from_request_parts(parts, app)
+            .await
+            .map(|axum::extract::Path(text)| Self(text))
+            .map_err(|e| Error::Invalid(format!("path: {}", e.body_text())))
+    }
+}
+
 /// A cursor that an earlier page gave.
 pub(super) fn cursor(text: Option<&str>) -> Result<Option<u64>, Error> {
     text.map(|t| {
@@ -103,4 +114,15 @@ pub(super) fn wait(text: Option<&str>) -> Result<Duration, Error> {
     number.parse().map(unit).map_err(|_| {
         Error::Invalid("wait: write seconds like 30s, at most 60s are waited in one request".to_owned())
     })
+}
+
+/// Runs `work` to its end even if the client leaves, which drops the handler wherever it waits: what is on
+/// record must also come into force.
+pub(super) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    // Only a panic in `work` ends it early.
+    tokio::spawn(work)
+        .await
+        .map_err(|_| Error::NotRecorded("the server failed on this request".to_owned()))?
 }

@@ -2,13 +2,10 @@
 
 use super::{
     AnyKey, Shared,
-    body::{Json, Query, cursor, pattern, wait},
+    body::{Json, Path, Query, cursor, pattern, wait},
 };
 use crate::app::{CheckQuery, Error};
-use axum::{
-    Json as Answer,
-    extract::{Path, State},
-};
+use axum::{Json as Answer, extract::State};
 use checkrein_api::{
     Category, Check, CheckPage, CheckView, Decision, OutcomeReport, Problem, Timestamp, Verdict,
 };
@@ -113,7 +110,7 @@ pub(super) struct ShowParams {
 pub(super) async fn show(
     State(app): State<Shared>,
     AnyKey(caller): AnyKey,
-    Path(id): Path<String>,
+    Path(id): Path,
     Query(params): Query<ShowParams>,
 ) -> Result<Answer<CheckView>, Error> {
     app.view_check(&caller, &id, wait(params.wait.as_deref())?).await.map(Answer)
@@ -129,7 +126,7 @@ pub(super) async fn show(
 pub(super) async fn outcome(
     State(app): State<Shared>,
     AnyKey(caller): AnyKey,
-    Path(id): Path<String>,
+    Path(id): Path,
     Json(report): Json<OutcomeReport>,
 ) -> Result<Answer<OutcomeReport>, Error> {
     app.report_outcome(&caller, &id, report).await.map(Answer)

@@ -1,12 +1,11 @@
 //! `/v1/keys`
 
-use super::{AdminKey, Shared, body::Json};
-use crate::app::Error;
-use axum::{
-    Json as Answer,
-    extract::{Path, State},
-    http::StatusCode,
+use super::{
+    AdminKey, Shared,
+    body::{Json, Path, to_the_end},
 };
+use crate::app::Error;
+use axum::{Json as Answer, extract::State, http::StatusCode};
 use checkrein_api::{CreatedKey, KeyList, NewKey, Problem};
 
 /// List the keys in force, without their secrets.
@@ -29,7 +28,8 @@ pub(super) async fn create(
     AdminKey(by): AdminKey,
     Json(new): Json<NewKey>,
 ) -> Result<(StatusCode, Answer<CreatedKey>), Error> {
-    app.create_key(&by, new).await.map(|key| (StatusCode::CREATED, Answer(key)))
+    to_the_end(async move { app.create_key(&by, new).await.map(|key| (StatusCode::CREATED, Answer(key))) })
+        .await
 }
 
 /// Revoke a key. It stops working at once.
@@ -41,7 +41,7 @@ pub(super) async fn create(
 pub(super) async fn revoke(
     State(app): State<Shared>,
     AdminKey(by): AdminKey,
-    Path(id): Path<String>,
+    Path(id): Path,
 ) -> Result<StatusCode, Error> {
-    app.revoke_key(&by, &id).await.map(|()| StatusCode::NO_CONTENT)
+    to_the_end(async move { app.revoke_key(&by, &id).await.map(|()| StatusCode::NO_CONTENT) }).await
 }

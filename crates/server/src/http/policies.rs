@@ -2,14 +2,10 @@
 
 use super::{
     AdminKey, OperatorKey, Shared,
-    body::{AnyJson, Json},
+    body::{AnyJson, Json, Path, to_the_end},
 };
 use crate::app::{Error, Put};
-use axum::{
-    Json as Answer,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json as Answer, extract::State, http::StatusCode};
 use checkrein_api::{PolicyBundle, PolicyChanges, PolicyList, Problem, ReplayRequest};
 use checkrein_core::policy::replay::ReplayReport;
 use serde_json::Value;
@@ -38,9 +34,12 @@ pub(super) async fn create(
     AdminKey(by): AdminKey,
     AnyJson(value): AnyJson,
 ) -> Result<(StatusCode, Answer<Value>), Error> {
-    let put = app.create_policy(&by, &value).await?;
-    let name = value.get("name").and_then(Value::as_str).unwrap_or_default();
-    Ok((status(put), Answer(app.policy(name)?)))
+    to_the_end(async move {
+        let put = app.create_policy(&by, &value).await?;
+        let name = value.get("name").and_then(Value::as_str).unwrap_or_default();
+        Ok((status(put), Answer(app.policy(name)?)))
+    })
+    .await
 }
 
 /// Put a whole set in place of all that came through the API.
@@ -57,7 +56,7 @@ pub(super) async fn apply(
     AdminKey(by): AdminKey,
     AnyJson(value): AnyJson,
 ) -> Result<Answer<PolicyChanges>, Error> {
-    app.apply_policies(&by, &value).await.map(Answer)
+    to_the_end(async move { app.apply_policies(&by, &value).await.map(Answer) }).await
 }
 
 /// A policy in force.
@@ -68,7 +67,7 @@ pub(super) async fn apply(
 pub(super) async fn show(
     State(app): State<Shared>,
     _: OperatorKey,
-    Path(name): Path<String>,
+    Path(name): Path,
 ) -> Result<Answer<Value>, Error> {
     app.policy(&name).map(Answer)
 }
@@ -83,11 +82,14 @@ pub(super) async fn show(
 pub(super) async fn replace(
     State(app): State<Shared>,
     AdminKey(by): AdminKey,
-    Path(name): Path<String>,
+    Path(name): Path,
     AnyJson(value): AnyJson,
 ) -> Result<(StatusCode, Answer<Value>), Error> {
-    let put = app.replace_policy(&by, &name, &value).await?;
-    Ok((status(put), Answer(app.policy(&name)?)))
+    to_the_end(async move {
+        let put = app.replace_policy(&by, &name, &value).await?;
+        Ok((status(put), Answer(app.policy(&name)?)))
+    })
+    .await
 }
 
 /// Delete a policy.
@@ -100,9 +102,9 @@ pub(super) async fn replace(
 pub(super) async fn delete(
     State(app): State<Shared>,
     AdminKey(by): AdminKey,
-    Path(name): Path<String>,
+    Path(name): Path,
 ) -> Result<StatusCode, Error> {
-    app.delete_policy(&by, &name).await.map(|()| StatusCode::NO_CONTENT)
+    to_the_end(async move { app.delete_policy(&by, &name).await.map(|()| StatusCode::NO_CONTENT) }).await
 }
 
 /// Replay a candidate set on the recorded past.

@@ -64,6 +64,15 @@ impl Server {
     }
 
     pub(crate) async fn on(dir: tempfile::TempDir, toml: &str) -> Self {
+        Self::build(dir, toml, 1000).await
+    }
+
+    /// With room for so many connections.
+    pub(crate) async fn with_places(toml: &str, places: usize) -> Self {
+        Self::build(tempfile::tempdir().unwrap(), toml, places).await
+    }
+
+    async fn build(dir: tempfile::TempDir, toml: &str, places: usize) -> Self {
         let config = config(dir.path(), toml);
         let app = Arc::new(App::open(&config).await.unwrap_or_else(|e| panic!("{e}: {e:?}")));
         app.ensure_admin_key(Some(ADMIN)).await.unwrap();
@@ -71,7 +80,7 @@ impl Server {
         let addr = listener.local_addr().unwrap();
         let router = http::router(Arc::clone(&app));
         let tasks = vec![
-            tokio::spawn(http::serve(listener, None, router, 1000, app.stopping())),
+            tokio::spawn(http::serve(listener, None, router, places, app.stopping())),
             tokio::spawn(Arc::clone(&app).upkeep()),
         ];
         Self { addr, app, dir, tasks }

@@ -7,4 +7,6 @@ mod common;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod interrupted;
+#[cfg(test)]
 mod openapi;

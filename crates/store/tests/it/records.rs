@@ -270,6 +270,7 @@ async fn entries_are_read_in_order_by_kind_and_agent() {
         let filter = EntryFilter {
             kinds: kinds.iter().map(ToString::to_string).collect(),
             agent: agent.map(|a| Pattern::new(a).unwrap()),
+            since: None,
         };
         reader.entries(after, limit, &filter).unwrap().iter().map(|e| e.seq).collect::<Vec<_>>()
     };
@@ -280,6 +281,16 @@ async fn entries_are_read_in_order_by_kind_and_agent() {
     assert_eq!(seqs(0, 9, &[], Some("billing-*")), [1, 4]);
     assert_eq!(seqs(1, 9, &["check"], Some("billing-bot")), [4]);
     assert_eq!(reader.head().unwrap().seq, 4);
+    store.append(vec![check("chk_3")], at(5)).await.unwrap();
+    let since = |after, seconds| {
+        let filter =
+            EntryFilter { kinds: vec!["check".into()], since: Some(at(seconds)), ..EntryFilter::default() };
+        reader.entries(after, 9, &filter).unwrap().iter().map(|e| e.seq).collect::<Vec<_>>()
+    };
+    assert_eq!(since(0, 0), [1, 4, 5]);
+    assert_eq!(since(1, 0), [4, 5]);
+    assert_eq!(since(0, 1), [5]);
+    assert!(since(0, 6).is_empty());
 }
 
 #[tokio::test]

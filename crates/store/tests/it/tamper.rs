@@ -132,6 +132,27 @@ async fn changed_tables_are_named() {
 }
 
 #[tokio::test]
+async fn a_changed_schema_is_named() {
+    for (sql, name) in [
+        ("DROP INDEX log_check", "log_check"),
+        ("DROP TABLE idempotency", "idempotency"),
+        ("DROP VIEW checks; CREATE VIEW checks AS SELECT 1 AS seq", "checks"),
+        ("CREATE TRIGGER t AFTER INSERT ON log BEGIN DELETE FROM idempotency; END", "t"),
+        ("CREATE TABLE more (x)", "more"),
+    ] {
+        let error = found(sql).await;
+        assert!(matches!(&error, VerifyError::Schema(found) if found == name), "{sql}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn what_analyze_adds_is_no_change() {
+    let dir = log().await;
+    tamper(dir.path(), "ANALYZE");
+    let _whole = Reader::open(dir.path()).unwrap().verify(None, |_| {}).unwrap();
+}
+
+#[tokio::test]
 async fn a_server_does_not_start_on_a_log_with_another_end() {
     for sql in [
         "DELETE FROM log WHERE seq >= 7",

@@ -230,6 +230,8 @@ mod process {
             "{refused} refused, {} recorded",
             acknowledged.len()
         );
+        let (ready, says) = connection.send("GET", "/readyz", "").unwrap();
+        assert_eq!(ready, 503, "{says}");
         drop(server);
         verified(&data);
         assert!(acknowledged.is_subset(&ids_on_record(&data)));

@@ -19,9 +19,19 @@ impl Clock {
 
     /// Now.
     pub(crate) fn now(&self) -> Timestamp {
-        let machine = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros());
-        let machine = i64::try_from(machine).unwrap_or(i64::MAX);
+        let machine = Self::machine();
         Timestamp::from_micros(self.0.fetch_max(machine, Ordering::Relaxed).max(machine))
+    }
+
+    /// How many seconds time is held ahead of the machine's clock, because that was once ahead itself.
+    pub(crate) fn ahead_seconds(&self) -> i64 {
+        (self.0.load(Ordering::Relaxed) - Self::machine()).max(0) / 1_000_000
+    }
+
+    /// What the machine's clock says, in microseconds since 1970.
+    fn machine() -> i64 {
+        let machine = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros());
+        i64::try_from(machine).unwrap_or(i64::MAX)
     }
 }
 
@@ -37,5 +47,7 @@ mod tests {
         let first = clock.now();
         assert!(first.as_micros() > 1_700_000_000_000_000);
         assert!(clock.now() >= first);
+        assert_eq!(clock.ahead_seconds(), 0);
+        assert!(Clock::not_before(future).ahead_seconds() > 1_000_000);
     }
 }

@@ -38,6 +38,7 @@ pub(crate) struct Metrics {
     pub(crate) refused: Counter,
     pub(crate) streams: Gauge,
     log_entries: Gauge,
+    clock_ahead: Gauge,
 }
 
 impl Metrics {
@@ -71,6 +72,7 @@ impl Metrics {
             refused: Counter::default(),
             streams: Gauge::default(),
             log_entries: Gauge::default(),
+            clock_ahead: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -91,6 +93,11 @@ impl Metrics {
             "Number of the last entry of the action log",
             metrics.log_entries.clone(),
         );
+        registry.register(
+            "clock_ahead_seconds",
+            "How far time is held ahead of the machine's clock; over 60, something is wrong with that clock",
+            metrics.clock_ahead.clone(),
+        );
         Self { registry, ..metrics }
     }
 
@@ -103,8 +110,9 @@ impl Metrics {
         self.durations.observe(took.as_secs_f64());
     }
 
-    /// Everything as text. `head` is the last entry of the log.
-    pub(crate) fn text(&self, head: u64) -> String {
+    /// Everything as text. `head` is the last entry of the log, `ahead` how many seconds time is held back.
+    pub(crate) fn text(&self, head: u64, ahead: i64) -> String {
+        self.clock_ahead.set(ahead);
         self.log_entries.set(i64::try_from(head).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing into a String has no way to fail.

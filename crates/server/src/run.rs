@@ -114,8 +114,11 @@ async fn reconfigure(
     if let Some(Err(error)) = tls.map(Tls::reload) {
         tracing::error!("the certificate was not reloaded, the one before stays in use: {error}");
     }
-    if next.listen != running.listen || next.data != running.data || next.tls != running.tls {
-        tracing::warn!("listen, data and the paths of tls change only with a restart");
+    let settled = |c: &Config| {
+        (c.listen, c.data.clone(), c.tls.clone(), c.limits.clone(), c.approvals.clone(), c.log.clone())
+    };
+    if settled(&next) != settled(running) {
+        tracing::warn!("[server], [limits], [approvals] and [log] change only with a restart");
     }
     tracing::info!("the configuration was reloaded");
 }

@@ -165,6 +165,18 @@ impl Store {
         })
     }
 
+    /// Whether things can be recorded, as far as is known: the last attempt went well, or is ten seconds
+    /// past. After that, only a new attempt can tell.
+    ///
+    /// # Errors
+    /// Why the last attempt failed.
+    pub fn writable(&self) -> Result<(), AppendError> {
+        if self.0.writer.is_closed() {
+            return Err(AppendError::Closed);
+        }
+        self.0.head.failure(Duration::from_secs(10)).map_or(Ok(()), Err)
+    }
+
     async fn send(&self, request: Request) -> Result<(), AppendError> {
         match self.0.writer.try_send(request) {
             Ok(()) => Ok(()),

@@ -21,7 +21,10 @@ use checkrein_core::{
     time::Timestamp,
 };
 use rusqlite::{Connection, ErrorCode, params};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the writer is asked for.
@@ -63,16 +66,29 @@ pub(crate) enum Rejection {
 #[derive(Clone)]
 pub(crate) struct Head {
     walk: Arc<Mutex<Walk>>,
+    /// When and why the last transaction failed, if it did.
+    failure: Arc<Mutex<Option<(Instant, AppendError)>>>,
     seq: watch::Sender<u64>,
 }
 
 impl Head {
     pub(crate) fn new(walk: Walk) -> Self {
-        Self { walk: Arc::new(Mutex::new(walk)), seq: watch::Sender::new(walk.seq) }
+        Self { walk: Arc::new(Mutex::new(walk)), failure: Arc::default(), seq: watch::Sender::new(walk.seq) }
     }
 
     pub(crate) fn get(&self) -> Walk {
         *self.walk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the last transaction failed, if it did within `recently`.
+    pub(crate) fn failure(&self, recently: Duration) -> Option<AppendError> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.as_ref().filter(|(at, _)| at.elapsed() < recently).map(|(_, error)| error.clone())
+    }
+
+    fn ended(&self, error: Option<&AppendError>) {
+        let failure = error.map(|error| (Instant::now(), error.clone()));
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
@@ -214,6 +230,7 @@ impl Writer {
         };
         match attempt() {
             Ok(value) => {
+                self.head.ended(None);
                 self.last = (tx.walk, tx.at);
                 if tx.walk != before {
                     self.head.set(tx.walk);
@@ -222,8 +239,10 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, "a commit to the action log failed; nothing in it was recorded");
+                let error = AppendError::of(&error);
+                self.head.ended(Some(&error));
                 self.recover();
-                Err(AppendError::of(&error))
+                Err(error)
             }
         }
     }

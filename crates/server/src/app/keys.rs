@@ -185,6 +185,12 @@ impl App {
         ))
     }
 
+    /// Whether the caller's key has not been revoked since.
+    pub(crate) fn in_force(&self, caller: &Caller) -> bool {
+        let map = self.keys.by_hash.read().unwrap_or_else(PoisonError::into_inner);
+        map.get(&caller.record.sha256).is_some_and(|c| c.record.id == caller.record.id)
+    }
+
     /// Makes sure that there is an admin key: the one that the operator gave, or else, if there is none at
     /// all, a new one, which is returned to be shown once.
     ///

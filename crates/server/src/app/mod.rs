@@ -131,16 +131,21 @@ impl App {
         &self.metrics
     }
 
+    /// The metrics as text.
+    pub(crate) fn metrics_text(&self) -> String {
+        self.metrics.text(self.store.head().seq, self.clock.ahead_seconds())
+    }
+
     /// Whether a check could be recorded now.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read or written, or the server is stopping.
     pub async fn ready(&self) -> Result<(), Error> {
         if *self.stopping.borrow() {
             return Err(Error::Stopping);
         }
         self.store.entries(self.store.head().seq, 1, EntryFilter::default()).await?;
-        Ok(())
+        Ok(self.store.writable()?)
     }
 
     fn rules(&self) -> Arc<Rules> {

@@ -8,6 +8,9 @@ const EXPIRY: Duration = Duration::from_secs(1);
 /// How often old entries of the log are removed.
 const RETENTION: Duration = Duration::from_secs(600);
 
+/// How far time may be held ahead of the machine's clock before somebody must be told.
+const TOLERATED_AHEAD_SECONDS: i64 = 60;
+
 impl App {
     /// Runs until the server stops.
     pub async fn upkeep(self: Arc<Self>) {
@@ -30,6 +33,15 @@ impl App {
     }
 
     async fn retain(&self) {
+        let ahead = self.clock.ahead_seconds();
+        if ahead > TOLERATED_AHEAD_SECONDS {
+            tracing::error!(
+                ahead_seconds = ahead,
+                "the log has entries from the future: this machine's clock was once ahead. Until it has caught up, \
+                 holds do not expire, rates do not lapse and nothing is removed from the log"
+            );
+            return;
+        }
         let Some(keep) = self.keep_log_seconds else { return };
         let before = self.clock.now().plus_seconds(keep.saturating_neg());
         match self.store.prune(before).await {

@@ -28,6 +28,8 @@ pub(super) struct ListParams {
 #[utoipa::path(get, path = "/v1/approvals", tag = "approvals", params(ListParams), responses(
     (status = 200, description = "A page", body = ApprovalPage),
     (status = 403, description = "Not with an agent's key", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn list(
     State(app): State<Shared>,
@@ -50,6 +52,8 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/v1/approvals/{id}", tag = "approvals", params(("id" = String, Path, description = "`apr_…`")), responses(
     (status = 200, description = "The approval", body = ApprovalView),
     (status = 404, description = "No such approval for this key", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn show(
     State(app): State<Shared>,
@@ -67,6 +71,8 @@ pub(super) async fn show(
     (status = 403, description = "Not with an agent's key", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "No such approval", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "Already answered, expired or withdrawn", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn decide(
     State(app): State<Shared>,

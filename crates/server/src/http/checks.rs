@@ -106,6 +106,7 @@ pub(super) struct ShowParams {
     (status = 200, description = "The check", body = CheckView),
     (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "No such check for this key", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn show(
     State(app): State<Shared>,
@@ -122,6 +123,7 @@ pub(super) async fn show(
     (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "No such check for this key", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "Another outcome is on record", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn outcome(
     State(app): State<Shared>,

@@ -12,6 +12,7 @@ use checkrein_api::{CreatedKey, KeyList, NewKey, Problem};
 #[utoipa::path(get, path = "/v1/keys", tag = "keys", responses(
     (status = 200, description = "All of them", body = KeyList),
     (status = 403, description = "Not with this key", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn list(State(app): State<Shared>, _: AdminKey) -> Answer<KeyList> {
     Answer(KeyList { keys: app.list_keys() })
@@ -22,6 +23,7 @@ pub(super) async fn list(State(app): State<Shared>, _: AdminKey) -> Answer<KeyLi
     (status = 201, description = "Made", body = CreatedKey),
     (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
     (status = 403, description = "Not with this key", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn create(
     State(app): State<Shared>,
@@ -37,6 +39,8 @@ pub(super) async fn create(
     (status = 204, description = "Revoked"),
     (status = 404, description = "No such key", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "The last admin key", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn revoke(
     State(app): State<Shared>,

@@ -20,8 +20,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
-/// How long a client may take for the TLS handshake, or for the headers of a request.
+/// How long a client may take for the TLS handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may take for the headers of a request, and so how long a connection may be idle. Longer
+/// than clients keep idle connections, so that it is they who close and no request meets a closing connection.
+const IDLE: Duration = Duration::from_secs(75);
 /// How long a stop waits for answers that are under way.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -149,7 +152,7 @@ async fn speak(
         router.clone().oneshot(request.map(Body::new))
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(30)));
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     // How a client left is its own affair.

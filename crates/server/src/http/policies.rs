@@ -14,6 +14,8 @@ use serde_json::Value;
 #[utoipa::path(get, path = "/v1/policies", tag = "policies", responses(
     (status = 200, description = "All of them", body = PolicyList),
     (status = 403, description = "Not with an agent's key", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn list(State(app): State<Shared>, _: OperatorKey) -> Answer<PolicyList> {
     Answer(app.list_policies())
@@ -28,6 +30,8 @@ pub(super) async fn list(State(app): State<Shared>, _: OperatorKey) -> Answer<Po
     (status = 403, description = "Not with this key", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "Other content under this name", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "Does not compile", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn create(
     State(app): State<Shared>,
@@ -50,6 +54,8 @@ pub(super) async fn create(
     (status = 403, description = "Not with this key", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "A policy of a file would change", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "Does not compile", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn apply(
     State(app): State<Shared>,
@@ -63,6 +69,8 @@ pub(super) async fn apply(
 #[utoipa::path(get, path = "/v1/policies/{name}", tag = "policies", params(("name" = String, Path)), responses(
     (status = 200, description = "The policy", body = Object),
     (status = 404, description = "None of that name", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn show(
     State(app): State<Shared>,
@@ -78,6 +86,8 @@ pub(super) async fn show(
     (status = 200, description = "Replaced, or the same as before", body = Object),
     (status = 409, description = "It comes from a file", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "Does not compile", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn replace(
     State(app): State<Shared>,
@@ -98,6 +108,8 @@ pub(super) async fn replace(
     (status = 404, description = "None of that name", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "It comes from a file", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "Another policy names it in `except`", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn delete(
     State(app): State<Shared>,
@@ -113,6 +125,8 @@ pub(super) async fn delete(
 #[utoipa::path(post, path = "/v1/policies/replay", tag = "policies", request_body = ReplayRequest, responses(
     (status = 200, description = "What would have changed", body = ReplayReport),
     (status = 422, description = "Does not compile", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn replay(
     State(app): State<Shared>,

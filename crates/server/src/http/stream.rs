@@ -1,7 +1,10 @@
 //! `/v1/stream`: the action log as server-sent events, resumable.
 
 use super::{OperatorKey, Shared, body::Query};
-use crate::{app::Error, metrics::Counted};
+use crate::{
+    app::{Caller, Error},
+    metrics::Counted,
+};
 use axum::{
     extract::State,
     http::HeaderMap,
@@ -13,7 +16,7 @@ use checkrein_store::EntryFilter;
 use futures_util::{Stream, stream};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::{collections::VecDeque, convert::Infallible, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// Entries read at a time.
@@ -32,6 +35,7 @@ pub(super) struct StreamParams {
 
 struct Position {
     app: Shared,
+    caller: Arc<Caller>,
     after: u64,
     filter: EntryFilter,
     ready: VecDeque<Entry>,
@@ -47,10 +51,12 @@ struct Position {
 #[utoipa::path(get, path = "/v1/stream", tag = "log", params(StreamParams), responses(
     (status = 200, description = "Server-sent events", body = String, content_type = "text/event-stream"),
     (status = 403, description = "Not with an agent's key", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn stream(
     State(app): State<Shared>,
-    _: OperatorKey,
+    OperatorKey(caller): OperatorKey,
     headers: HeaderMap,
     Query(params): Query<StreamParams>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Error> {
@@ -69,14 +75,15 @@ pub(super) async fn stream(
         head: app.store().subscribe(),
         stopping: app.stopping(),
         _counted: Counted::stream(app.clone()),
+        caller,
         app,
     };
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
     Ok(Sse::new(stream::unfold(position, next)).keep_alive(keep_alive))
 }
 
-/// The next entry, once there is one. Ends the stream when the server stops or the log cannot be read; the
-/// client then resumes where it was.
+/// The next entry, once there is one. Ends the stream when the server stops, the key is revoked or the log
+/// cannot be read; the client then resumes where it was.
 async fn next(mut at: Position) -> Option<(Result<Event, Infallible>, Position)> {
     loop {
         if let Some(entry) = at.ready.pop_front() {
@@ -88,6 +95,9 @@ async fn next(mut at: Position) -> Option<(Result<Event, Infallible>, Position)>
         // Taken before reading, so that what is written in between is not slept through.
         let head = *at.head.borrow_and_update();
         if at.after < head {
+            if !at.app.in_force(&at.caller) {
+                return None;
+            }
             let entries = at.app.store().entries(at.after, BATCH, at.filter.clone()).await.ok()?;
             at.after = match entries.last() {
                 Some(last) if entries.len() == BATCH => last.seq,

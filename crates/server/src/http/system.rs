@@ -33,7 +33,7 @@ pub(super) async fn readyz(State(app): State<Shared>) -> Result<Answer<Health>, 
 /// Metrics in the Prometheus text format.
 #[utoipa::path(get, path = "/metrics", tag = "system", security(()), responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 pub(super) async fn metrics(State(app): State<Shared>) -> Response {
-    let text = app.metrics().text(app.store().head().seq);
+    let text = app.metrics_text();
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
         .into_response()
 }

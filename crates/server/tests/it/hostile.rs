@@ -211,6 +211,22 @@ async fn the_stream_resumes_where_it_was() {
     assert!(!text.contains("r.1"), "{text}");
     server.check(json!({"action": "read", "resource": "r.live"})).await;
     read_until(&mut resumed, "r.live").await;
+
+    let made = server.post("/v1/keys", json!({"role": "operator", "name": "gone"})).await.json();
+    let mut theirs = TcpStream::connect(server.addr).await.unwrap();
+    let text = format!(
+        "GET /v1/stream?after=0 HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {}\r\n\r\n",
+        made["key"].as_str().unwrap()
+    );
+    theirs.write_all(text.as_bytes()).await.unwrap();
+    read_until(&mut theirs, "r.live").await;
+    let revoke = format!("/v1/keys/{}", made["id"].as_str().unwrap());
+    assert_eq!(server.send("DELETE", &revoke, ADMIN, "").await.status, 204);
+    server.check(json!({"action": "read", "resource": "r.secret"})).await;
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(5), theirs.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "the stream of a revoked key ends");
+    assert!(!String::from_utf8_lossy(&rest).contains("r.secret"));
 }
 
 #[tokio::test]

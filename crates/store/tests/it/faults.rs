@@ -177,12 +177,14 @@ async fn full_disk_child() {
     assert!(matches!(error, AppendError::Full(_) | AppendError::Io(_)));
     // It stays full for a while.
     assert!(append().await.is_err());
+    assert!(store.writable().is_err(), "and it says so");
     println!("\nfull {error}");
     std::io::stdin().read_line(&mut String::new()).unwrap();
     let mut last = 0;
     for _ in 0..100 {
         last = append().await.unwrap();
     }
+    store.writable().unwrap();
     store.close().await;
     println!("\ndone {last}");
 }

@@ -51,9 +51,12 @@ pub enum Error {
     /// An approval is not where it should be for that.
     #[error("{0}")]
     Approval(#[from] ApprovalRefused),
-    /// Nothing could be put on record, so nothing may run.
-    #[error("nothing was recorded, so nothing may run: {0}")]
+    /// It is not on record, so nothing may run.
+    #[error("nothing may run: {0}")]
     NotRecorded(String),
+    /// It may or may not be on record, so nothing may run.
+    #[error("nothing may run: {0}")]
+    InDoubt(String),
     /// The store cannot be read or opened.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -66,6 +69,7 @@ impl From<AppendError> for Error {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::Refused(refused) => Self::Approval(refused),
+            AppendError::Unknown(_) => Self::InDoubt(error.to_string()),
             other => Self::NotRecorded(other.to_string()),
         }
     }

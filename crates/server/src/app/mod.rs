@@ -20,7 +20,7 @@ use crate::{clock::Clock, config::Config, metrics::Metrics};
 use checkrein_core::{event::Event, policy::Windows, time::Timestamp};
 use checkrein_store::{EntryFilter, Options, Store};
 use std::{
-    sync::{Arc, Mutex, RwLock},
+    sync::{Arc, Mutex, RwLock, atomic::AtomicBool},
     time::Duration,
 };
 use tokio::sync::watch;
@@ -38,6 +38,8 @@ pub struct App {
     recent: recent::RecentKeys,
     /// Policy changes happen one after the other; each is built upon the one before.
     changing: tokio::sync::Mutex<()>,
+    /// A change of policies may or may not be on record: what is in force must be read again.
+    policies_in_doubt: AtomicBool,
     /// Holds are settled one after the other, so that one action never waits for two approvals.
     holding: tokio::sync::Mutex<()>,
     /// Counts changes to approvals, so that whoever waits for one looks again.
@@ -56,7 +58,14 @@ impl App {
     /// # Errors
     /// When the store cannot be opened or the policies, taken together, do not compile.
     pub async fn open(config: &Config) -> Result<Self, Error> {
-        let store = Store::open(Options::new(&config.data))?;
+        Self::on(Store::open(Options::new(&config.data))?, config).await
+    }
+
+    /// The same on a store that is open already.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the policies, taken together, do not compile.
+    pub async fn on(store: Store, config: &Config) -> Result<Self, Error> {
         let head = store.head();
         let last = match head.seq {
             0 => Timestamp::default(),
@@ -75,6 +84,7 @@ impl App {
             keys,
             recent,
             changing: tokio::sync::Mutex::default(),
+            policies_in_doubt: AtomicBool::new(false),
             holding: tokio::sync::Mutex::default(),
             approvals_changed: watch::Sender::new(0),
             stopping: watch::Sender::new(false),

@@ -1,6 +1,6 @@
 //! Policies through the API: each change is validated with the whole set, put on record, then in force.
 
-use super::{App, Caller, Error, Rules};
+use super::{App, Caller, Error, Rules, rules};
 use crate::config::compile_set;
 use checkrein_api::{PolicyChanges, PolicyList, ReplayRequest};
 use checkrein_core::{
@@ -14,7 +14,10 @@ use checkrein_core::{
 };
 use checkrein_store::{EntryFilter, StoreError};
 use serde_json::Value;
-use std::{collections::BTreeMap, sync::PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{PoisonError, atomic::Ordering},
+};
 
 /// Checks read at a time when the past is replayed.
 const PAGE: usize = 500;
@@ -167,8 +170,26 @@ impl App {
         events: Vec<Event>,
     ) -> Result<(), Error> {
         let next = rules.with_api(from_api)?;
-        self.append(events).await?;
+        let recorded = self.append(events).await;
+        if matches!(recorded, Err(Error::InDoubt(_))) {
+            self.policies_in_doubt.store(true, Ordering::Relaxed);
+        }
+        recorded?;
         self.put_in_force(next);
+        Ok(())
+    }
+
+    /// After a change that may or may not be on record: puts into force what is.
+    pub(super) async fn settle_policies(&self) -> Result<(), Error> {
+        if !self.policies_in_doubt.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let _one_at_a_time = self.changing.lock().await;
+        let rules = self.rules();
+        // Entries are written in order: once this one is on record, the change is, or never will be.
+        self.append(vec![rules.loaded_event()]).await?;
+        self.put_in_force(rules.with_api(rules::by_name(self.store.policies().await?)?)?);
+        self.policies_in_doubt.store(false, Ordering::Relaxed);
         Ok(())
     }
 

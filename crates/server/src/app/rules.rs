@@ -5,7 +5,7 @@ use crate::config::{Config, compile_set};
 use checkrein_core::{
     classify::{Catalogue, CatalogueConfig},
     event::Event,
-    policy::{Policy, PolicySet},
+    policy::{Policy, PolicySet, parse_list},
 };
 use serde_json::Value;
 use std::{
@@ -30,21 +30,8 @@ pub struct Rules {
 
 impl Rules {
     pub(super) fn load(config: &Config, stored: Vec<Value>) -> Result<Self, Error> {
-        let mut from_api = BTreeMap::new();
-        let mut problems = Vec::new();
-        for value in stored {
-            match Policy::parse(&value) {
-                Ok(policy) => {
-                    from_api.insert(policy.name.clone(), policy);
-                }
-                Err(found) => problems.extend(found),
-            }
-        }
-        if !problems.is_empty() {
-            return Err(problems.into());
-        }
         let catalogue = Arc::new(catalogue(&config.catalogue)?);
-        Self::build(catalogue, Arc::new(config.file_policies.clone()), from_api)
+        Self::build(catalogue, Arc::new(config.file_policies.clone()), by_name(stored)?)
     }
 
     pub(super) fn build(
@@ -94,6 +81,12 @@ impl Rules {
             files: files.into_iter().cloned().collect(),
         }
     }
+}
+
+/// Policies as they are stored, by name.
+pub(super) fn by_name(stored: Vec<Value>) -> Result<BTreeMap<String, Policy>, Error> {
+    let policies = parse_list(&Value::Array(stored))?;
+    Ok(policies.into_iter().map(|policy| (policy.name.clone(), policy)).collect())
 }
 
 fn catalogue(config: &CatalogueConfig) -> Result<Catalogue, Error> {

@@ -22,6 +22,9 @@ impl App {
         loop {
             tokio::select! {
                 _ = expiry.tick() => {
+                    if let Err(error) = self.settle_policies().await {
+                        tracing::error!(%error, "it is not known which policies are on record");
+                    }
                     if let Err(error) = self.expire_approvals().await {
                         tracing::error!(%error, "expired approvals could not be recorded");
                     }

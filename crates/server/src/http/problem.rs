@@ -97,9 +97,9 @@ impl IntoResponse for Error {
             Self::Approval(_) => {
                 draft(StatusCode::CONFLICT, "approval-settled", "The approval does not stand there", detail)
             }
-            Self::NotRecorded(_) => Draft {
+            Self::NotRecorded(_) | Self::InDoubt(_) => Draft {
                 retry_after_seconds: Some(1),
-                ..draft(StatusCode::SERVICE_UNAVAILABLE, "not-recorded", "Nothing was recorded", detail)
+                ..draft(StatusCode::SERVICE_UNAVAILABLE, "not-recorded", "It could not be recorded", detail)
             },
             Self::Store(_) => {
                 draft(StatusCode::SERVICE_UNAVAILABLE, "store", "The store does not answer", detail)

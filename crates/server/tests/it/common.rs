@@ -64,17 +64,24 @@ impl Server {
     }
 
     pub(crate) async fn on(dir: tempfile::TempDir, toml: &str) -> Self {
-        Self::build(dir, toml, 1000).await
+        Self::build(dir, toml, 1000, Duration::from_secs(5)).await
     }
 
     /// With room for so many connections.
     pub(crate) async fn with_places(toml: &str, places: usize) -> Self {
-        Self::build(tempfile::tempdir().unwrap(), toml, places).await
+        Self::build(tempfile::tempdir().unwrap(), toml, places, Duration::from_secs(5)).await
     }
 
-    async fn build(dir: tempfile::TempDir, toml: &str, places: usize) -> Self {
+    /// Its store gives up waiting after `timeout`.
+    pub(crate) async fn impatient(timeout: Duration) -> Self {
+        Self::build(tempfile::tempdir().unwrap(), "", 1000, timeout).await
+    }
+
+    async fn build(dir: tempfile::TempDir, toml: &str, places: usize, timeout: Duration) -> Self {
         let config = config(dir.path(), toml);
-        let app = Arc::new(App::open(&config).await.unwrap_or_else(|e| panic!("{e}: {e:?}")));
+        let options = checkrein_store::Options { timeout, ..checkrein_store::Options::new(&config.data) };
+        let store = checkrein_store::Store::open(options).unwrap();
+        let app = Arc::new(App::on(store, &config).await.unwrap_or_else(|e| panic!("{e}: {e:?}")));
         app.ensure_admin_key(Some(ADMIN)).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();

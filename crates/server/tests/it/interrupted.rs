@@ -120,3 +120,20 @@ async fn a_path_that_is_no_text_gets_a_problem_document() {
         assert_eq!((reply.status, reply.problem().as_str()), (400, "invalid-request"), "{path}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_change_in_doubt_is_settled_by_what_is_on_record() {
+    let server = Server::impatient(Duration::from_millis(300)).await;
+    let lock = WriteLock::hold(&server);
+    let policy = json!({"name": "no_deletes", "rule": "block", "condition": {"action": "delete"}});
+    // The store does not answer in time; the commit still happens, once it can.
+    let doubtful = server.post("/v1/policies", policy).await;
+    lock.release();
+    assert_eq!(doubtful.problem(), "not-recorded");
+    assert!(doubtful.body.contains("unknown whether"), "{doubtful:?}");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while server.check(json!({"action": "delete", "resource": "x"})).await["verdict"] != "block" {
+        assert!(Instant::now() < deadline, "the policy is on record and should come into force");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

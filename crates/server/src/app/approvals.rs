@@ -1,4 +1,4 @@
-//! Approvals: listing them and answering them. How a check uses one is in `checks`.
+//! Approvals: listing them and answering them. How a check uses one is in `holds`.
 
 use super::{App, Caller, Error};
 use checkrein_api::{ApprovalDecision, ApprovalPage, ApprovalView};

@@ -3,6 +3,7 @@
 mod approvals;
 mod checks;
 mod error;
+mod holds;
 mod keys;
 mod policies;
 mod recent;

@@ -1,0 +1,180 @@
+//! Holds: how a check that a person must approve is asked for, waits, and uses its approval.
+
+use super::{
+    App, Caller, Error,
+    checks::{Asked, blast_radius, new_id},
+};
+use checkrein_core::{
+    approval::{Approval, State, Transition},
+    decision::{Decision, Matched, Verdict},
+    event::{Checked, Event},
+    name::Name,
+    policy::{Facts, Judgement, Mode, Rule, Windows},
+    time::Timestamp,
+};
+
+impl App {
+    /// A policy wants a person to approve: use an approval that is there, join one that is pending, or ask
+    /// for a new one.
+    pub(super) async fn hold(&self, asked: Asked) -> Result<Decision, Error> {
+        let _one_at_a_time = self.holding.lock().await;
+        let open = self.store.open_approval(&asked.fingerprint).await?.filter(|a| asked.at < a.expires_at);
+        match open {
+            Some(approval) if approval.decided_by.is_some() => {
+                let reason = approved_reason(&approval);
+                let used = Event::ApprovalChanged {
+                    id: approval.id.clone(),
+                    transition: Transition::Use {
+                        check_id: asked.id.clone(),
+                        fingerprint: asked.fingerprint.clone(),
+                    },
+                };
+                self.record(asked, Some((Verdict::Allow, reason, approval.id)), vec![used]).await
+            }
+            Some(pending) => {
+                let reason = asked.judgement.reason.clone();
+                self.record(asked, Some((Verdict::Hold, reason, pending.id)), Vec::new()).await
+            }
+            None => {
+                let approval = self.new_approval(&asked);
+                let settled = (Verdict::Hold, asked.judgement.reason.clone(), approval.id.clone());
+                self.record(asked, Some(settled), vec![Event::ApprovalRequested(Box::new(approval))]).await
+            }
+        }
+    }
+
+    fn new_approval(&self, asked: &Asked) -> Approval {
+        Approval {
+            id: new_id("apr"),
+            check_id: asked.id.clone(),
+            fingerprint: asked.fingerprint.clone(),
+            check: asked.check.clone(),
+            action: asked.action.clone(),
+            blast_radius: blast_radius(&asked.action),
+            policies: holding(&asked.judgement),
+            reason: asked.judgement.reason.clone(),
+            state: State::Pending,
+            requested_at: asked.at,
+            expires_at: asked.at.plus_seconds(self.approval_life_seconds),
+            decided_by: None,
+            decided_at: None,
+            comment: None,
+            used_by: None,
+            used_at: None,
+        }
+    }
+
+    /// The verdict of a recorded check as it stands now.
+    pub(super) async fn standing(
+        &self,
+        caller: &Caller,
+        checked: &Checked,
+    ) -> Result<(Verdict, String), Error> {
+        let decision = &checked.decision;
+        let recorded = || Ok((decision.verdict, decision.reason.clone()));
+        let (Verdict::Hold, Some(approval_id)) = (decision.verdict, &decision.approval_id) else {
+            return recorded();
+        };
+        let Some(approval) = self.store.approval(approval_id).await? else {
+            return Ok((
+                Verdict::Block,
+                format!("Blocked: the approval {approval_id} is no longer on record."),
+            ));
+        };
+        let now = self.clock.now();
+        Ok(match self.settlement(&approval, decision, now) {
+            Settlement::Waiting => return recorded(),
+            Settlement::Settled(verdict, reason) => (verdict, reason),
+            Settlement::Approved if caller.key_id() != checked.key_id => {
+                (Verdict::Hold, format!("{} The agent has not used it yet.", approved_reason(&approval)))
+            }
+            Settlement::Approved => self.use_approval(checked, &approval, now).await?,
+        })
+    }
+
+    pub(super) fn settlement(&self, approval: &Approval, decision: &Decision, now: Timestamp) -> Settlement {
+        let late = now >= approval.expires_at;
+        let block = |reason: String| Settlement::Settled(Verdict::Block, reason);
+        match (approval.state, &approval.used_by) {
+            (State::Approved, Some(user)) if *user == decision.id => {
+                Settlement::Settled(Verdict::Allow, approved_reason(approval))
+            }
+            (State::Approved, Some(user)) => {
+                block(format!("Blocked: the approval {} was already used by {user}; ask again.", approval.id))
+            }
+            (State::Denied, _) => block(denied_reason(approval)),
+            (State::Withdrawn, _) => block("Blocked: the request for approval was withdrawn.".to_owned()),
+            (State::Approved, None) if !late => Settlement::Approved,
+            (State::Pending, _) if !late => Settlement::Waiting,
+            (State::Approved, None) => block(format!(
+                "Blocked: approved, but not used before it expired at {}; ask again.",
+                approval.expires_at
+            )),
+            (State::Pending | State::Expired, _) => block(format!(
+                "Blocked: nobody answered before the request expired at {}. Nobody said no; ask again.",
+                approval.expires_at
+            )),
+        }
+    }
+
+    /// Looks at the action once more before an approval lets it through: policies may have changed since.
+    async fn use_approval(
+        &self,
+        checked: &Checked,
+        approval: &Approval,
+        now: Timestamp,
+    ) -> Result<(Verdict, String), Error> {
+        let rules = self.rules();
+        let agent: Name = checked.action.agent.clone();
+        let action = rules.catalogue.classify(&checked.check, agent)?;
+        let facts = Facts::of(&action, checked.check.details(), now);
+        // Fresh windows: this action was counted when it was first asked for.
+        let judgement = rules.policies.evaluate(&facts, &mut Windows::default());
+        if judgement.verdict == Verdict::Block {
+            let reason = format!("{} It no longer holds: {}", approved_reason(approval), judgement.reason);
+            return Ok((Verdict::Block, reason));
+        }
+        let transition = Transition::Use {
+            check_id: checked.decision.id.clone(),
+            fingerprint: checked.fingerprint.clone(),
+        };
+        let id = approval.id.clone();
+        match self.append(vec![Event::ApprovalChanged { id, transition }]).await {
+            Ok(()) => Ok((Verdict::Allow, approved_reason(approval))),
+            // Somebody was faster: this request, repeated, or the same action asked for anew.
+            Err(Error::Approval(refused)) => {
+                let now_stands = self.store.approval(&approval.id).await?;
+                Ok(match now_stands.map(|a| self.settlement(&a, &checked.decision, now)) {
+                    Some(Settlement::Settled(verdict, reason)) => (verdict, reason),
+                    _ => (Verdict::Block, format!("Blocked: {refused}.")),
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+pub(super) enum Settlement {
+    Waiting,
+    Approved,
+    Settled(Verdict, String),
+}
+
+pub(super) fn approved_reason(approval: &Approval) -> String {
+    let who = approval.decided_by.as_ref().map_or("somebody", |by| &by.name);
+    let comment = approval.comment.as_deref().map(|c| format!(": {c}")).unwrap_or_default();
+    format!("Approved by {who}{comment}.")
+}
+
+fn denied_reason(approval: &Approval) -> String {
+    let who = approval.decided_by.as_ref().map_or("somebody", |by| &by.name);
+    let comment = approval.comment.as_deref().map(|c| format!(": {c}")).unwrap_or_default();
+    format!("Denied by {who}{comment}.")
+}
+
+/// The policies that want a person to approve.
+fn holding(judgement: &Judgement) -> Vec<String> {
+    let holds =
+        |m: &&Matched| m.rule == Rule::RequireApproval && m.mode == Mode::Enforce && m.exempted_by.is_none();
+    judgement.matched.iter().filter(holds).map(|m| m.name.clone()).collect()
+}

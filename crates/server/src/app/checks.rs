@@ -154,6 +154,7 @@ impl App {
     /// # Errors
     /// When there is no such check, or the caller may not see it.
     pub async fn view_check(&self, caller: &Caller, id: &str, wait: Duration) -> Result<CheckView, Error> {
+        caller.within_limit()?;
         let row = self.visible_check(caller, id).await?;
         let deadline = tokio::time::Instant::now() + wait.min(MAX_WAIT);
         let mut changed = self.approvals_changed.subscribe();
@@ -188,6 +189,7 @@ impl App {
     /// # Errors
     /// When an agent's key asks for others.
     pub async fn list_checks(&self, caller: &Caller, mut query: CheckQuery) -> Result<CheckPage, Error> {
+        caller.within_limit()?;
         if caller.require(Role::Operator).is_err() {
             query.filter.agent = caller.visible_agents(query.filter.agent)?;
         }

@@ -40,7 +40,7 @@ pub enum Error {
     Policies(Vec<Item>),
     /// Too many requests from one key.
     #[error(
-        "this key asks more often than its limit of {limit} checks a second; ask again in {retry_after_seconds} s"
+        "this key asks more often than its limit of {limit} requests a second; ask again in {retry_after_seconds} s"
     )]
     TooMany {
         /// The limit.

@@ -282,6 +282,8 @@ impl App {
     /// # Errors
     /// When there is none, or it is the last admin key.
     pub async fn revoke_key(&self, by: &Caller, id: &str) -> Result<(), Error> {
+        // One after the other, or two admins who revoke each other at once would leave none.
+        let _one_at_a_time = self.changing.lock().await;
         let records = self.keys.all();
         let Some(record) = records.iter().find(|r| r.id == id) else {
             // Dead here, but perhaps not on record: then its revocation could not be recorded before.

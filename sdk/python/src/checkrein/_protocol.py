@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
 from ._exchange import RETRIED, Failure, Reply, Request, Sleep, Steps, exchange
-from ._json import jsonable
+from ._json import Opaques, jsonable
 from .errors import (
     AuthenticationError,
     BadRequestError,
@@ -201,9 +201,10 @@ def _new_key() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{uuid.uuid4().hex[:20]}"
 
 
-def check_body(fields: Mapping[str, Any]) -> dict[str, Any]:
+def check_body(fields: Mapping[str, Any], opaques: Opaques | None = None) -> dict[str, Any]:
     """The body of a check: what was given, as JSON, with an idempotency key."""
-    body = {key: jsonable(value) for key, value in fields.items() if value is not None}
+    opaques = opaques or Opaques()
+    body = {key: jsonable(value, opaques) for key, value in fields.items() if value is not None}
     if ("action" in body) == ("tool" in body):
         raise BadRequestError(
             "a check is either explicit (action, resource, payload) or raw (tool, arguments); "

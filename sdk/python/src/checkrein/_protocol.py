@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
-from ._exchange import RETRIED, Failure, Reply, Request, Sleep, Steps, exchange
+from ._exchange import AMBIGUOUS, RETRIED, Failure, Reply, Request, Sleep, Steps, exchange
 from ._json import Opaques, jsonable
 from .errors import (
     AuthenticationError,
@@ -63,6 +63,9 @@ class Protocol:
         if isinstance(decision, Decision):
             return decision
         self._raise_for(answer)
+        if isinstance(answer, Reply) and answer.status == 200 and answer.json() is AMBIGUOUS:
+            # It may well have said no.
+            return Decision("block", self._excuse(decision), degraded=True)
         return self._unasked(body, decision)
 
     def wait(self, held: Decision, timeout: float) -> Steps[Decision]:
@@ -245,6 +248,8 @@ def read_decision(answer: Reply | Failure, expected: str | None = None) -> Decis
     if answer.status != 200:
         return _refusal(answer)
     found = answer.json()
+    if found is AMBIGUOUS:
+        return "its answer has a key twice or a number that is none, so nobody knows what it says"
     if not isinstance(found, dict) or "verdict" not in found:
         return "what answered there does not speak Checkrein's protocol"
     verdict, reason, check = found["verdict"], found.get("reason"), found.get("id")

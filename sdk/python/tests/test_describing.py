@@ -13,7 +13,9 @@ import hashlib
 import io
 import ipaddress
 import pathlib
+import random
 import re
+import struct
 import threading
 import types
 import uuid
@@ -275,6 +277,9 @@ def test_values_that_two_readers_could_understand_differently_are_refused() -> N
         (Buffer(b"a"), Buffer(b"b")),
         (Broken(1), Broken(1)),
         (re.compile("a"), re.compile("b")),
+        # What C code keeps, in classes that look like Python's own.
+        (struct.Struct("i"), struct.Struct("q")),
+        (random.Random(1), random.Random(2)),
         (functools.partial(int, "1"), functools.partial(int, "2")),
         (lambda: 1, lambda: 2),
         ((i for i in [1]), (i for i in [2])),

@@ -1,20 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import dataclasses
-import datetime
-import decimal
-import enum
 import gc
-import hashlib
 import os
 import pathlib
 import ssl
 import threading
 import time
-import types
-import uuid
 from typing import Any
 
 import anyio
@@ -35,7 +28,6 @@ from checkrein import (
     RateLimitedError,
     UnreachableError,
 )
-from checkrein._json import jsonable
 
 
 def test_settings_come_from_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,65 +379,3 @@ def test_raise_if_blocked(server: Server, client: Checkrein) -> None:
     client.check(action="a", resource="r").raise_if_blocked()
     with pytest.raises(Exception, match="over 25"):
         client.check(action="a", resource="r").raise_if_blocked()
-
-
-class Colour(enum.Enum):
-    RED = "red"
-
-
-class Secret:
-    def __repr__(self) -> str:
-        raise AssertionError("repr must not be called")
-
-    __str__ = __repr__
-
-
-@dataclasses.dataclass
-class Point:
-    x: int
-    secret: Any
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (None, None),
-        (True, True),
-        (7, 7),
-        (2**64 - 1, 2**64 - 1),
-        (2**64, str(2**64)),
-        (-(2**70), str(-(2**70))),
-        (1.5, 1.5),
-        (1e300, "1e+300"),
-        (float("nan"), "nan"),
-        (float("-inf"), "-inf"),
-        ("a\ud800b", "a\\ud800b"),
-        (Colour.RED, "red"),
-        (decimal.Decimal("1.10"), "1.10"),
-        (datetime.date(2026, 11, 22), "2026-11-22"),
-        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
-        (pathlib.PurePosixPath("/a"), "/a"),
-        (b"secret", f"<bytes: 6 bytes, sha256 {hashlib.sha256(b'secret').hexdigest()}>"),
-        (b"secres", f"<bytes: 6 bytes, sha256 {hashlib.sha256(b'secres').hexdigest()}>"),
-        ((1, {2}), [1, [2]]),
-        (range(3), [0, 1, 2]),
-        (collections.deque([1]), [1]),
-        ({1: "a", None: "b", Colour.RED: "c"}, {"1": "a", "None": "b", "red": "c"}),
-        (types.MappingProxyType({"a": Secret()}), {"a": "<test_client.Secret>"}),
-        (Point(1, Secret()), {"x": 1, "secret": "<test_client.Secret>"}),
-        (Secret, "<test_client.Secret>"),
-        ((i for i in [1]), "<builtins.generator>"),
-    ],
-)
-def test_values_become_json(value: Any, expected: Any) -> None:
-    assert jsonable(value) == expected
-    assert type(jsonable(value)) is type(expected)
-
-
-def test_values_that_two_readers_could_understand_differently_are_refused() -> None:
-    nested: Any = 1
-    for _ in range(70):
-        nested = [nested]
-    for value in ({1: "a", "1": "b"}, nested, range(10**12)):
-        with pytest.raises(BadRequestError):
-            jsonable(value)

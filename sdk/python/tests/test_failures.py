@@ -22,6 +22,12 @@ from checkrein import BadRequestError, Checkrein, PolicyViolationError, Unreacha
 ALLOW_BYTES = b'{"id":"chk_1","verdict":"allow","reason":"r"}'
 FULL = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(ALLOW_BYTES) + ALLOW_BYTES
 
+
+def raw_decision(verdict: str) -> str:
+    """An answer with ``verdict`` in it to the letter."""
+    return '{"id":"chk_1","reason":"r",' + verdict + "}"
+
+
 # The server could not be asked, or it answered with something that is no decision.
 FAILURES: dict[str, scripted.Act] = {
     "silent": scripted.silent,
@@ -33,6 +39,8 @@ FAILURES: dict[str, scripted.Act] = {
     "rubbish JSON": scripted.reply(200, '{"verdict": "allow", '),
     "not UTF-8": scripted.reply(200, b'{"verdict":"allow","id":"\xff","reason":"x"}'),
     "deep JSON": scripted.reply(200, "[" * 100_000),
+    "UTF-16": scripted.reply(200, ALLOW_BYTES.decode().encode("utf-16")),
+    "a byte order mark": scripted.reply(200, b"\xef\xbb\xbf" + ALLOW_BYTES),
     "a JSON list": scripted.reply(200, '["allow"]'),
     "JSON null": scripted.reply(200, "null"),
     "empty 200": scripted.reply(200, ""),
@@ -62,6 +70,16 @@ REFUSALS: dict[str, scripted.Act] = {
     "a verdict that is null": scripted.decision(verdict=None),
     "nothing but a block": scripted.reply(200, {"verdict": "block"}),
     "nothing but a hold": scripted.reply(200, {"verdict": "hold"}),
+    "allow and block in one": scripted.reply(200, raw_decision('"verdict":"block","verdict":"allow"')),
+    "allow twice": scripted.reply(200, raw_decision('"verdict":"allow","verdict":"allow"')),
+    "a key written in two ways": scripted.reply(
+        200, raw_decision('"verdict":"block","\\u0076erdict":"allow"')
+    ),
+    "a key twice further in": scripted.reply(200, raw_decision('"verdict":"allow","x":[{"a":1,"a":1}]')),
+    "NaN": scripted.reply(200, raw_decision('"verdict":"allow","x":NaN')),
+    "-Infinity": scripted.reply(200, raw_decision('"verdict":"allow","x":[-Infinity]')),
+    "a block with NaN": scripted.reply(200, raw_decision('"verdict":"block","x":NaN')),
+    "a number beyond all": scripted.reply(200, raw_decision('"verdict":"allow","x":1e999')),
     "429 for ever": scripted.problem(429, "too many checks", retry_after="0"),
     "429 for long": scripted.problem(429, "too many checks", retry_after="3600"),
 }
@@ -378,6 +396,13 @@ def test_a_hold_without_an_id_cannot_be_waited_for(server: Server) -> None:
         assert result.held
 
 
+@pytest.mark.parametrize("refusal", ["allow and block in one", "allow twice", "NaN"])
+def test_an_ambiguous_answer_settles_no_hold(server: Server, refusal: str) -> None:
+    server.will(scripted.HOLD, then=REFUSALS[refusal])
+    with make(server) as client:
+        assert client.check(action="update", resource="shop.users").wait(0.3).held
+
+
 def test_management_says_unreachable(server: Server) -> None:
     with make(server, url=f"http://127.0.0.1:{free_port()}", retries=0) as client:
         with pytest.raises(UnreachableError, match="could not be asked"):
@@ -413,6 +438,12 @@ def test_a_check_is_one_form_or_the_other(client: Checkrein) -> None:
         client.check(resource="shop.users")
     with pytest.raises(BadRequestError, match="exactly one"):
         client.check(action="update", tool="update")
+
+
+def test_an_ambiguous_answer_to_management_is_none(server: Server, client: Checkrein) -> None:
+    server.will(scripted.reply(200, '{"policies": [], "policies": []}'))
+    with pytest.raises(UnreachableError, match="not Checkrein"):
+        client.policies.list()
 
 
 def test_the_key_is_not_shown(client: Checkrein) -> None:

@@ -293,6 +293,38 @@ def test_waiting_in_vain_does_not_run(server: Server, then: scripted.Act, error:
     assert len(server.asked) < 8, "not asked in a tight loop"
 
 
+BUSY = scripted.problem(429, "too many requests", retry_after="0")
+BUSY_FOR_LONG = scripted.problem(429, "too many requests", retry_after="3600")
+
+
+def test_a_busy_server_is_asked_again_while_waiting(server: Server, client: Checkrein) -> None:
+    server.will(HOLD, BUSY, BUSY_FOR_LONG, APPROVED)
+    assert client.guard(action="a", resource="r", wait=20)(lambda: 42)() == 42
+    assert len(server.checks()) == 4
+    assert server.outcomes == [{"status": "ok"}]
+
+
+@pytest.mark.anyio
+async def test_a_busy_server_is_asked_again_while_waiting_async(server: Server) -> None:
+    async def run() -> int:
+        return 42
+
+    server.will(HOLD, BUSY, BUSY_FOR_LONG, APPROVED)
+    async with make_async(server) as client:
+        assert await client.guard(action="a", resource="r", wait=20)(run)() == 42
+
+
+def test_a_server_that_stays_busy_leaves_the_hold_when_the_time_is_over(
+    server: Server, client: Checkrein
+) -> None:
+    server.will(HOLD, then=BUSY)
+    started = time.monotonic()
+    with pytest.raises(ApprovalRequiredError):
+        client.guard(action="a", resource="r", wait=1.5)(pytest.fail)("ran")
+    assert 1.4 < time.monotonic() - started < 4
+    assert len(server.checks()) >= 3
+
+
 def test_arguments_that_change_during_the_wait_do_not_run(server: Server, client: Checkrein) -> None:
     ids = [1]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pydantic
 import pytest
 from real_server import RealServer, binary, serving
 
@@ -22,6 +23,7 @@ from checkrein import (
     AuthenticationError,
     BadRequestError,
     Checkrein,
+    CheckResult,
     ConflictError,
     NotFoundError,
     PermissionDeniedError,
@@ -189,6 +191,29 @@ def test_a_hold_runs_once_approved(admin: Checkrein) -> None:
     thread.join()
     assert not isinstance(caught.value, ApprovalRequiredError)
     assert runs == [7]
+
+
+class Refund(pydantic.BaseModel):
+    order: int
+
+
+def test_an_approval_fits_no_other_object(admin: Checkrein) -> None:
+    admin.policies.create(REFUND)
+
+    def ask(payload: Any) -> CheckResult:
+        return admin.check(action="refund", resource="shop.orders", payload=payload)
+
+    def approve(payload: Any) -> None:
+        held = ask(payload)
+        assert held.approval_id is not None
+        admin.approvals.approve(held.approval_id)
+
+    approve(Refund(order=1))
+    assert ask(Refund(order=2)).held
+    assert ask(Refund(order=1)).allowed, "the same again"
+    unseen = object()
+    approve({"order": unseen})
+    assert ask({"order": unseen}).held
 
 
 def test_a_hold_that_nobody_answers_stays_held(admin: Checkrein) -> None:

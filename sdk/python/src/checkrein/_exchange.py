@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import email.utils
 import json
+import math
 import random
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
@@ -60,11 +61,41 @@ class Reply:
     body: bytes
 
     def json(self) -> Any:
-        """The body as JSON; ``None`` when it is not."""
+        """The body as JSON; ``None`` when it is not, `AMBIGUOUS` when readers may differ about it."""
         try:
-            return json.loads(self.body)
+            return json.loads(
+                self.body.decode(), object_pairs_hook=_object, parse_constant=_constant, parse_float=_float
+            )
+        except _AmbiguousError:
+            return AMBIGUOUS
         except (ValueError, RecursionError):
             return None
+
+
+#: JSON with two values under one key or with a number that is none: whoever else reads it may read another.
+AMBIGUOUS: Final = object()
+
+
+class _AmbiguousError(Exception):
+    pass
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _AmbiguousError
+    return found
+
+
+def _constant(_: str) -> float:
+    raise _AmbiguousError
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise _AmbiguousError
+    return number
 
 
 @dataclass(frozen=True)

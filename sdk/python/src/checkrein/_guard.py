@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
 
-from ._json import jsonable
+from ._json import Opaques
 from .errors import PolicyViolationError
 from .result import AsyncCheckResult, CheckResult, Decision, Status
 
@@ -21,6 +21,7 @@ F = TypeVar("F")
 #: The fields of a check; in a guard each may be a function of the guarded function's arguments.
 Fields = Mapping[str, Any]
 Body = dict[str, Any]
+MakeBody = Callable[[Fields, Opaques], Body]
 
 # Time to report the outcome of a call that is being cancelled, in seconds.
 _LAST_WORD = 3.0
@@ -29,7 +30,7 @@ _LAST_WORD = 3.0
 class Call:
     """How to describe one call of a function as a check."""
 
-    def __init__(self, fn: Callable[..., Any], fields: Fields, body: Callable[[Fields], Body]) -> None:
+    def __init__(self, fn: Callable[..., Any], fields: Fields, body: MakeBody) -> None:
         self._fields = fields
         self._body = body
         self._inner, self._bound_args, self._bound_kwargs = _unwrap(fn)
@@ -39,14 +40,14 @@ class Call:
             self._signature = _signature(self._inner)
             self._drops_self = _is_plain_method(self._inner, self._signature)
 
-    def describe(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Body:
+    def describe(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], opaques: Opaques) -> Body:
         """The check for a call with these arguments. Whatever raises here keeps the call from running."""
         fields = {
             name: value(*args, **kwargs) if callable(value) else value for name, value in self._fields.items()
         }
         if self._raw:
             fields |= {"tool": self._tool, "arguments": self._arguments(args, kwargs)}
-        return self._body(fields)
+        return self._body(fields, opaques)
 
     def _arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         bound = self._signature.bind(*self._bound_args, *args, **{**self._bound_kwargs, **kwargs})
@@ -59,13 +60,13 @@ class Call:
         for name, parameter in self._signature.parameters.items():
             if parameter.kind is parameter.VAR_KEYWORD and not found[name].keys() & found.keys():
                 found |= found.pop(name)
-        return cast("dict[str, Any]", jsonable(found))
+        return found
 
 
 class _Guard:
     """Settings of a guard, and what both kinds share."""
 
-    def __init__(self, fields: Fields, wait: float, body: Callable[[Fields], Body]) -> None:
+    def __init__(self, fields: Fields, wait: float, body: MakeBody) -> None:
         if wait < 0:
             raise ValueError(f"wait must not be negative, not {wait!r}")
         if "action" in fields and "tool" in fields:
@@ -84,7 +85,7 @@ class _Guard:
             raise TypeError(f"a `with` block has no arguments to call {', '.join(needs)} with")
         if "action" not in self._fields and "tool" not in self._fields:
             raise TypeError("a `with` block has no name; say which action (or tool) it is")
-        return self._make_body(self._fields)
+        return self._make_body(self._fields, Opaques())
 
 
 class Guard(_Guard):
@@ -105,7 +106,8 @@ class Guard(_Guard):
 
         @_wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            result = self._pass(lambda: call.describe(args, kwargs))
+            opaques = Opaques()
+            result = self._pass(lambda: call.describe(args, kwargs, opaques))
             try:
                 value = function(*args, **kwargs)
             except BaseException as error:
@@ -168,7 +170,8 @@ class AsyncGuard(_Guard):
 
         @_wraps(function)
         async def guarded(*args: Any, **kwargs: Any) -> Any:
-            result = await self._pass(lambda: call.describe(args, kwargs))
+            opaques = Opaques()
+            result = await self._pass(lambda: call.describe(args, kwargs, opaques))
             try:
                 value = await function(*args, **kwargs)
             except BaseException as error:

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
-from ._exchange import RETRIED, Failure, Reply, Request, Sleep, Steps, exchange
-from ._json import jsonable
+from ._exchange import AMBIGUOUS, RETRIED, Failure, Reply, Request, Sleep, Steps, exchange
+from ._json import Opaques, jsonable
 from .errors import (
     AuthenticationError,
     BadRequestError,
@@ -63,6 +63,9 @@ class Protocol:
         if isinstance(decision, Decision):
             return decision
         self._raise_for(answer)
+        if isinstance(answer, Reply) and answer.status == 200 and answer.json() is AMBIGUOUS:
+            # It may well have said no.
+            return Decision("block", self._excuse(decision), degraded=True)
         return self._unasked(body, decision)
 
     def wait(self, held: Decision, timeout: float) -> Steps[Decision]:
@@ -201,9 +204,10 @@ def _new_key() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{uuid.uuid4().hex[:20]}"
 
 
-def check_body(fields: Mapping[str, Any]) -> dict[str, Any]:
+def check_body(fields: Mapping[str, Any], opaques: Opaques | None = None) -> dict[str, Any]:
     """The body of a check: what was given, as JSON, with an idempotency key."""
-    body = {key: jsonable(value) for key, value in fields.items() if value is not None}
+    opaques = opaques or Opaques()
+    body = {key: jsonable(value, opaques) for key, value in fields.items() if value is not None}
     if ("action" in body) == ("tool" in body):
         raise BadRequestError(
             "a check is either explicit (action, resource, payload) or raw (tool, arguments); "
@@ -244,6 +248,8 @@ def read_decision(answer: Reply | Failure, expected: str | None = None) -> Decis
     if answer.status != 200:
         return _refusal(answer)
     found = answer.json()
+    if found is AMBIGUOUS:
+        return "its answer has a key twice or a number that is none, so nobody knows what it says"
     if not isinstance(found, dict) or "verdict" not in found:
         return "what answered there does not speak Checkrein's protocol"
     verdict, reason, check = found["verdict"], found.get("reason"), found.get("id")

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar, overload
 
 from ._exchange import Steps
 from ._guard import AsyncGuard, Fields, Guard
+from ._json import Opaques
 from ._protocol import ON_UNREACHABLE, STATUSES, OnUnreachable, Protocol, check_body
 from ._transport import Address, AsyncTransport, Transport
 from .management import Approvals, AsyncApprovals, AsyncPolicies, Policies
@@ -84,8 +85,8 @@ class _Client:
             return None
         return self._protocol.outcome(result.id, status, records, error)
 
-    def _body(self, fields: Fields) -> dict[str, Any]:
-        return check_body({"agent": self.agent, "session": self.session} | _given(fields))
+    def _body(self, fields: Fields, opaques: Opaques | None = None) -> dict[str, Any]:
+        return check_body({"agent": self.agent, "session": self.session} | _given(fields), opaques)
 
 
 class Checkrein(_Client):

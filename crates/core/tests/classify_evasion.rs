@@ -6,7 +6,10 @@ use checkrein_core::{
     action::{Action, Category, Count},
     check::Check,
     classify::Catalogue,
+    decision::Verdict,
     name::Name,
+    policy::{Facts, PolicySet, Windows, parse_list},
+    time::Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -119,27 +122,30 @@ fn functions_that_act_are_no_reads() {
 
 #[test]
 fn a_default_schema_hides_no_table() {
-    for schema in ["public", "dbo", "main", "\"public\"", "PUBLIC"] {
+    let blocks = |pattern: &str, sql: &str| {
         let check = Check {
             action: Some("run".into()),
             resource: Some("production".into()),
-            statement: Some(format!("UPDATE {schema}.users SET a = 1")),
+            statement: Some(sql.into()),
             ..Check::default()
         };
         let action = Catalogue::default().classify(&check, Name::default_agent()).unwrap();
-        let updated = |table: &str| {
-            action
-                .effects
-                .iter()
-                .any(|e| e.resource.as_str() == table && e.names.iter().any(|n| n.as_str() == "update"))
-        };
-        assert!(updated("production.users"), "{action:?}");
-        assert!(
-            updated(&format!("production.{}.users", schema.trim_matches('"').to_lowercase())),
-            "{action:?}"
-        );
         assert_eq!(action.systems, Count::Known(1));
+        let policies = json!([{"name": "p", "rule": "block",
+            "condition": {"action": "update", "resource_pattern": pattern}}]);
+        let set = PolicySet::compile(parse_list(&policies).unwrap()).unwrap();
+        let facts = Facts::of(&action, None, Timestamp::from_micros(0));
+        set.evaluate(&facts, &mut Windows::new()).verdict == Verdict::Block
+    };
+    for schema in ["public", "dbo", "main", "\"public\"", "PUBLIC"] {
+        let sql = format!("UPDATE {schema}.users SET a = 1");
+        let named = format!("production.{}.users", schema.trim_matches('"').to_lowercase());
+        assert!(blocks("production.users", &sql), "{sql}");
+        assert!(blocks(&named, &sql), "{sql}");
+        assert!(blocks(&named, "UPDATE users SET a = 1"), "{named}");
+        assert!(!blocks(&named, "UPDATE other SET a = 1"), "{named}");
     }
+    assert!(!blocks("production.users", "UPDATE audit.users SET a = 1"));
 }
 
 #[test]

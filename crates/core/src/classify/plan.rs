@@ -191,11 +191,6 @@ impl<'a> Plan<'a> {
         let mut names = if replaced { self.own_names() } else { Names::new() };
         self.push_verb(&mut names, effect.verb);
         self.push_verb(&mut names, effect.canonical);
-        // `public.users` is `users` with its schema spelled out: a policy on either name must see it.
-        let bare = effect.table.as_deref().and_then(|table| {
-            let (schema, bare) = table.split_once('.')?;
-            (matches!(schema, "public" | "dbo" | "main") && !bare.trim().is_empty()).then(|| bare.to_owned())
-        });
         let resource = match (database, &effect.table) {
             (Some(database), Some(table)) => Some(format!("{}.{table}", database.name)),
             // Which of its tables is not said: it may be any.
@@ -217,11 +212,7 @@ impl<'a> Plan<'a> {
                 Environment::Production
             }
         };
-        self.effect(names, effect.category, resource, environment)?;
-        match bare {
-            Some(_) => self.sql(&SqlEffect { table: bare, ..effect.clone() }, database, replaced),
-            None => Ok(()),
-        }
+        self.effect(names, effect.category, resource, environment)
     }
 
     /// The explicit resource's target; else the one in the operator's template or the tool's name; else what

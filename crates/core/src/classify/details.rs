@@ -4,7 +4,7 @@ use super::{
     config::Rule,
     keys::{self, Id, Key, Role},
     recipients::{self, Recipients},
-    sql,
+    shell, sql,
     url::Hosts,
 };
 use serde_json::{Map, Value};
@@ -192,10 +192,24 @@ impl<'a> Reader<'a, '_> {
 
     fn value(&mut self, key: Key, value: &'a Value, depth: usize) {
         match value {
-            Value::String(text) => self.text(key, text),
+            Value::String(text) => {
+                // One word of a list is no command of its own.
+                if key.role == Role::Command {
+                    shell::hosts(text, &mut self.found.hosts);
+                }
+                self.text(key, text);
+            }
             Value::Array(items) if depth < MAX_DEPTH => {
+                if key.role == Role::Command {
+                    let words: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+                    shell::hosts(&words.join(" "), &mut self.found.hosts);
+                }
                 for item in items {
-                    self.value(key, item, depth + 1);
+                    match item {
+                        // One word of a list is no command of its own.
+                        Value::String(text) if !text.contains(char::is_whitespace) => self.text(key, text),
+                        _ => self.value(key, item, depth + 1),
+                    }
                 }
             }
             Value::Object(entries) if depth < MAX_DEPTH => {

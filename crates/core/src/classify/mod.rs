@@ -11,6 +11,8 @@ mod keys;
 mod plan;
 mod recipients;
 mod refused;
+mod selectors;
+mod shell;
 mod sql;
 mod url;
 mod verb;
@@ -125,9 +127,11 @@ impl Catalogue {
         let (sql_gravest, rows) = plan.run_sql(&sql, &findings, replaced, notes)?;
         let declared = asked.declared(&findings);
         // A tool's arguments are what the model wrote: a number among them says nothing about how many rows
-        // its own SQL selects, unless the operator has said which argument states it.
-        let unvouched =
-            asked.tool && rows == Some(Rows::Selected) && rule.is_none_or(|r| r.records.is_none());
+        // its own SQL or filter selects, unless the operator has said which argument states it.
+        let unvouched = asked.tool
+            && rule.is_none_or(|r| r.records.is_none())
+            && (rows == Some(Rows::Selected)
+                || (plan.sweeps() && asked.details.is_some_and(selectors::in_bulk)));
         let believed = if unvouched { asked.record_ids } else { declared };
         let records = records(&plan.effects, sql_gravest, rows, believed, &findings);
         let outbound = plan.effects.iter().any(|e| e.category == Category::Outbound);

@@ -31,8 +31,8 @@ pub(super) struct Plan<'a> {
     /// The operator's target that the tool's name speaks of (`mcp__shop__query`).
     named_target: Option<String>,
     pub(super) effects: SmallVec<[Effect; 1]>,
-    /// A database of which no name is known.
-    nameless_database: bool,
+    /// A database of which no name is known, or none that somebody vouches for.
+    unvouched_database: bool,
 }
 
 /// The database that SQL runs on.
@@ -69,7 +69,7 @@ impl<'a> Plan<'a> {
             environment,
             named_target,
             effects: SmallVec::new(),
-            nameless_database: false,
+            unvouched_database: false,
         }
     }
 
@@ -208,11 +208,28 @@ impl<'a> Plan<'a> {
         let environment = match database {
             Some(database) if !database.guessed => self.catalogue.targets.environment(&resource),
             _ => {
-                self.nameless_database |= database.is_none();
+                self.unvouched_database = true;
                 Environment::Production
             }
         };
-        self.effect(names, effect.category, resource, environment)
+        // `production.users` on a database that only the model called `scratch`.
+        let written = match (database, &effect.table) {
+            (Some(Database { guessed: true, .. }), Some(table)) if table.contains('.') => {
+                Some(Name::new(table).map_err(Refused::InnerName)?)
+            }
+            _ => None,
+        };
+        self.effect(names.clone(), effect.category, resource, environment)?;
+        match written {
+            Some(written) => self.effect(names, effect.category, written, environment),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it does something that a filter can aim at many records: creating is no such thing.
+    pub(super) fn sweeps(&self) -> bool {
+        let creates = |effect: &Effect| effect.names.iter().any(|n| n.as_str() == Canonical::Create.as_str());
+        self.effects.iter().any(|e| !matches!(e.category, Category::Read | Category::Outbound) && !creates(e))
     }
 
     /// The explicit resource's target; else the one in the operator's template or the tool's name; else what
@@ -249,7 +266,7 @@ impl<'a> Plan<'a> {
             let resource = effect.resource.as_str();
             if resource == self.asked.name.as_str() {
                 names.insert(resource);
-            } else if self.nameless_database && effect.resource != self.resource {
+            } else if self.unvouched_database && effect.resource != self.resource {
                 names.insert(&self.asked.name);
             } else if !resource.contains("://") {
                 names.insert(resource.split('.').next().unwrap_or(resource));

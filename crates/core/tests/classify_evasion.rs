@@ -356,3 +356,62 @@ fn a_command_reaches_hosts_without_a_scheme() {
         assert_eq!(hosts(json!(command)), (vec![], false), "{command}");
     }
 }
+
+#[test]
+fn pipelines_that_store_and_loads_into_are_writes() {
+    let stage = |stage: &str| json!({"collection": "a", "pipeline": [{"$match": {}}, {stage: "b"}]});
+    for stored in ["$out", "$merge"] {
+        let action = raw("aggregate", stage(stored));
+        assert_eq!((action.category, action.records), (Category::Write, Count::Unknown), "{stored}");
+        let text = stage(stored)["pipeline"].to_string();
+        assert_eq!(raw("mongodb_aggregate", json!({"pipeline": text})).category, Category::Write);
+    }
+    assert_eq!(raw("aggregate", stage("$group")).category, Category::Read);
+    for tool in ["load_csv_into_table", "load_data_into_warehouse", "check_in_file", "checkInDocument"] {
+        assert_eq!(raw(tool, json!({})).category, Category::Write, "{tool}");
+    }
+    for tool in ["load_csv", "check_inventory"] {
+        assert_eq!(raw(tool, json!({})).category, Category::Read, "{tool}");
+    }
+}
+
+#[test]
+fn a_method_under_another_name_counts() {
+    let url = "https://a.example/users/1";
+    for key in ["type", "verb", "requestType", "http_verb", "kind"] {
+        for method in ["DELETE", "delete"] {
+            let action = raw("fetch_url", json!({"url": url, key: method}));
+            assert_eq!(action.category, Category::Delete, "{key} {method}");
+        }
+    }
+    assert_eq!(raw("fetch_url", json!({"url": url, "type": "json"})).category, Category::Read);
+    assert_eq!(raw("get_pull", json!({"url": url, "type": "merge"})).category, Category::Read);
+    assert_eq!(raw("list_things", json!({"type": "delete"})).category, Category::Read);
+}
+
+#[test]
+fn a_url_written_into_a_path_is_followed() {
+    for path in ["https%3A%2F%2Fevil.example%2Fx", "http%3a//evil.example", "https://evil.example/x"] {
+        let action = raw("fetch_url", json!({"url": format!("https://good.example/p/{path}")}));
+        let hosts: Vec<&str> = action.domains.known.iter().map(|d| d.as_str()).collect();
+        assert_eq!(hosts, ["good.example", "evil.example"], "{path}");
+    }
+}
+
+#[test]
+fn a_template_takes_no_quoted_value() {
+    let tools = json!({"tools": [{"tool": "drop_it", "resource": "shop.{table}"}]});
+    let catalogue = Catalogue::new(&serde_json::from_value(tools).unwrap()).unwrap();
+    let classify = |table: &str| {
+        let check = Check {
+            tool: Some("drop_it".into()),
+            arguments: Some(json!({"table": table})),
+            ..Check::default()
+        };
+        catalogue.classify(&check, Name::default_agent())
+    };
+    assert_eq!(classify("users").unwrap().resource.as_str(), "shop.users");
+    for table in ["\"users\"", "'users'", "`users`", "[users]"] {
+        assert!(classify(table).unwrap_err().to_string().contains("send the plain name"), "{table}");
+    }
+}

@@ -33,6 +33,8 @@ pub(super) enum Role {
     /// A list of records.
     Records,
     Method,
+    /// Says what a thing is, and sometimes how it is asked for.
+    MaybeMethod,
     Operation,
     Body,
     All,
@@ -160,7 +162,8 @@ fn role(key: &str) -> Role {
         "query" | "queries" | "statement" | "statements" | "stmt" | "q" | "query_string" | "query_text"
         | "transaction" | "expression" | "input" | "params" => Role::MaybeSql,
         "command" | "commands" | "cmd" | "shell_command" | "command_line" | "bash" | "shell" => Role::Command,
-        "method" | "http_method" | "request_method" | "verb" => Role::Method,
+        "method" | "http_method" | "request_method" | "verb" | "http_verb" | "request_type" => Role::Method,
+        "type" | "kind" => Role::MaybeMethod,
         "operation" | "op" | "action" | "subcommand" | "mutation" | "operation_name" | "action_type"
         | "operation_type" => Role::Operation,
         "code" | "script" | "args" | "argv" | "source_code" | "python" | "javascript" | "js" | "program" => {

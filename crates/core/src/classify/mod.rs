@@ -182,6 +182,13 @@ impl Catalogue {
                 match part {
                     Part::Text(literal) => text.push_str(literal),
                     Part::Argument(path) => match asked.details.and_then(|d| details::find(d, path)) {
+                        // A quoted table is another text than the one that policies name, and the same table.
+                        Some(Value::String(value)) if value.contains(['"', '\'', '`', '[', ']']) => {
+                            return Err(Refused::QuotedArgument {
+                                tool: asked.name.to_string(),
+                                argument: path.clone(),
+                            });
+                        }
                         Some(Value::String(value)) if !value.trim().is_empty() => text.push_str(value.trim()),
                         Some(Value::Number(value)) => text.push_str(&value.to_string()),
                         _ => {
@@ -333,6 +340,7 @@ fn statements<'a>(
             // In a tool that runs queries a text that is no SQL at all may be another language's deletion.
             details::Sql::Maybe => {
                 !settled
+                    && !verb.searches_texts
                     && (sql::looks_like(text, effort)
                         || (runs_queries && (sql::may_act(text) || details::is_opaque(text))))
             }

@@ -132,6 +132,10 @@ impl<'a> Plan<'a> {
             notes.say(|| "a GraphQL mutation deletes something".into());
             self.raised(Canonical::Delete)?;
         }
+        if findings.stores && verb.category < Category::Write {
+            notes.say(|| "a stage of its pipeline writes a collection".into());
+            self.raised(Canonical::Update)?;
+        }
         if findings.command && verb.category < Category::Execute {
             notes.say(|| "a command line in the arguments may do anything".into());
             self.raised(Canonical::Execute)?;

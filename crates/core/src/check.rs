@@ -1,7 +1,7 @@
 //! The check: the request that asks whether an action may run.
 
 use crate::{json, time::Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 /// Limits on a check that hold whatever the server's body limit is.
@@ -20,7 +20,7 @@ pub mod limits {
 /// into the explicit one. Exactly one of the two. An unknown field is refused.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct Check {
     /// Who acts. An agent's key speaks for the agents it is bound to and for no other; an operator's or
     /// admin's key may name any agent. Absent: the agent of the key, or `default`.
@@ -66,11 +66,23 @@ pub struct Check {
     pub timestamp: Option<Timestamp>,
 }
 
-fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Value>, D::Error> {
+impl Serialize for Check {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, s)
+    }
+}
+
+impl<'de> Deserialize<'de> for Check {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Self::deserialize(json::Named(d))
+    }
+}
+
+fn present<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Value>, D::Error> {
     json::strict(d).map(Some)
 }
 
-fn present_list<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Vec<Value>>, D::Error> {
+fn present_list<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<Value>>, D::Error> {
     match json::strict(d)? {
         Value::Null => Ok(None),
         Value::Array(items) => Ok(Some(items)),
@@ -96,5 +108,19 @@ mod tests {
         assert!(serde_json::from_str::<Check>(r#"{"action":"a","action":"b"}"#).is_err());
         assert!(serde_json::from_str::<Check>(r#"{"payload":{"n":1,"n":2}}"#).is_err());
         assert!(serde_json::from_str::<Check>(r#"{"record_ids":{"0":1}}"#).is_err());
+    }
+
+    #[test]
+    fn takes_an_object_and_nothing_else() {
+        let fields = r#"["bot", null, "update", "users"]"#;
+        let error = serde_json::from_str::<Check>(fields).unwrap_err();
+        assert!(error.to_string().contains("sequence"), "{error}");
+        assert!(serde_json::from_value::<Check>(serde_json::json!(["bot"])).is_err());
+        let mut again = serde_json::Deserializer::from_str(fields);
+        assert!(<Check as Deserialize>::deserialize(json::Named(&mut again)).is_err());
+        let check =
+            Check { action: Some("update".into()), resource: Some("users".into()), ..Check::default() };
+        let text = serde_json::to_string(&check).unwrap();
+        assert_eq!(serde_json::from_str::<Check>(&text).unwrap(), check);
     }
 }

@@ -29,6 +29,37 @@ pub fn strict<'de, D: Deserializer<'de>>(d: D) -> Result<Value, D::Error> {
     Strict::deserialize(d).map(|s| s.0)
 }
 
+/// A deserializer that takes an object where a struct is expected. Serde would take a list of its fields in
+/// order too, which nobody has documented and no reader of a log would understand.
+#[derive(Debug)]
+pub struct Named<D>(pub D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Named<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_any(visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct enum identifier ignored_any
+    }
+}
+
 struct Seed {
     depth: usize,
 }

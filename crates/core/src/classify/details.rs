@@ -4,7 +4,7 @@ use super::{
     config::Rule,
     keys::{self, Id, Key, Role},
     recipients::{self, Recipients},
-    sql,
+    shell, sql,
     url::Hosts,
 };
 use serde_json::{Map, Value};
@@ -13,6 +13,9 @@ use std::collections::{HashMap, HashSet};
 
 /// Nesting that is followed; a check's JSON has no more.
 const MAX_DEPTH: usize = 64;
+
+/// Stages of a MongoDB pipeline that write.
+const STORING: [&str; 2] = ["$out", "$merge"];
 
 /// Texts that may be addresses without saying so which are kept.
 const MAX_MAYBE_HOSTS: usize = 16;
@@ -45,6 +48,8 @@ pub(super) struct Findings<'a> {
     pub(super) body: bool,
     /// A command line: blanks or shell characters in an argument that holds commands.
     pub(super) command: bool,
+    /// A stage of a MongoDB pipeline that writes what the others found.
+    pub(super) stores: bool,
     /// A message's text calls a whole channel.
     pub(super) calls_everybody: bool,
     /// The value of a key that names a database.
@@ -155,6 +160,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn entry(&mut self, key: Key, name: &'a str, value: &'a Value, depth: usize) {
+        self.found.stores |= STORING.contains(&name);
         match key.role {
             Role::RecordCount if depth == 0 && !value.is_null() => {
                 let stated = count(value);
@@ -192,10 +198,24 @@ impl<'a> Reader<'a, '_> {
 
     fn value(&mut self, key: Key, value: &'a Value, depth: usize) {
         match value {
-            Value::String(text) => self.text(key, text),
+            Value::String(text) => {
+                // One word of a list is no command of its own.
+                if key.role == Role::Command {
+                    shell::hosts(text, &mut self.found.hosts);
+                }
+                self.text(key, text);
+            }
             Value::Array(items) if depth < MAX_DEPTH => {
+                if key.role == Role::Command {
+                    let words: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+                    shell::hosts(&words.join(" "), &mut self.found.hosts);
+                }
                 for item in items {
-                    self.value(key, item, depth + 1);
+                    match item {
+                        // One word of a list is no command of its own.
+                        Value::String(text) if !text.contains(char::is_whitespace) => self.text(key, text),
+                        _ => self.value(key, item, depth + 1),
+                    }
                 }
             }
             Value::Object(entries) if depth < MAX_DEPTH => {
@@ -216,6 +236,9 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn text(&mut self, key: Key, text: &'a str) {
+        // A pipeline that was sent as text.
+        self.found.stores |=
+            key.role != Role::Prose && text.contains('{') && STORING.iter().any(|stage| text.contains(stage));
         if self.http
             && let Some(method) = Method::of(text)
         {
@@ -263,6 +286,14 @@ impl<'a> Reader<'a, '_> {
                 Some(method) => self.method(method),
                 None => self.found.operations.push(text),
             },
+            Role::MaybeMethod => {
+                let methods = ["POST", "PUT", "PATCH", "DELETE"];
+                let named = methods.iter().any(|m| text.trim().eq_ignore_ascii_case(m));
+                if let Some(method) = Method::of(text).filter(|_| named) {
+                    self.method(method);
+                }
+                self.found.hosts.any_argument(text);
+            }
             Role::Operation => self.found.operations.push(text),
             Role::Database => {
                 self.found.target.get_or_insert(text);

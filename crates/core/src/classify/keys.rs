@@ -33,6 +33,8 @@ pub(super) enum Role {
     /// A list of records.
     Records,
     Method,
+    /// Says what a thing is, and sometimes how it is asked for.
+    MaybeMethod,
     Operation,
     Body,
     All,
@@ -47,8 +49,15 @@ pub(super) enum Id {
     Many,
 }
 
-/// What a key's name says: lower case, words joined by `_`, read once.
+/// What a key's name says.
 pub(super) fn key(name: &str) -> Key {
+    let plain = plain(name);
+    let plain = std::str::from_utf8(&plain).unwrap_or_default();
+    Key { role: role(plain), id: id(plain) }
+}
+
+/// A name in lower case, its words joined by `_`.
+fn plain(name: &str) -> SmallVec<[u8; 48]> {
     let mut plain: SmallVec<[u8; 48]> = SmallVec::new();
     let mut lower_before = false;
     for b in name.bytes().take(64) {
@@ -62,8 +71,32 @@ pub(super) fn key(name: &str) -> Key {
         }
         lower_before = b.is_ascii_lowercase() || b.is_ascii_digit();
     }
+    plain
+}
+
+/// What a key's name says of which records are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Selects {
+    Nothing,
+    /// Those that fit its value.
+    Records,
+    /// It holds arguments of its own.
+    Wrapped,
+}
+
+pub(super) fn selects(name: &str) -> Selects {
+    let plain = plain(name);
     let plain = std::str::from_utf8(&plain).unwrap_or_default();
-    Key { role: role(plain), id: id(plain) }
+    match plain.trim_matches(['_', '$']) {
+        "filter" | "filters" | "where" | "where_clause" | "query" | "queries" | "q" | "selector"
+        | "selectors" | "criteria" | "match" | "matches" | "jql" | "soql" | "search" => Selects::Records,
+        "options" | "opts" | "params" | "parameters" | "args" | "arguments" | "input" | "request" => {
+            Selects::Wrapped
+        }
+        key if ends(key, &["filter", "filters", "criteria", "selector", "query"]) => Selects::Records,
+        key if key.starts_with("filter_") || key.starts_with("where_") => Selects::Records,
+        _ => Selects::Nothing,
+    }
 }
 
 fn role(key: &str) -> Role {
@@ -129,7 +162,8 @@ fn role(key: &str) -> Role {
         "query" | "queries" | "statement" | "statements" | "stmt" | "q" | "query_string" | "query_text"
         | "transaction" | "expression" | "input" | "params" => Role::MaybeSql,
         "command" | "commands" | "cmd" | "shell_command" | "command_line" | "bash" | "shell" => Role::Command,
-        "method" | "http_method" | "request_method" | "verb" => Role::Method,
+        "method" | "http_method" | "request_method" | "verb" | "http_verb" | "request_type" => Role::Method,
+        "type" | "kind" => Role::MaybeMethod,
         "operation" | "op" | "action" | "subcommand" | "mutation" | "operation_name" | "action_type"
         | "operation_type" => Role::Operation,
         "code" | "script" | "args" | "argv" | "source_code" | "python" | "javascript" | "js" | "program" => {

@@ -11,6 +11,8 @@ mod keys;
 mod plan;
 mod recipients;
 mod refused;
+mod selectors;
+mod shell;
 mod sql;
 mod url;
 mod verb;
@@ -125,9 +127,11 @@ impl Catalogue {
         let (sql_gravest, rows) = plan.run_sql(&sql, &findings, replaced, notes)?;
         let declared = asked.declared(&findings);
         // A tool's arguments are what the model wrote: a number among them says nothing about how many rows
-        // its own SQL selects, unless the operator has said which argument states it.
-        let unvouched =
-            asked.tool && rows == Some(Rows::Selected) && rule.is_none_or(|r| r.records.is_none());
+        // its own SQL or filter selects, unless the operator has said which argument states it.
+        let unvouched = asked.tool
+            && rule.is_none_or(|r| r.records.is_none())
+            && (rows == Some(Rows::Selected)
+                || (plan.sweeps() && asked.details.is_some_and(selectors::in_bulk)));
         let believed = if unvouched { asked.record_ids } else { declared };
         let records = records(&plan.effects, sql_gravest, rows, believed, &findings);
         let outbound = plan.effects.iter().any(|e| e.category == Category::Outbound);
@@ -178,6 +182,13 @@ impl Catalogue {
                 match part {
                     Part::Text(literal) => text.push_str(literal),
                     Part::Argument(path) => match asked.details.and_then(|d| details::find(d, path)) {
+                        // A quoted table is another text than the one that policies name, and the same table.
+                        Some(Value::String(value)) if value.contains(['"', '\'', '`', '[', ']']) => {
+                            return Err(Refused::QuotedArgument {
+                                tool: asked.name.to_string(),
+                                argument: path.clone(),
+                            });
+                        }
                         Some(Value::String(value)) if !value.trim().is_empty() => text.push_str(value.trim()),
                         Some(Value::Number(value)) => text.push_str(&value.to_string()),
                         _ => {
@@ -329,6 +340,7 @@ fn statements<'a>(
             // In a tool that runs queries a text that is no SQL at all may be another language's deletion.
             details::Sql::Maybe => {
                 !settled
+                    && !verb.searches_texts
                     && (sql::looks_like(text, effort)
                         || (runs_queries && (sql::may_act(text) || details::is_opaque(text))))
             }

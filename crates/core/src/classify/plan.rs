@@ -31,8 +31,8 @@ pub(super) struct Plan<'a> {
     /// The operator's target that the tool's name speaks of (`mcp__shop__query`).
     named_target: Option<String>,
     pub(super) effects: SmallVec<[Effect; 1]>,
-    /// A database of which no name is known.
-    nameless_database: bool,
+    /// A database of which no name is known, or none that somebody vouches for.
+    unvouched_database: bool,
 }
 
 /// The database that SQL runs on.
@@ -69,7 +69,7 @@ impl<'a> Plan<'a> {
             environment,
             named_target,
             effects: SmallVec::new(),
-            nameless_database: false,
+            unvouched_database: false,
         }
     }
 
@@ -132,6 +132,10 @@ impl<'a> Plan<'a> {
             notes.say(|| "a GraphQL mutation deletes something".into());
             self.raised(Canonical::Delete)?;
         }
+        if findings.stores && verb.category < Category::Write {
+            notes.say(|| "a stage of its pipeline writes a collection".into());
+            self.raised(Canonical::Update)?;
+        }
         if findings.command && verb.category < Category::Execute {
             notes.say(|| "a command line in the arguments may do anything".into());
             self.raised(Canonical::Execute)?;
@@ -191,11 +195,6 @@ impl<'a> Plan<'a> {
         let mut names = if replaced { self.own_names() } else { Names::new() };
         self.push_verb(&mut names, effect.verb);
         self.push_verb(&mut names, effect.canonical);
-        // `public.users` is `users` with its schema spelled out: a policy on either name must see it.
-        let bare = effect.table.as_deref().and_then(|table| {
-            let (schema, bare) = table.split_once('.')?;
-            (matches!(schema, "public" | "dbo" | "main") && !bare.trim().is_empty()).then(|| bare.to_owned())
-        });
         let resource = match (database, &effect.table) {
             (Some(database), Some(table)) => Some(format!("{}.{table}", database.name)),
             // Which of its tables is not said: it may be any.
@@ -213,15 +212,28 @@ impl<'a> Plan<'a> {
         let environment = match database {
             Some(database) if !database.guessed => self.catalogue.targets.environment(&resource),
             _ => {
-                self.nameless_database |= database.is_none();
+                self.unvouched_database = true;
                 Environment::Production
             }
         };
-        self.effect(names, effect.category, resource, environment)?;
-        match bare {
-            Some(_) => self.sql(&SqlEffect { table: bare, ..effect.clone() }, database, replaced),
+        // `production.users` on a database that only the model called `scratch`.
+        let written = match (database, &effect.table) {
+            (Some(Database { guessed: true, .. }), Some(table)) if table.contains('.') => {
+                Some(Name::new(table).map_err(Refused::InnerName)?)
+            }
+            _ => None,
+        };
+        self.effect(names.clone(), effect.category, resource, environment)?;
+        match written {
+            Some(written) => self.effect(names, effect.category, written, environment),
             None => Ok(()),
         }
+    }
+
+    /// Whether it does something that a filter can aim at many records: creating is no such thing.
+    pub(super) fn sweeps(&self) -> bool {
+        let creates = |effect: &Effect| effect.names.iter().any(|n| n.as_str() == Canonical::Create.as_str());
+        self.effects.iter().any(|e| !matches!(e.category, Category::Read | Category::Outbound) && !creates(e))
     }
 
     /// The explicit resource's target; else the one in the operator's template or the tool's name; else what
@@ -258,7 +270,7 @@ impl<'a> Plan<'a> {
             let resource = effect.resource.as_str();
             if resource == self.asked.name.as_str() {
                 names.insert(resource);
-            } else if self.nameless_database && effect.resource != self.resource {
+            } else if self.unvouched_database && effect.resource != self.resource {
                 names.insert(&self.asked.name);
             } else if !resource.contains("://") {
                 names.insert(resource.split('.').next().unwrap_or(resource));

@@ -72,4 +72,15 @@ pub enum Refused {
         /// The placeholder.
         argument: String,
     },
+    /// An operator's rule builds the resource from an argument that is quoted.
+    #[error(
+        "the catalogue's rule for `{tool}` makes its resource from the argument `{argument}`, which holds quotes or \
+         brackets; send the plain name"
+    )]
+    QuotedArgument {
+        /// The tool as it was named.
+        tool: String,
+        /// The placeholder.
+        argument: String,
+    },
 }

@@ -159,7 +159,8 @@ impl Hosts {
             }
         }
         // Proxies and archives that take the address in their path.
-        let path = url.path();
+        let path = percent_decode(url.path());
+        let path = path.replace("://", ":/");
         if let Some(at) = path.find("/http:/").or_else(|| path.find("/https:/")) {
             self.forward(path.get(at + 1..).unwrap_or_default(), forwards);
         }

@@ -61,7 +61,7 @@ const STRONG: &[(Canonical, &str)] = &[
     (
         Create,
         "create insert add register append upload import clone duplicate schedule reserve enqueue initialize \
-         initialise init ingest store generate mkdir touch attach populate seed make compose",
+         initialise init ingest store generate mkdir touch attach populate seed make compose load_into",
     ),
     (
         Update,
@@ -70,7 +70,8 @@ const STRONG: &[(Canonical, &str)] = &[
          rollback reset archive unarchive approve reject complete cancel subscribe unsubscribe follow \
          unfollow increment decrement adjust apply mutate rewrite overwrite set click fill type drag drop_file \
          checkout buy purchase withdraw deposit submit close toggle rearrange lock unlock \
-         acknowledge ack snooze search_replace find_replace diff_apply link unstar mark cp copy reassign reschedule",
+         acknowledge ack snooze search_replace find_replace diff_apply link unstar mark cp copy reassign reschedule check_in \
+         check_out",
     ),
     (
         Delete,
@@ -111,6 +112,56 @@ const WEAK: &[(Canonical, &str)] = &[
     ),
     (Grant, "allow"),
     (Revoke, "deny block"),
+];
+
+/// Whole names of tools that look, without a verb that says so. Nothing may be added to them: `time_entry` is
+/// no time.
+const EVERYDAY: &str = "weather current_weather weather_forecast forecast openweathermap calculator \
+    current_time time current_date date datetime current_datetime now git_status git_log git_diff \
+    terraform_plan tofu_plan plan sequential_thinking sequentialthinking thinking ping help version \
+    server_version status server_status health healthcheck health_check uptime";
+
+/// What a tool searches when what it is asked for is language, whatever it looks like.
+const TEXTS: &[&str] = &[
+    "code",
+    "web",
+    "internet",
+    "google",
+    "bing",
+    "brave",
+    "tavily",
+    "duckduckgo",
+    "exa",
+    "perplexity",
+    "github",
+    "gitlab",
+    "docs",
+    "doc",
+    "documentation",
+    "wiki",
+    "wikipedia",
+    "arxiv",
+    "pubmed",
+    "knowledge",
+    "articles",
+    "pages",
+    "issues",
+    "commits",
+    "repositories",
+    "repos",
+    "files",
+    "messages",
+    "emails",
+    "gmail",
+    "slack",
+    "notion",
+    "confluence",
+    "stackoverflow",
+    "news",
+    "papers",
+    "videos",
+    "youtube",
+    "images",
 ];
 
 /// Objects that make a change of them a matter of rights, whatever the verb.
@@ -218,6 +269,8 @@ pub(super) struct Verb {
     pub(super) http: bool,
     /// The name speaks of databases.
     pub(super) database: bool,
+    /// It searches texts, so that what it is asked for is language: `github_search_code`.
+    pub(super) searches_texts: bool,
 }
 
 impl Verb {
@@ -285,16 +338,42 @@ impl Verbs {
         let about_sql = database
             || words.iter().any(|w| matches!(w.as_str(), "query" | "queries" | "statement" | "statements"));
         let last = words.last().map_or(0, |w| w.segment);
+        let own: SmallVec<[&str; 6]> = words.iter().filter(|w| w.segment == last).map(Word::as_str).collect();
+        // Every word of it is a verb of something else.
+        let logs = own.as_slice() == ["git", "log"];
+        let everyday = || {
+            let name = own.join("_");
+            EVERYDAY.split_whitespace().any(|known| known == name).then(|| Name::new(&name).ok()).flatten()
+        };
         let chosen = self
             .choose(words.iter().filter(|w| w.segment == last))
             .or_else(|| self.choose(words.iter()))
             .or_else(|| words.iter().filter_map(|w| self.prefix(w.as_str())).max_by_key(|e| gravity(e)));
         let Some(entry) = chosen else {
             // `http_request`: what it does is told by its method, and without one HTTP gets.
-            let category = if http { Category::Read } else { Category::Write };
-            let canonical = http.then_some(Read);
-            return Verb { word: None, canonical, category, yields_to_sql: about_sql, http, database };
+            let word = everyday();
+            let reads = http || word.is_some();
+            return Verb {
+                canonical: reads.then_some(Read),
+                category: if reads { Category::Read } else { Category::Write },
+                yields_to_sql: about_sql && word.is_none(),
+                word,
+                http,
+                database,
+                searches_texts: false,
+            };
         };
+        if logs && let Some(word) = everyday() {
+            return Verb {
+                word: Some(word),
+                canonical: Some(Read),
+                category: Category::Read,
+                yields_to_sql: false,
+                http,
+                database,
+                searches_texts: false,
+            };
+        }
         let mut category = entry.canonical.category();
         if category == Category::Write && words.iter().any(|w| is_right(w.as_str())) {
             category = Category::Admin;
@@ -306,6 +385,9 @@ impl Verbs {
             yields_to_sql: about_sql && entry.canonical == Execute,
             http,
             database,
+            searches_texts: !about_sql
+                && matches!(entry.name.as_str(), "search" | "find" | "lookup" | "grep" | "browse")
+                && has(TEXTS),
         }
     }
 
@@ -318,6 +400,13 @@ impl Verbs {
         // `get_or_create`, `find_and_replace`: both are done.
         let joined = words.clone().any(|w| matches!(w.as_str(), "or" | "and" | "then"));
         if at == 0 && first.strong && !joined {
+            // `load_csv_into_table` fills the table.
+            if first.name.as_str() == "load"
+                && words.clone().any(|w| w.as_str() == "into")
+                && let Some(fills) = self.entries.get("load_into")
+            {
+                return Some(fills);
+            }
             // `search_replace` changes what it finds.
             if first.canonical == Read
                 && let Some(second) = words.clone().nth(1)

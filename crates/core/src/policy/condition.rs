@@ -3,6 +3,7 @@
 use super::{
     cel::When,
     matcher::{Hosts, Patterns},
+    schema::Spelling,
     set::{Case, Facts},
 };
 use crate::action::{Category, Count, Effect, Environment};
@@ -92,10 +93,10 @@ impl Condition {
     }
 
     /// Whether everything but the rate holds of `effect`.
-    pub(super) fn truth(&self, case: &Case<'_>, effect: &Effect) -> Truth {
+    pub(super) fn truth(&self, case: &Case<'_>, effect: &Effect, spelling: Spelling) -> Truth {
         let mut all = Truth::True;
         for leaf in &self.leaves {
-            all = all.and(leaf.truth(case, effect));
+            all = all.and(leaf.truth(case, effect, spelling));
             if all == Truth::False {
                 break;
             }
@@ -150,7 +151,7 @@ impl Leaf {
         }
     }
 
-    pub(super) fn truth(&self, case: &Case<'_>, effect: &Effect) -> Truth {
+    pub(super) fn truth(&self, case: &Case<'_>, effect: &Effect, spelling: Spelling) -> Truth {
         let Facts { action, .. } = case.facts;
         match self {
             Self::Category(list) => list.contains(&effect.category).into(),
@@ -166,20 +167,20 @@ impl Leaf {
             Self::Agent(p) => p.matches(&action.agent).into(),
             Self::Tool(p) => action.tool.as_ref().is_some_and(|t| p.matches(t)).into(),
             Self::Action(p) => effect.names.iter().any(|n| p.matches(n)).into(),
-            Self::Resource(p) => p.matches(&effect.resource).into(),
+            Self::Resource(p) => p.matching_resource(&effect.resource, spelling).is_some().into(),
             Self::DomainIn(hosts) => {
                 some_domain(action.domains.known.iter().any(|d| hosts.contains(d)), action.domains.unknown)
             }
             Self::DomainNotIn(hosts) => {
                 some_domain(action.domains.known.iter().any(|d| !hosts.contains(d)), action.domains.unknown)
             }
-            Self::Not(c) => c.truth(case, effect).not(),
-            Self::AllOf(list) => list
-                .iter()
-                .fold(Truth::True, |t, c| if t == Truth::False { t } else { t.and(c.truth(case, effect)) }),
-            Self::AnyOf(list) => list
-                .iter()
-                .fold(Truth::False, |t, c| if t == Truth::True { t } else { t.or(c.truth(case, effect)) }),
+            Self::Not(c) => c.truth(case, effect, spelling.negated()).not(),
+            Self::AllOf(list) => list.iter().fold(Truth::True, |t, c| {
+                if t == Truth::False { t } else { t.and(c.truth(case, effect, spelling)) }
+            }),
+            Self::AnyOf(list) => list.iter().fold(Truth::False, |t, c| {
+                if t == Truth::True { t } else { t.or(c.truth(case, effect, spelling)) }
+            }),
             Self::When(when) => when.truth(case),
         }
     }

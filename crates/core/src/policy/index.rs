@@ -13,6 +13,7 @@
 use super::{
     Policy,
     condition::{Condition, Leaf},
+    schema::{self, DEFAULT_SCHEMAS, Path},
 };
 use crate::{
     action::{Action, Category, Count, Effect},
@@ -65,6 +66,8 @@ pub(super) struct Index {
     /// Every shape that occurs, the open ones first.
     shapes: Vec<Shape>,
     deepest: u8,
+    /// Which default schemas some key names: only those are worth looking a bare table up in.
+    schemas: [bool; DEFAULT_SCHEMAS.len()],
     /// Where the policies of a key stand in `filed`.
     keys: HashMap<u64, Range<u32>>,
     filed: Vec<Filed>,
@@ -77,6 +80,9 @@ impl Index {
         let mut shapes = Vec::new();
         for (policy, id) in policies.iter().zip(0..) {
             let wants = Wants::of(&policy.condition);
+            for schema in wants.resources.iter().filter_map(|(_, path)| schema::named_in(path)) {
+                index.schemas.iter_mut().skip(schema).take(1).for_each(|named| *named = true);
+            }
             let filed = Filed { least_records: wants.least_records, policy: id };
             for verb in wants.verbs() {
                 for what in wants.whats() {
@@ -124,16 +130,61 @@ impl Index {
         records: Count,
         mut visit: impl FnMut(u32),
     ) {
+        let mut words = Words::default();
         let prefixes = self.prefixes(&effect.resource, self.deepest);
+        let what = Resource { text: &effect.resource, prefixes: &prefixes, new_from: 0 };
+        self.probe(action, effect, records, &what, &mut words, &mut visit);
+        match Path::of(&effect.resource) {
+            Some(path @ Path::Bare { .. }) => {
+                for (schema, _) in DEFAULT_SCHEMAS.iter().zip(self.schemas).filter(|(_, named)| *named) {
+                    self.other(action, effect, records, &path.in_schema(schema), &mut words, &mut visit);
+                }
+            }
+            Some(path @ Path::Qualified { .. }) => {
+                for text in path.others() {
+                    self.other(action, effect, records, &text, &mut words, &mut visit);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Looks another spelling of the resource up, where it leads to other keys than the written one.
+    fn other(
+        &self,
+        action: &Action,
+        effect: &Effect,
+        records: Count,
+        text: &str,
+        words: &mut Words,
+        visit: &mut impl FnMut(u32),
+    ) {
+        let prefixes = self.prefixes(text, self.deepest);
+        let dots = text.bytes().filter(|b| *b == b'.').count();
+        let what = Resource { text, prefixes: &prefixes, new_from: dots.max(1) };
+        self.probe(action, effect, records, &what, words, visit);
+    }
+
+    fn probe(
+        &self,
+        action: &Action,
+        effect: &Effect,
+        records: Count,
+        resource: &Resource<'_>,
+        words: &mut Words,
+        visit: &mut impl FnMut(u32),
+    ) {
         // Each hashed when a shape first asks for it.
-        let (mut names, mut exact) = (SmallVec::<[u64; 4]>::new(), None);
-        let (mut agent, mut tool) = (None, None);
+        let Words { names, agent, tool } = words;
+        let mut exact = None;
         let most = records.known().unwrap_or(u64::MAX);
         for shape in &self.shapes {
             let what = match shape.1 {
+                What::Any if resource.new_from > 0 => continue,
                 What::Any => 0,
-                What::Exact => *exact.get_or_insert_with(|| self.hasher.hash_one(effect.resource.as_str())),
-                What::Prefix(dots) => match prefixes.get(usize::from(dots).wrapping_sub(1)) {
+                What::Exact => *exact.get_or_insert_with(|| self.hasher.hash_one(resource.text)),
+                What::Prefix(dots) if usize::from(dots) < resource.new_from => continue,
+                What::Prefix(dots) => match resource.prefixes.get(usize::from(dots).wrapping_sub(1)) {
                     Some(hash) => *hash,
                     None => continue,
                 },
@@ -144,7 +195,7 @@ impl Index {
                 (Who::Tool, Some(name)) => *tool.get_or_insert_with(|| self.word(name)),
                 (Who::Tool, None) => continue,
             };
-            let mut probe = |verb: u64| {
+            let mut look_up = |verb: u64| {
                 let Some(range) = self.keys.get(&key(*shape, verb, what, who)) else { return };
                 let range =
                     usize::try_from(range.start).unwrap_or(0)..usize::try_from(range.end).unwrap_or(0);
@@ -156,13 +207,13 @@ impl Index {
                 }
             };
             match shape.0 {
-                Verb::Any => probe(0),
-                Verb::Category => probe(self.word(effect.category.as_str())),
+                Verb::Any => look_up(0),
+                Verb::Category => look_up(self.word(effect.category.as_str())),
                 Verb::Action => {
                     if names.is_empty() {
                         names.extend(effect.names.iter().map(|n| self.word(n)));
                     }
-                    names.iter().for_each(|name| probe(*name));
+                    names.iter().for_each(|name| look_up(*name));
                 }
             }
         }
@@ -189,6 +240,22 @@ impl Index {
         }
         hashes
     }
+}
+
+/// A spelling of an effect's resource that is looked up.
+struct Resource<'a> {
+    text: &'a str,
+    prefixes: &'a [u64],
+    /// Prefixes of fewer dots have been looked up; 0 for the spelling that was written.
+    new_from: usize,
+}
+
+/// The hashes of an effect's other words, once they were asked for.
+#[derive(Default)]
+struct Words {
+    names: SmallVec<[u64; 4]>,
+    agent: Option<u64>,
+    tool: Option<u64>,
 }
 
 fn key(shape: Shape, verb: u64, what: u64, who: u64) -> u64 {

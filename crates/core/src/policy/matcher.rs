@@ -1,5 +1,6 @@
 //! Lists of names and hosts, kept so that asking whether something is in one of ten thousand is cheap.
 
+use super::schema::{self, Path, Spelling};
 use crate::name::{Name, NameError, Pattern};
 use std::{borrow::Cow, net::IpAddr};
 
@@ -33,10 +34,35 @@ impl Patterns {
 
     /// The first alternative that `name` fits, as it is written.
     pub(super) fn matching(&self, name: &str) -> Option<&str> {
-        if let Ok(at) = self.literals.binary_search_by(|l| l.as_str().cmp(name)) {
-            return self.literals.get(at).map(Name::as_str);
+        self.literal(name).or_else(|| self.globs.iter().find(|g| g.matches(name)).map(Pattern::as_str))
+    }
+
+    /// The first alternative that `resource` fits, in those of its spellings that count.
+    pub(super) fn matching_resource(&self, resource: &str, spelling: Spelling) -> Option<&str> {
+        let found = self.matching(resource);
+        if found.is_some() || spelling == Spelling::Written {
+            return found;
         }
-        self.globs.iter().find(|g| g.matches(name)).map(Pattern::as_str)
+        let path = Path::of(resource)?;
+        match path {
+            Path::Qualified { .. } => path.others().iter().find_map(|other| self.matching(other)),
+            // Only what names a schema, or leaves a part open, can see more than was written.
+            Path::Bare { head, .. } => {
+                let literal = self.literals.iter().any(|l| schema::named_in(l).is_some());
+                // `main.*` is a target's name far more often than it is a schema without one.
+                let glob = !head.is_empty() && self.globs.iter().any(|g| agree(g.prefix(), head));
+                let others = if literal || glob { path.others() } else { Default::default() };
+                others.iter().find_map(|other| match glob {
+                    true => self.matching(other),
+                    false => self.literal(other),
+                })
+            }
+        }
+    }
+
+    fn literal(&self, name: &str) -> Option<&str> {
+        let at = self.literals.binary_search_by(|l| l.as_str().cmp(name)).ok()?;
+        self.literals.get(at).map(Name::as_str)
     }
 
     pub(super) fn literals(&self) -> &[Name] {
@@ -50,6 +76,11 @@ impl Patterns {
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         self.literals.iter().map(Name::as_str).chain(self.globs.iter().map(Pattern::as_str))
     }
+}
+
+/// Whether one begins with the other.
+fn agree(a: &str, b: &str) -> bool {
+    a.starts_with(b) || b.starts_with(a)
 }
 
 /// Hosts: exact ones, and domains all of whose subdomains are meant.

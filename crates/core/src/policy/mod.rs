@@ -15,6 +15,7 @@ mod parse;
 mod read;
 mod reason;
 pub mod replay;
+mod schema;
 mod set;
 #[cfg(test)]
 mod tests;

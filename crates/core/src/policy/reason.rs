@@ -4,6 +4,7 @@ use super::{
     Mode, Policy, Rule,
     condition::{Condition, Leaf, Truth},
     matcher::shown,
+    schema::Spelling,
     set::Case,
     write::period_text,
 };
@@ -30,7 +31,8 @@ pub(super) fn of_policy(policy: &Policy, case: &Case<'_>, at: usize) -> String {
     for part in [&*shown(verb), " on ", &*shown(&effect.resource)] {
         text.push_str(part);
     }
-    let mut sentence = Sentence { case, effect, placing: false, text, phrases: 0 };
+    let spelling = if policy.rule == Rule::Allow { Spelling::Written } else { Spelling::Any };
+    let mut sentence = Sentence { case, effect, spelling, placing: false, text, phrases: 0 };
     sentence.condition(&policy.condition);
     if let Some(rate) = policy.condition.rate {
         let period = period_text(rate.period_seconds);
@@ -74,6 +76,7 @@ pub(super) fn of_judgement(matched: &[Matched], unlisted: usize) -> String {
 struct Sentence<'a> {
     case: &'a Case<'a>,
     effect: &'a Effect,
+    spelling: Spelling,
     /// Whether to say what merely places the action, which is done when nothing stronger could be said.
     placing: bool,
     text: String,
@@ -96,7 +99,10 @@ impl Sentence<'_> {
                 leaf => places(leaf) == self.placing,
             };
             // Enough is known to be said at some point; do not spend time on the rest.
-            if wanted && self.phrases < PHRASES && leaf.truth(self.case, self.effect) != Truth::False {
+            if wanted
+                && self.phrases < PHRASES
+                && leaf.truth(self.case, self.effect, self.spelling) != Truth::False
+            {
                 self.leaf(leaf);
             }
         }
@@ -134,7 +140,7 @@ impl Sentence<'_> {
                 }
             },
             Leaf::Resource(p) => {
-                if let Some(pattern) = p.matching(&self.effect.resource) {
+                if let Some(pattern) = p.matching_resource(&self.effect.resource, self.spelling) {
                     self.add(format_args!("matches `{}`", shown(pattern)));
                 }
             }
@@ -150,7 +156,7 @@ impl Sentence<'_> {
             Leaf::Action(_) | Leaf::Not(_) => {}
             Leaf::AllOf(list) => list.iter().for_each(|c| self.condition(c)),
             Leaf::AnyOf(list) => {
-                let truth = |c: &&Condition| c.truth(self.case, self.effect);
+                let truth = |c: &&Condition| c.truth(self.case, self.effect, self.spelling);
                 let certain = list.iter().find(|c| truth(c) == Truth::True);
                 if let Some(c) = certain.or_else(|| list.iter().find(|c| truth(c) != Truth::False)) {
                     self.condition(c);

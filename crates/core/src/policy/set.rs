@@ -7,6 +7,7 @@ use super::{
     index::Index,
     matcher::nearest,
     reason,
+    schema::Spelling,
     windows::{WindowKey, Windows},
 };
 use crate::{
@@ -247,7 +248,7 @@ impl PolicySet {
                     let holds = match policy.rule {
                         // Every effect must be covered, so the first one's candidates are all there can be.
                         Rule::Allow => at == 0 && covers(policy, case),
-                        _ => resolve(policy, policy.condition.truth(case, effect)),
+                        _ => resolve(policy, policy.condition.truth(case, effect, Spelling::Any)),
                     };
                     if holds {
                         hits.push(Hit { policy: id, effect: at });
@@ -376,7 +377,8 @@ fn resolve(policy: &Policy, truth: Truth) -> bool {
 
 /// Whether an allow policy holds, beyond doubt, of everything that the action does.
 fn covers(policy: &Policy, case: &Case<'_>) -> bool {
-    case.effects().iter().all(|effect| policy.condition.truth(case, effect) == Truth::True)
+    let certain = |effect| policy.condition.truth(case, effect, Spelling::Written) == Truth::True;
+    case.effects().iter().all(certain)
 }
 
 /// A digest of what a policy counts: its name, its condition and how it takes the unknown. Mode and

@@ -7,7 +7,10 @@ use axum::{
     http::{header, request::Parts},
 };
 use bytes::Bytes;
-use checkrein_core::{json::Strict, name::Pattern};
+use checkrein_core::{
+    json::{Named, Strict},
+    name::Pattern,
+};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
@@ -20,7 +23,9 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
 
     async fn from_request(request: Request, app: &Shared) -> Result<Self, BadBody> {
         let bytes = body(request, app).await?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|e| unreadable(&e))
+        let mut reader = serde_json::Deserializer::from_slice(&bytes);
+        let read = T::deserialize(Named(&mut reader)).and_then(|body| reader.end().map(|()| Self(body)));
+        read.map_err(|e| unreadable(&e))
     }
 }
 

@@ -19,7 +19,9 @@ async fn bodies_that_make_no_sense() {
         ("{".into(), "ends too early"),
         (r#"{"action":"update","resource":"us"#.into(), "ends too early"),
         ("null".into(), ""),
-        ("[]".into(), ""),
+        ("[]".into(), "sequence"),
+        (r#"[null,null,"update","users",null]"#.into(), "sequence"),
+        (r#"{"action":"u","resource":"x"} {}"#.into(), "trailing"),
         ("\"x\"".into(), ""),
         ("{}".into(), ""),
         (r#"{"action":"update","action":"read","resource":"x"}"#.into(), "duplicate"),
@@ -64,6 +66,8 @@ async fn bodies_that_make_no_sense() {
         assert_eq!(reply.problem(), "invalid-request", "{shown}");
         assert!(reply.body.contains(says), "{shown} should mention `{says}`: {}", reply.body);
     }
+    let key = server.send("POST", "/v1/keys", ADMIN, r#"["admin","mallory",null]"#).await;
+    assert_eq!(key.status, 400, "{key:?}");
     assert_eq!(
         server.get("/v1/checks").await.json()["checks"],
         json!([]),

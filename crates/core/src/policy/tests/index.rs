@@ -1,14 +1,15 @@
 //! The index finds what a plain search over every policy finds, and its cost does not grow with the set.
 
 use super::*;
-use crate::policy::{Rule, condition::Truth, set::Case};
+use crate::policy::{Rule, condition::Truth, schema::Spelling, set::Case};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 /// Every policy that matches, found by asking each one about every effect.
 fn plain(set: &PolicySet, facts: &Facts<'_>) -> Vec<String> {
     let case = Case::new(facts);
     let matches = |p: &&Policy| {
-        let truths = case.effects().iter().map(|e| p.condition.truth(&case, e));
+        let spelling = if p.rule == Rule::Allow { Spelling::Written } else { Spelling::Any };
+        let truths = case.effects().iter().map(|e| p.condition.truth(&case, e, spelling));
         match p.rule {
             Rule::Allow => truths.fold(Truth::True, Truth::and) == Truth::True,
             rule => match truths.fold(Truth::False, Truth::or) {
@@ -27,7 +28,8 @@ fn word() -> impl Strategy<Value = &'static str> {
 }
 
 fn dotted() -> impl Strategy<Value = String> {
-    vec(word(), 1..5).prop_map(|w| w.join("."))
+    let segment = prop_oneof![3 => word(), 1 => select(vec!["public", "dbo", "main"])];
+    vec(segment, 1..5).prop_map(|w| w.join("."))
 }
 
 fn pattern() -> impl Strategy<Value = String> {

@@ -300,3 +300,55 @@ fn a_set_is_shared_between_threads() {
     shared::<PolicySet>();
     shared::<Policy>();
 }
+
+/// Whether a policy of `rule` with `condition` matches a deletion of `resource`.
+fn sees(rule: &str, condition: &Value, resource: &str) -> bool {
+    let set = set(&json!([{"name": "p", "rule": rule, "condition": condition}]));
+    !judge(&set, &action("delete", resource, Count::Known(1))).matched.is_empty()
+}
+
+#[test]
+fn a_default_schema_hides_no_table_from_what_stops() {
+    for schema in ["public", "dbo", "main"] {
+        let qualified = format!("shop.{schema}.users");
+        for pattern in
+            [qualified.clone(), format!("shop.{schema}.*"), format!("*.{schema}.us*"), "shop.*.users".into()]
+        {
+            for rule in ["block", "require_approval", "alert"] {
+                let condition = json!({"action": "delete", "resource_pattern": pattern});
+                assert!(sees(rule, &condition, "shop.users"), "{rule} {pattern}");
+                assert!(sees(rule, &json!({"all_of": [condition]}), "shop.users"), "{rule} {pattern}");
+                assert!(!sees(rule, &condition, "shop.audit.orders"), "{rule} {pattern}");
+                assert!(!sees(rule, &condition, "other.orders"), "{rule} {pattern}");
+            }
+        }
+        assert!(sees("block", &json!({"resource_pattern": "shop.users"}), &qualified));
+        assert!(sees("block", &json!({"resource_pattern": "shop.us*"}), &qualified));
+        assert!(!sees("block", &json!({"resource_pattern": "shop.users"}), "shop.audit.users"));
+        assert!(sees("block", &json!({"resource_pattern": format!("{schema}.users")}), "users"));
+        // A target that is called as a schema is.
+        assert!(!sees("block", &json!({"resource_pattern": format!("{schema}.*")}), "delete_contact"));
+        let reason = judge(
+            &set(&json!([block(json!({"resource_pattern": qualified}))])),
+            &action("delete", "shop.users", Count::Known(1)),
+        )
+        .reason;
+        assert!(reason.contains(&format!("matches `shop.{schema}.users`")), "{reason}");
+    }
+}
+
+#[test]
+fn a_default_schema_lets_nothing_pass() {
+    let written = json!({"resource_pattern": "shop.users"});
+    let qualified = json!({"resource_pattern": "shop.public.users"});
+    for (condition, other) in [(&written, "shop.public.users"), (&qualified, "shop.users")] {
+        assert!(!sees("allow", condition, other));
+        // All but one table are protected, and which one is meant is not certain.
+        assert!(sees("block", &json!({"not": condition}), other));
+        assert!(!sees("allow", &json!({"not": condition}), other));
+    }
+    assert!(sees("allow", &written, "shop.users") && sees("allow", &qualified, "shop.public.users"));
+    assert!(!sees("block", &json!({"not": written}), "shop.users"));
+    assert!(!sees("block", &json!({"not": qualified}), "shop.public.users"));
+    assert!(sees("block", &json!({"not": {"not": written}}), "shop.public.users"));
+}

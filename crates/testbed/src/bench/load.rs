@@ -2,7 +2,13 @@
 //!
 //! It runs in a process of its own (see [`run_child`]), so that its work is not counted as the server's.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -87,12 +93,13 @@ async fn drive(plan: &Plan) -> Result<Report, Error> {
     let began = Instant::now();
     let warm_until = began + Duration::from_millis(plan.warm_up_ms);
     let until = warm_until + Duration::from_millis(plan.measure_ms).min(MAX_DURATION);
-    // Unique among runs too: the clock in the upper digits, connection and request in the lower.
+    // Unique among runs too, and growing over all connections, as the keys of the SDKs do: the clock in the
+    // upper digits, the request in the lower.
     let base = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())? % 10_000_000_000;
     let mut connections = JoinSet::new();
-    for number in 0..plan.connections {
-        let number = base * 1_000_000_000 + u64::try_from(number)? * 10_000_000;
-        connections.spawn(closed_loop(plan.clone(), number, warm_until, until));
+    let numbers = Arc::new(AtomicU64::new(base * 1_000_000_000));
+    for _ in 0..plan.connections {
+        connections.spawn(closed_loop(plan.clone(), Arc::clone(&numbers), warm_until, until));
     }
     let mut total = Totals::new()?;
     while let Some(finished) = connections.join_next().await {
@@ -133,12 +140,17 @@ impl Totals {
 }
 
 /// Sends one request after the other. An answer that comes after the end is not measured.
-async fn closed_loop(plan: Plan, number: u64, warm_until: Instant, until: Instant) -> Result<Totals, Error> {
+async fn closed_loop(
+    plan: Plan,
+    numbers: Arc<AtomicU64>,
+    warm_until: Instant,
+    until: Instant,
+) -> Result<Totals, Error> {
     let mut request = Request::new("POST", &plan.path, &plan.headers, &plan.body);
     let mut connection = Connection::open(&plan.address).await?;
     let mut totals = Totals::new()?;
     loop {
-        request.stamp(number + totals.requests);
+        request.stamp(numbers.fetch_add(1, Ordering::Relaxed));
         let sent = Instant::now();
         let response = connection.send(&request).await?;
         let answered = Instant::now();

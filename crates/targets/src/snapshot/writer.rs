@@ -1,0 +1,259 @@
+//! Writes a snapshot: compression, sealing and disk on a thread of their own, so that the connection to the
+//! system never waits for them longer than it must.
+
+use super::{
+    Footer, Header, Side, SnapshotKey, Table, Totals,
+    frame::{FrameKind, MAGIC, SALT_BYTES, Sealer},
+};
+use crate::Error;
+use serde_json::Value;
+use std::{
+    fs::{File, OpenOptions},
+    io::{BufWriter, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Frames that may wait for the disk.
+const QUEUE: usize = 8;
+/// What a system should gather before it hands a block over, in bytes.
+pub(crate) const BLOCK_BYTES: usize = 1 << 20;
+
+enum Work {
+    Frame(FrameKind, Vec<u8>),
+    Finish(oneshot::Sender<Result<u64, Error>>),
+}
+
+/// A snapshot that is being written. Dropped before [`SnapshotWriter::finish`]: removed.
+pub struct SnapshotWriter {
+    work: mpsc::Sender<Work>,
+    failed: oneshot::Receiver<Error>,
+    file: Unfinished,
+    footer: Footer,
+    limits: (u64, u64),
+    rows: u64,
+    bytes: u64,
+}
+
+/// A snapshot that is durably on the disk, under its final name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The file.
+    pub path: PathBuf,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// What it holds.
+    pub footer: Footer,
+}
+
+/// Removes the file unless it was finished.
+struct Unfinished {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.keep {
+            // Nothing can be done about a failure here; what is left is cleared away at the next start.
+            let _gone = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl SnapshotWriter {
+    /// Begins the file `path` (which must not exist; it is written as `<path>.part` and renamed when it is
+    /// whole). `limits` are rows and bytes before compression.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn create(
+        path: &Path,
+        header: &Header,
+        key: Option<&SnapshotKey>,
+        limits: (u64, u64),
+    ) -> Result<Self, Error> {
+        let part = part_of(path);
+        let problem = |e: std::io::Error| disk(&part, &e);
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).map_err(problem)?;
+        let unfinished = Unfinished { path: part.clone(), keep: false };
+        let mut salt = [0_u8; SALT_BYTES];
+        getrandom::fill(&mut salt).map_err(|e| Error::Internal(format!("no random numbers: {e}")))?;
+        file.write_all(MAGIC)
+            .and_then(|()| file.write_all(&salt))
+            .and_then(|()| file.write_all(&[u8::from(key.is_some())]))
+            .map_err(problem)?;
+        let sealer = Sealer::new(key, &salt);
+        let (work, todo) = mpsc::channel(QUEUE);
+        let (fail, failed) = oneshot::channel();
+        let to = path.to_owned();
+        std::thread::Builder::new()
+            .name("checkrein-snapshot".into())
+            .spawn(move || write(file, &part, &to, sealer, todo, fail))
+            .map_err(|e| Error::Internal(format!("no thread for the snapshot: {e}")))?;
+        let head = serde_json::to_vec(header).map_err(|e| Error::Internal(e.to_string()))?;
+        work.try_send(Work::Frame(FrameKind::Header, head))
+            .map_err(|_| Error::Internal("the snapshot's writer is gone".to_owned()))?;
+        Ok(Self { work, failed, file: unfinished, footer: Footer::default(), limits, rows: 0, bytes: 0 })
+    }
+
+    /// Announces a table. Returns its number.
+    ///
+    /// # Errors
+    /// When the disk or the limits do not allow more.
+    pub async fn table(&mut self, resource: &str, shape: Value) -> Result<u32, Error> {
+        let index = u32::try_from(self.footer.tables.len())
+            .map_err(|_| Error::TooLarge("too many tables for one snapshot".to_owned()))?;
+        let table = Table { index, resource: resource.to_owned(), shape };
+        let payload = serde_json::to_vec(&table).map_err(|e| Error::Internal(e.to_string()))?;
+        self.send(FrameKind::Table, payload).await?;
+        self.footer.tables.push(Totals::default());
+        Ok(index)
+    }
+
+    /// Adds `rows` records of a table, in the system's own form. About a megabyte at a time is best.
+    ///
+    /// # Errors
+    /// When the disk or the limits do not allow more.
+    pub async fn rows(&mut self, table: u32, side: Side, rows: u64, data: &[u8]) -> Result<(), Error> {
+        if rows == 0 && data.is_empty() {
+            return Ok(());
+        }
+        self.rows = self.rows.saturating_add(rows);
+        self.bytes = self.bytes.saturating_add(data.len() as u64);
+        let (most_rows, most_bytes) = self.limits;
+        // Before- and after-images both count as rows of the file, so the limit is twice that of records.
+        if self.rows > most_rows.saturating_mul(2) || self.bytes > most_bytes {
+            return Err(Error::TooLarge(format!(
+                "the snapshot would be larger than this target allows ({most_rows} records, {most_bytes} bytes); narrow the action, or raise the target's limits"
+            )));
+        }
+        let totals = usize::try_from(table).ok().and_then(|t| self.footer.tables.get_mut(t));
+        let Some(totals) = totals else {
+            return Err(Error::Internal("rows of a table that was not announced".to_owned()));
+        };
+        match side {
+            Side::Before => totals.before += rows,
+            Side::After => totals.after += rows,
+        }
+        let mut payload = Vec::with_capacity(data.len() + 13);
+        payload.extend_from_slice(&table.to_le_bytes());
+        payload.push(u8::from(side == Side::After));
+        payload.extend_from_slice(&rows.to_le_bytes());
+        payload.extend_from_slice(data);
+        self.send(FrameKind::Rows, payload).await
+    }
+
+    /// Says that after-images were taken of everything.
+    pub const fn sealed(&mut self) {
+        self.footer.sealed = true;
+    }
+
+    /// What the system needs to know of the whole, for the footer.
+    pub fn system(&mut self, value: Value) {
+        self.footer.system = value;
+    }
+
+    /// What was written so far.
+    pub const fn totals(&self) -> &Footer {
+        &self.footer
+    }
+
+    /// Makes it durable under its final name: the file and its folder are synced.
+    ///
+    /// # Errors
+    /// When the disk does not allow it; nothing is left then.
+    pub async fn finish(mut self, path: &Path) -> Result<Written, Error> {
+        let footer = serde_json::to_vec(&self.footer).map_err(|e| Error::Internal(e.to_string()))?;
+        self.send(FrameKind::Footer, footer).await?;
+        let (reply, answer) = oneshot::channel();
+        if self.work.send(Work::Finish(reply)).await.is_err() {
+            return Err(self.failure());
+        }
+        let bytes = match answer.await {
+            Ok(result) => result?,
+            Err(_) => return Err(self.failure()),
+        };
+        self.file.keep = true;
+        Ok(Written { path: path.to_owned(), bytes, footer: std::mem::take(&mut self.footer) })
+    }
+
+    async fn send(&mut self, kind: FrameKind, payload: Vec<u8>) -> Result<(), Error> {
+        match self.work.send(Work::Frame(kind, payload)).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.failure()),
+        }
+    }
+
+    fn failure(&mut self) -> Error {
+        self.failed.try_recv().unwrap_or_else(|_| Error::Internal("the snapshot's writer is gone".to_owned()))
+    }
+}
+
+fn part_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    PathBuf::from(name)
+}
+
+fn disk(path: &Path, error: &std::io::Error) -> Error {
+    Error::Internal(format!("the snapshot {} cannot be written: {error}", path.display()))
+}
+
+fn write(
+    file: File,
+    part: &Path,
+    to: &Path,
+    mut sealer: Sealer,
+    mut todo: mpsc::Receiver<Work>,
+    fail: oneshot::Sender<Error>,
+) {
+    let mut file = BufWriter::with_capacity(BLOCK_BYTES, file);
+    while let Some(work) = todo.blocking_recv() {
+        match work {
+            Work::Frame(kind, payload) => {
+                if let Err(error) = frame(&mut file, part, &mut sealer, kind, &payload) {
+                    // Nobody listens any more when the snapshot was given up.
+                    let _unheard = fail.send(error);
+                    return;
+                }
+            }
+            Work::Finish(reply) => {
+                let _unheard = reply.send(finish(file, part, to));
+                return;
+            }
+        }
+    }
+}
+
+fn frame(
+    file: &mut BufWriter<File>,
+    part: &Path,
+    sealer: &mut Sealer,
+    kind: FrameKind,
+    payload: &[u8],
+) -> Result<(), Error> {
+    let sealed = sealer.seal(kind, payload)?;
+    let len = u32::try_from(sealed.len()).map_err(|_| Error::TooLarge("a frame over 4 GiB".to_owned()))?;
+    file.write_all(&[kind as u8])
+        .and_then(|()| file.write_all(&len.to_le_bytes()))
+        .and_then(|()| file.write_all(&sealed))
+        .map_err(|e| disk(part, &e))
+}
+
+fn finish(file: BufWriter<File>, part: &Path, to: &Path) -> Result<u64, Error> {
+    let durable = || -> std::io::Result<u64> {
+        let file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        let bytes = file.metadata()?.len();
+        // A hard link, not a rename, so that a snapshot that is there already is never replaced.
+        std::fs::hard_link(part, to)?;
+        std::fs::remove_file(part)?;
+        let folder = to.parent().unwrap_or_else(|| Path::new("."));
+        File::open(folder)?.sync_all()?;
+        Ok(bytes)
+    };
+    durable().map_err(|e| disk(to, &e))
+}

@@ -1,0 +1,5 @@
+//! The targets against real systems.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod snapshot;

@@ -20,4 +20,5 @@ pub mod key;
 pub mod name;
 pub mod policy;
 pub mod rollback;
+pub mod snapshot;
 pub mod time;

@@ -27,12 +27,19 @@ pub(crate) fn env(name: &str) -> Option<String> {
 pub(crate) fn run(command: Command, out: &mut Out) -> Result {
     let Command::Check { config } = command;
     let config = Config::load(&Overrides { config, ..Overrides::default() }, &env)?;
-    let (policies, tools, targets) =
-        (config.file_policies.len(), config.catalogue.tools.len(), config.catalogue.targets.len());
+    let (policies, tools) = (config.file_policies.len(), config.catalogue.tools.len());
+    let targets = config.catalogue.targets.len();
     if out.json {
+        let connected = config.targets.iter().map(|t| {
+            json!({
+                "name": t.config.name, "kind": t.config.place.kind().as_str(), "environment": t.environment,
+            })
+        });
         return Ok(out.json(&json!({
             "ok": true, "file": config.path, "listen": config.listen, "data": config.data,
             "tls": config.tls.is_some(), "policies": policies, "tools": tools, "targets": targets,
+            "connected": connected.collect::<Vec<_>>(),
+            "snapshots_encrypted": config.snapshots.encryption_key.is_some(),
         }))?);
     }
     match &config.path {
@@ -44,6 +51,10 @@ pub(crate) fn run(command: Command, out: &mut Out) -> Result {
     out.line(&format!("  data      {}", clean(&config.data.display().to_string())))?;
     out.line(&format!("  policies  {policies}"))?;
     out.line(&format!("  targets   {targets}"))?;
+    for target in &config.targets {
+        let (name, kind) = (clean(&target.config.name), target.config.place.kind().as_str());
+        out.line(&format!("    {name}  {kind}, {}", target.environment.as_str()))?;
+    }
     out.line(&format!("  tools     {}", plural(tools, "rule", "rules")))?;
     out.flush()?;
     note("start with: checkrein serve; a running server takes it over on SIGHUP");

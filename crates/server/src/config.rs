@@ -9,12 +9,16 @@ mod human;
 mod policies;
 mod problem;
 mod secret;
+mod snapshots;
+mod targets;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use policies::compile_set;
 pub use policies::{FilePolicy, compile_policies, parse_policies, read_policies};
 pub use problem::{ConfigError, ConfigProblem};
+pub use snapshots::Snapshots;
+pub use targets::{ConnectedTarget, SnapshotWhen};
 
 use checkrein_core::{classify::CatalogueConfig, policy::Policy};
 use document::{Section, Source};
@@ -30,6 +34,9 @@ pub const DEFAULT_FILE: &str = "checkrein.toml";
 
 /// The shortest admin key that is accepted, in bytes. It stands for 256 random bits; a word does not.
 pub const MIN_ADMIN_KEY_BYTES: usize = 20;
+
+/// Looks up environment variables.
+type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -69,6 +76,10 @@ pub struct Config {
     pub log: Log,
     /// How raw tool calls are understood.
     pub catalogue: CatalogueConfig,
+    /// The systems that Checkrein is connected to. Their environments are in the catalogue too.
+    pub targets: Vec<ConnectedTarget>,
+    /// What actions leave behind to be undone with.
+    pub snapshots: Snapshots,
     /// Policies from files, each with its file. They compile as a set, and win over those of the API.
     pub file_policies: Vec<(Policy, String)>,
     /// The key of the first admin, where the operator chose it; at least [`MIN_ADMIN_KEY_BYTES`] long.
@@ -140,6 +151,8 @@ struct FromFile {
     approvals: Approvals,
     log: Log,
     catalogue: CatalogueConfig,
+    targets: Vec<ConnectedTarget>,
+    snapshots: Snapshots,
     policies: Vec<FilePolicy>,
 }
 
@@ -149,7 +162,7 @@ impl Config {
     ///
     /// # Errors
     /// All that is wrong with it, each with its place and the next step.
-    pub fn load(overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    pub fn load(overrides: &Overrides, env: Env<'_>) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
         let path = config_file(overrides.config.clone(), env);
         let file = path.as_deref().map_or_else(FromFile::default, |path| read(path, env, &mut problems));
@@ -195,6 +208,8 @@ impl Config {
             approvals: file.approvals,
             log: file.log,
             catalogue: file.catalogue,
+            targets: file.targets,
+            snapshots: file.snapshots,
             file_policies,
             admin_key: admin_env.or(file.admin_key),
         };
@@ -215,7 +230,7 @@ impl Config {
 
 /// The file that [`Config::load`] reads: the one named by `flag`, by `CHECKREIN_CONFIG`, or
 /// [`DEFAULT_FILE`] if it exists.
-pub fn config_file(flag: Option<PathBuf>, env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+pub fn config_file(flag: Option<PathBuf>, env: Env<'_>) -> Option<PathBuf> {
     flag.or_else(|| env("CHECKREIN_CONFIG").filter(|p| !p.is_empty()).map(PathBuf::from))
         .or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|p| p.exists()))
 }
@@ -236,11 +251,11 @@ pub fn read_text(path: &Path) -> Result<String, ConfigError> {
 pub fn read_catalogue(path: &Path) -> Result<CatalogueConfig, ConfigError> {
     let text = document::read(path)?;
     let source = Source::new(path, &text);
-    let config = source.parse().map(|table| catalogue::read(&mut Section::root(&source, &table)));
+    let config = source.parse().map(|table| catalogue::read(&mut Section::root(&source, &table), None).0);
     ConfigError::unless_empty(source.into_problems()).map(|()| config.unwrap_or_default())
 }
 
-fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>, problems: &mut Vec<ConfigProblem>) -> FromFile {
+fn read(path: &Path, env: Env<'_>, problems: &mut Vec<ConfigProblem>) -> FromFile {
     let text = match document::read(path) {
         Ok(text) => text,
         Err(problem) => {
@@ -270,7 +285,10 @@ fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>, problems: &mut Vec<Co
             file.log.keep_for = section.duration("keep_for", (HOUR, 36_500 * DAY));
             section.finish();
         }
-        file.catalogue = catalogue::read(&mut root);
+        (file.catalogue, file.targets) = catalogue::read(&mut root, Some(env));
+        if let Some(section) = root.section("snapshots") {
+            file.snapshots = snapshots::read(section, env);
+        }
         for entry in root.texts("policy_files") {
             match read_policies(&document::folder(path).join(entry)) {
                 Ok(found) => file.policies.extend(found),
@@ -287,7 +305,7 @@ fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>, problems: &mut Vec<Co
     file
 }
 
-fn server(mut section: Section<'_>, file: &mut FromFile, env: &dyn Fn(&str) -> Option<String>) {
+fn server(mut section: Section<'_>, file: &mut FromFile, env: Env<'_>) {
     file.listen = section.text("listen", address);
     file.data = section.path("data");
     file.insecure_listen = section.flag("insecure_listen").unwrap_or_default();

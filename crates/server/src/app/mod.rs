@@ -8,6 +8,7 @@ mod keys;
 mod policies;
 mod recent;
 mod rules;
+mod targets;
 mod upkeep;
 
 pub use approvals::ApprovalQuery;
@@ -16,6 +17,7 @@ pub use error::{Error, Item};
 pub use keys::{Caller, ENV_KEY_ID};
 pub use policies::Put;
 pub use rules::Rules;
+pub use targets::{Connected, Targets};
 
 use crate::{clock::Clock, config::Config, metrics::Metrics};
 use checkrein_core::{event::Event, policy::Windows, time::Timestamp};
@@ -157,6 +159,11 @@ impl App {
         }
         self.store.entries(self.store.head().seq, 1, EntryFilter::default()).await?;
         Ok(self.store.writable()?)
+    }
+
+    /// The systems that it is connected to, as the configuration in force lists them.
+    pub fn targets(&self) -> Arc<Targets> {
+        Arc::clone(&self.rules().targets)
     }
 
     fn rules(&self) -> Arc<Rules> {

@@ -1,6 +1,6 @@
-//! What is in force: the tool catalogue and the policies, swapped as one.
+//! What is in force: the tool catalogue, the targets and the policies, swapped as one.
 
-use super::Error;
+use super::{Error, Targets};
 use crate::config::{Config, compile_set};
 use checkrein_core::{
     classify::{Catalogue, CatalogueConfig},
@@ -16,10 +16,12 @@ use std::{
 /// Where a policy that came through the API is said to come from.
 pub(super) const SOURCE_API: &str = "api";
 
-/// The catalogue and the policies in force.
+/// The catalogue, the targets and the policies in force.
 pub struct Rules {
     /// Tells what an action is.
     pub catalogue: Arc<Catalogue>,
+    /// The systems that can be asked what it would touch.
+    pub targets: Arc<Targets>,
     /// Judges it.
     pub policies: PolicySet,
     /// From configuration and policy files, each with its file.
@@ -31,11 +33,13 @@ pub struct Rules {
 impl Rules {
     pub(super) fn load(config: &Config, stored: Vec<Value>) -> Result<Self, Error> {
         let catalogue = Arc::new(catalogue(&config.catalogue)?);
-        Self::build(catalogue, Arc::new(config.file_policies.clone()), by_name(stored)?)
+        let targets = Arc::new(Targets::open(&config.targets, &Targets::default())?);
+        Self::build(catalogue, targets, Arc::new(config.file_policies.clone()), by_name(stored)?)
     }
 
     pub(super) fn build(
         catalogue: Arc<Catalogue>,
+        targets: Arc<Targets>,
         from_files: Arc<Vec<(Policy, String)>>,
         from_api: BTreeMap<String, Policy>,
     ) -> Result<Self, Error> {
@@ -46,18 +50,20 @@ impl Rules {
             .chain(from_api.values().filter(|p| !in_files.contains(p.name.as_str())).cloned())
             .collect();
         let policies = compile_set(all)?;
-        Ok(Self { catalogue, policies, from_files, from_api })
+        Ok(Self { catalogue, targets, policies, from_files, from_api })
     }
 
     /// The same policies from the API, with everything else from a new configuration.
     pub(super) fn reloaded(&self, config: &Config) -> Result<Self, Error> {
         let catalogue = Arc::new(catalogue(&config.catalogue)?);
-        Self::build(catalogue, Arc::new(config.file_policies.clone()), self.from_api.clone())
+        let targets = Arc::new(Targets::open(&config.targets, &self.targets)?);
+        Self::build(catalogue, targets, Arc::new(config.file_policies.clone()), self.from_api.clone())
     }
 
     /// The same catalogue and files, with other policies from the API.
     pub(super) fn with_api(&self, from_api: BTreeMap<String, Policy>) -> Result<Self, Error> {
-        Self::build(Arc::clone(&self.catalogue), Arc::clone(&self.from_files), from_api)
+        let (catalogue, targets) = (Arc::clone(&self.catalogue), Arc::clone(&self.targets));
+        Self::build(catalogue, targets, Arc::clone(&self.from_files), from_api)
     }
 
     /// The file that the policy `name` comes from, if it comes from one.

@@ -255,6 +255,16 @@ impl<'a> Section<'a> {
         found.map_or_else(|e| self.refuse(key, value, e), Some)
     }
 
+    /// Whether a key, if it is there, holds a table.
+    pub(super) fn is_table(&self, key: &str) -> bool {
+        self.table.iter().any(|(k, value)| k.get_ref() == key && matches!(value.get_ref(), DeValue::Table(_)))
+    }
+
+    /// Takes a key without looking at its value.
+    pub(super) fn known(&mut self, key: &'static str) {
+        self.take(key);
+    }
+
     /// A list of texts.
     pub(super) fn texts(&mut self, key: &'static str) -> Vec<String> {
         let Some(value) = self.take(key) else { return Vec::new() };

@@ -1,0 +1,186 @@
+//! The systems that Checkrein is connected to, by name.
+
+use super::Error;
+use crate::config::{ConnectedTarget, SnapshotWhen};
+use checkrein_core::{action::Environment, name::Name};
+use checkrein_targets::{Place, Target, TargetConfig};
+use secrecy::ExposeSecret as _;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// A target, and what the operator says of it.
+pub struct Connected {
+    /// The first part of its resources' names.
+    pub name: Name,
+    /// What it is for.
+    pub environment: Environment,
+    /// Which executions on it leave a snapshot.
+    pub snapshot_when: SnapshotWhen,
+    /// The system. Whoever holds it keeps it, even when a reload has taken it out of the configuration.
+    pub target: Arc<dyn Target>,
+    config: TargetConfig,
+}
+
+impl Connected {
+    /// The name of a resource of this target: `public.users` → `shop.public.users`.
+    ///
+    /// # Errors
+    /// When the system calls it something that is no name: too long, or with invisible characters.
+    pub fn resource(&self, path: &str) -> Result<Name, checkrein_core::name::NameError> {
+        if path.is_empty() { Ok(self.name.clone()) } else { Name::new(&format!("{}.{path}", self.name)) }
+    }
+
+    /// What one use of it may take.
+    pub const fn limits(&self) -> &checkrein_targets::Limits {
+        &self.config.limits
+    }
+}
+
+/// All of them. Replaced as a whole when the configuration is read again.
+#[derive(Default)]
+pub struct Targets {
+    by_name: BTreeMap<Name, Arc<Connected>>,
+    /// Dots in the name that has the most of them.
+    dots: usize,
+}
+
+impl Targets {
+    /// Opens what `described` lists. Nothing is connected to before the first use.
+    ///
+    /// One that `before` has and that is described as it was stays the same, with its connections.
+    ///
+    /// # Errors
+    /// When one cannot be what it is described as.
+    pub(super) fn open(described: &[ConnectedTarget], before: &Self) -> Result<Self, Error> {
+        let mut targets = Self::default();
+        for ConnectedTarget { environment, snapshot_when, config } in described {
+            let invalid = |why: &dyn std::fmt::Display| {
+                Error::Invalid(format!("the target {}: {why}", config.name.escape_debug()))
+            };
+            let name = Name::new(&config.name).map_err(|e| invalid(&e))?;
+            let target = match before.by_name.get(&name).filter(|old| same(&old.config, config)) {
+                Some(old) => Arc::clone(&old.target),
+                None => checkrein_targets::open(config.clone()).map_err(|e| invalid(&e))?,
+            };
+            targets.dots = targets.dots.max(name.matches('.').count());
+            let connected = Connected {
+                name: name.clone(),
+                environment: *environment,
+                snapshot_when: *snapshot_when,
+                target,
+                config: config.clone(),
+            };
+            targets.by_name.insert(name, Arc::new(connected));
+        }
+        Ok(targets)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Connected>> {
+        self.by_name.values()
+    }
+
+    /// The target of this name, however it is written.
+    pub fn get(&self, name: &str) -> Option<&Arc<Connected>> {
+        self.by_name.get(&Name::new(name).ok()?)
+    }
+
+    /// The target that a resource belongs to, and the resource's path below it as it is written; empty for
+    /// the target itself. The longest fitting name wins: `shop.eu.users` belongs to `shop.eu` before `shop`.
+    pub fn of<'r>(&self, resource: &'r str) -> Option<(&Arc<Connected>, &'r str)> {
+        if self.is_empty() {
+            return None;
+        }
+        let resource = resource.trim();
+        let ends = resource.match_indices('.').map(|(at, _)| at).chain([resource.len()]);
+        let fitting = ends.take(self.dots + 1).filter_map(|end| {
+            let (head, tail) = resource.split_at_checked(end)?;
+            // `shop .users` is another name than `shop.users`.
+            let head = Some(head).filter(|head| head.trim_end() == *head)?;
+            Some((self.get(head)?, tail.strip_prefix('.').unwrap_or(tail)))
+        });
+        fitting.last()
+    }
+}
+
+/// Whether two descriptions lead to the same system in the same way.
+fn same(a: &TargetConfig, b: &TargetConfig) -> bool {
+    let place = match (&a.place, &b.place) {
+        (Place::Postgres(a), Place::Postgres(b)) | (Place::Mysql(a), Place::Mysql(b)) => {
+            a.expose_secret() == b.expose_secret()
+        }
+        (Place::Sqlite(a), Place::Sqlite(b)) | (Place::Files(a), Place::Files(b)) => a == b,
+        _ => false,
+    };
+    place && a.name == b.name && a.limits == b.limits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use checkrein_targets::Limits;
+
+    fn described(name: &str, path: &str) -> ConnectedTarget {
+        ConnectedTarget {
+            environment: Environment::Staging,
+            snapshot_when: SnapshotWhen::default(),
+            config: TargetConfig {
+                name: name.to_owned(),
+                place: Place::Files(path.into()),
+                limits: Limits::default(),
+            },
+        }
+    }
+
+    fn open(names: &[&str]) -> Targets {
+        let dir = std::env::temp_dir().display().to_string();
+        let described: Vec<_> = names.iter().map(|name| described(name, &dir)).collect();
+        Targets::open(&described, &Targets::default()).unwrap()
+    }
+
+    #[test]
+    fn the_longest_name_wins_and_the_path_stays_as_written() {
+        let targets = open(&["Shop", "shop.eu", "bücher"]);
+        let of = |resource: &str| targets.of(resource).map(|(t, path)| (t.name.to_string(), path.to_owned()));
+        let some = |name: &str, path: &str| Some((name.to_owned(), path.to_owned()));
+        assert_eq!(of("shop.public.Users"), some("shop", "public.Users"));
+        assert_eq!(of(" SHOP.EU.Users "), some("shop.eu", "Users"));
+        assert_eq!(of("shop.eu"), some("shop.eu", ""));
+        assert_eq!(of("shop"), some("shop", ""));
+        assert_eq!(of("shop."), some("shop", ""));
+        assert_eq!(of("BÜCHER.a"), some("bücher", "a"));
+        assert_eq!(of("bu\u{308}cher.a"), some("bücher", "a"));
+        for other in [
+            "shopping.users",
+            "x.shop.users",
+            "shop .users",
+            "",
+            ".",
+            "https://shop.example/",
+            "sh\u{200b}op.a",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+        assert_eq!(Targets::default().of("shop.users").map(|(_, path)| path.to_owned()), None);
+    }
+
+    #[test]
+    fn what_is_described_as_before_is_kept() {
+        let dir = std::env::temp_dir().display().to_string();
+        let before = open(&["a", "b", "c"]);
+        let mut limits = described("b", &dir);
+        limits.config.limits.connections += 1;
+        let mut environment = described("a", &dir);
+        environment.environment = Environment::Production;
+        let after = Targets::open(&[environment, limits], &before).unwrap();
+        let kept =
+            |name: &str| Arc::ptr_eq(&before.get(name).unwrap().target, &after.get(name).unwrap().target);
+        assert!(kept("a") && !kept("b"));
+        assert!(after.get("c").is_none());
+        assert_eq!(after.get("A").unwrap().environment, Environment::Production);
+    }
+}

@@ -211,6 +211,10 @@ pub struct Execution {
     /// without an outcome is settled at the next start.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub token: Option<String>,
+    /// What the transaction captured, to tell by later whether it took place. Where no snapshot was asked
+    /// for it goes once the outcome is on record.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub snapshot_id: Option<String>,
 }
 
 #[cfg(test)]

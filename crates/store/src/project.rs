@@ -58,9 +58,7 @@ pub(crate) fn apply(db: &Connection, seq: u64, at: Timestamp, event: &Event) -> 
             if let Some(key) = &checked.check.idempotency_key {
                 remember_key(db, seq, &checked.key_id, key)?;
             }
-            let decision = &checked.decision;
-            let snapshot_id = decision.snapshot_id.as_deref();
-            snapshots::executing(db, seq, &decision.id, checked.execution.as_ref(), snapshot_id)
+            snapshots::executing(db, seq, &checked.decision.id, checked.execution.as_ref())
         }
         Event::Outcome(outcome) => snapshots::settled(db, outcome),
         Event::SnapshotTaken(record) => snapshots::taken(db, seq, at, record),

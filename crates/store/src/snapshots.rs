@@ -55,9 +55,8 @@ pub(crate) fn executing(
     seq: u64,
     check_id: &str,
     execution: Option<&Execution>,
-    snapshot_id: Option<&str>,
 ) -> Result<(), Fault> {
-    let Some(Execution { target, token: Some(token) }) = execution else { return Ok(()) };
+    let Some(Execution { target, token: Some(token), snapshot_id }) = execution else { return Ok(()) };
     db.prepare_cached(
         "INSERT INTO executions (seq, check_id, target, token, snapshot_id) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?

@@ -133,13 +133,6 @@ struct SlimChecked {
     check: SlimCheck,
     #[serde(default)]
     execution: Option<Execution>,
-    decision: SlimDecision,
-}
-
-#[derive(Deserialize)]
-struct SlimDecision {
-    #[serde(default)]
-    snapshot_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -176,13 +169,12 @@ impl Rebuilt {
             "check" => {
                 let checked: SlimChecked =
                     serde_json::from_str(&entry.body).map_err(|e| wrong(e.to_string()))?;
-                let SlimChecked { key_id, check, execution, decision } = checked;
+                let SlimChecked { key_id, check, execution } = checked;
                 let key = check.idempotency_key;
                 let remembered =
                     key.map_or(Ok(()), |key| project::remember_key(&self.db, entry.seq, &key_id, &key));
-                let snapshot_id = decision.snapshot_id.as_deref();
                 remembered.and_then(|()| {
-                    snapshots::executing(&self.db, entry.seq, &entry.subject, execution.as_ref(), snapshot_id)
+                    snapshots::executing(&self.db, entry.seq, &entry.subject, execution.as_ref())
                 })
             }
             kind => {

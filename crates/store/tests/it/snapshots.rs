@@ -42,7 +42,11 @@ fn removed(id: &str) -> Event {
 fn executing(check: &str, snapshot: &str) -> Event {
     let mut checked = checked(check, "billing-bot", Some(check));
     checked.decision.snapshot_id = Some(snapshot.into());
-    checked.execution = Some(Execution { target: "shop".into(), token: Some("tx 7".into()) });
+    checked.execution = Some(Execution {
+        target: "shop".into(),
+        token: Some("tx 7".into()),
+        snapshot_id: Some(snapshot.into()),
+    });
     Event::Check(Box::new(checked))
 }
 

@@ -21,3 +21,4 @@ pub mod name;
 pub mod policy;
 pub mod rollback;
 pub mod time;
+pub mod touched;

@@ -5,6 +5,7 @@ use crate::{
     name::Name,
     policy::{Mode, Rule},
     time::Timestamp,
+    touched::How,
 };
 use serde::{Deserialize, Serialize};
 
@@ -76,12 +77,16 @@ pub struct BlastRadius {
     /// Addressees of what is sent.
     #[cfg_attr(feature = "schema", schema(value_type = Option<u64>))]
     pub recipients: Count,
-    /// Where `records` comes from.
+    /// The best that is known of it: `records` is the largest number that any basis gives.
     pub basis: Basis,
     /// The number that the caller stated, if it stated one.
     #[cfg_attr(feature = "schema", schema(required = true))]
     pub declared: Option<u64>,
-    /// One entry a resource, largest first.
+    /// That number is less than half of what a target counted.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    #[cfg_attr(feature = "schema", schema(required = false))]
+    pub understated: bool,
+    /// One entry a resource and way, largest first.
     pub by_resource: Vec<ResourceCount>,
 }
 
@@ -95,6 +100,10 @@ pub struct ResourceCount {
     /// Records in it; `null` when nobody can know.
     #[cfg_attr(feature = "schema", schema(value_type = Option<u64>))]
     pub records: Count,
+    /// How they are affected, where a target counted them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[cfg_attr(feature = "schema", schema(required = false))]
+    pub how: Option<How>,
 }
 
 /// The answer to a check, as it is recorded and sent.

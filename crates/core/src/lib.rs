@@ -22,3 +22,4 @@ pub mod policy;
 pub mod rollback;
 pub mod snapshot;
 pub mod time;
+pub mod touched;

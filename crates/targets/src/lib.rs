@@ -29,9 +29,11 @@ pub use error::{CommitError, Error};
 pub use rows::{Cell, RowReader, RowWriter};
 pub use selection::{Selection, Statement};
 pub use target::{
-    Affected, CONFLICTS_SHOWN, Captured, Conflict, Counted, How, Measured, Pending, Plan, Privilege,
-    Progress, Report, ResourcePlan, ResultSet, Settled, Target, Undo, UndoOptions,
+    Affected, CONFLICTS_SHOWN, Captured, Conflict, Counted, Measured, Pending, Plan, Privilege, Progress,
+    Report, ResourcePlan, ResultSet, Settled, Target, Undo, UndoOptions,
 };
+
+pub use checkrein_core::touched::How;
 
 use std::sync::Arc;
 

@@ -5,7 +5,10 @@ use crate::{
     snapshot::{Snapshot, SnapshotWriter, Table},
 };
 use async_trait::async_trait;
-use checkrein_core::rollback::{ConflictKind, OnConflict};
+use checkrein_core::{
+    rollback::{ConflictKind, OnConflict},
+    touched::How,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -94,24 +97,6 @@ pub trait Pending: Send {
 
     /// Undoes all of it and frees its locks; when this returns, or soon after if the connection is lost.
     async fn rollback(self: Box<Self>);
-}
-
-/// How a record comes to be affected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum How {
-    /// It is read or returned, not changed.
-    Read,
-    /// Inserted.
-    Insert,
-    /// Updated, by the statement itself, a trigger or a foreign key.
-    Update,
-    /// Deleted by the statement itself.
-    Delete,
-    /// Deleted because a record that it refers to is.
-    Cascade,
-    /// Its reference is set to null or to its default.
-    Unlink,
 }
 
 /// Records of one resource that are affected in one way.

@@ -132,20 +132,27 @@ impl Targets {
     /// The longest target name that `resource` starts with decides; else the gravest of the fitting
     /// patterns; else production.
     pub(super) fn environment(&self, resource: &str) -> Environment {
-        if !self.names.is_empty() {
-            let ends = resource.bytes().enumerate().filter(|(_, b)| *b == b'.').map(|(at, _)| at);
-            let mut found = self.names.get(resource);
-            if found.is_none() {
-                for end in ends {
-                    found = resource.get(..end).and_then(|head| self.names.get(head)).or(found);
-                }
-            }
-            if let Some(environment) = found {
-                return *environment;
-            }
+        if let Some((_, environment)) = self.described(resource) {
+            return environment;
         }
         let fitting = self.patterns.iter().filter(|(pattern, _)| pattern.matches(resource));
         fitting.map(|(_, environment)| *environment).max().unwrap_or_default()
+    }
+
+    /// The target that `resource` belongs to: the longest described name that it starts with, else its first
+    /// part.
+    pub(super) fn owner<'r>(&self, resource: &'r str) -> &'r str {
+        let first = || resource.split('.').next().unwrap_or(resource);
+        self.described(resource).map_or_else(first, |(name, _)| name)
+    }
+
+    fn described<'r>(&self, resource: &'r str) -> Option<(&'r str, Environment)> {
+        if self.names.is_empty() {
+            return None;
+        }
+        let ends = resource.bytes().enumerate().filter(|(_, b)| *b == b'.').map(|(at, _)| at);
+        let heads = ends.filter_map(|end| resource.get(..end)).chain([resource]);
+        heads.filter_map(|head| Some((head, *self.names.get(head)?))).last()
     }
 
     /// Whether an operator has described a target of this name.
@@ -305,6 +312,9 @@ mod tests {
         assert_eq!(targets.environment("shop"), Environment::Staging);
         assert_eq!(targets.environment("shop.eu.users"), Environment::Sandbox);
         assert_eq!(targets.environment("shopping.users"), Environment::Production);
+        assert_eq!(targets.owner("shop.eu.users"), "shop.eu");
+        assert_eq!(targets.owner("shop.us.users"), "shop");
+        assert_eq!(targets.owner("other.eu.users"), "other");
         assert_eq!(targets.environment("https://sandbox.stripe.com/v1"), Environment::Sandbox);
         assert_eq!(targets.environment("https://api.stripe.com/v1"), Environment::Production);
     }

@@ -20,6 +20,8 @@ mod verb;
 pub use config::{CatalogueConfig, CatalogueError, TargetInfo, ToolRule};
 pub use refused::Refused;
 
+pub(crate) use plan::MAX_EFFECTS;
+
 use crate::{
     action::{Action, Category, Count, Domains, Effect},
     check::{Check, limits},
@@ -40,6 +42,21 @@ pub struct Catalogue {
     rules: Vec<Rule>,
     targets: Targets,
     verbs: Verbs,
+}
+
+/// A check as the catalogue understands it.
+#[derive(Debug)]
+pub struct Understood<'c> {
+    /// The action.
+    pub action: Action,
+    /// The SQL that it runs.
+    pub sql: SmallVec<[&'c str; 1]>,
+    /// The database that `sql` runs on, where the resource, the operator's rule or the tool's name says it.
+    /// One that only an argument names is not told: nobody vouches for it.
+    pub database: Option<String>,
+    /// Whether the number of records that `sql`, or else the named records, change is that of the whole
+    /// action: nothing beside them is graver, and nothing says that it is more.
+    pub countable: bool,
 }
 
 impl fmt::Debug for Catalogue {
@@ -73,6 +90,14 @@ impl Catalogue {
     /// # Errors
     /// When the check is not one: see [`Refused`].
     pub fn classify(&self, check: &Check, agent: Name) -> Result<Action, Refused> {
+        self.understand(check, agent).map(|understood| understood.action)
+    }
+
+    /// The same, with what of it a target could be asked about.
+    ///
+    /// # Errors
+    /// As [`Catalogue::classify`].
+    pub fn understand<'c>(&self, check: &'c Check, agent: Name) -> Result<Understood<'c>, Refused> {
         self.run(check, agent, &mut Notes(None))
     }
 
@@ -82,11 +107,11 @@ impl Catalogue {
     /// As [`Catalogue::classify`].
     pub fn explain(&self, check: &Check, agent: Name) -> Result<(Action, Vec<String>), Refused> {
         let mut notes = Notes(Some(Vec::new()));
-        let action = self.run(check, agent, &mut notes)?;
+        let action = self.run(check, agent, &mut notes)?.action;
         Ok((action, notes.0.unwrap_or_default()))
     }
 
-    fn run(&self, check: &Check, agent: Name, notes: &mut Notes) -> Result<Action, Refused> {
+    fn run<'c>(&self, check: &'c Check, agent: Name, notes: &mut Notes) -> Result<Understood<'c>, Refused> {
         let asked = Asked::of(check)?;
         let rule =
             self.rules.iter().find(|rule| rule.tool.iter().any(|pattern| pattern.matches(&asked.name)));
@@ -124,7 +149,7 @@ impl Catalogue {
         if !settled {
             plan.raise(&findings, &verb, notes)?;
         }
-        let (sql_gravest, rows) = plan.run_sql(&sql, &findings, replaced, notes)?;
+        let (sql_gravest, rows, database) = plan.run_sql(&sql, &findings, replaced, notes)?;
         let declared = asked.declared(&findings);
         // A tool's arguments are what the model wrote: a number among them says nothing about how many rows
         // its own SQL or filter selects, unless the operator has said which argument states it.
@@ -137,6 +162,7 @@ impl Catalogue {
         let outbound = plan.effects.iter().any(|e| e.category == Category::Outbound);
         let recipients = addressed(outbound, &findings);
         notes.say(|| format!("it affects {records} records and addresses {recipients} recipients"));
+        let unclear = unclear(&findings);
         let domains = findings.hosts.found;
         notes.domains(&domains);
         let systems = plan.systems(&domains);
@@ -144,8 +170,17 @@ impl Catalogue {
         let gravest = effects.iter().rev().max_by_key(|e| e.category);
         let environment = effects.iter().map(|e| e.environment).max().unwrap_or_default();
         let category = gravest.map_or(Category::Write, |e| e.category);
+        let covered = match sql_gravest {
+            Some(of_sql) => of_sql >= category,
+            None => effects.iter().all(|e| match e.category {
+                Category::Read | Category::Outbound => true,
+                Category::Write | Category::Delete => e.resource == resource,
+                Category::Execute | Category::Admin => false,
+            }),
+        };
+        let countable = rows != Some(Rows::Unbounded) && !unclear && (covered || believed.is_some());
         let resource = gravest.map_or(resource, |e| e.resource.clone());
-        Ok(Action {
+        let action = Action {
             agent,
             session: check.session.clone(),
             action: asked.name.clone(),
@@ -160,7 +195,8 @@ impl Catalogue {
             domains,
             payload_bytes: asked.details.map_or(0, size),
             tool: asked.tool.then_some(asked.name),
-        })
+        };
+        Ok(Understood { action, sql, database, countable })
     }
 
     fn resource(
@@ -371,11 +407,10 @@ fn records(
     findings: &Findings<'_>,
 ) -> Count {
     let changes = |category: Category| !matches!(category, Category::Read | Category::Outbound);
-    let unclear = findings.all || matches!(findings.record_count, Some(Stated::Bad(_)));
     if !effects.iter().any(|e| changes(e.category)) {
         return Count::Known(declared.unwrap_or(0));
     }
-    if unclear || rows == Some(Rows::Unbounded) {
+    if unclear(findings) || rows == Some(Rows::Unbounded) {
         return Count::Unknown;
     }
     let gravest = effects.iter().map(|e| e.category).max();
@@ -388,6 +423,11 @@ fn records(
         (_, Some(declared)) => Count::Known(declared),
         (_, None) => Count::Unknown,
     }
+}
+
+/// Whether something says that it is more than any number could tell.
+fn unclear(findings: &Findings<'_>) -> bool {
+    findings.all || matches!(findings.record_count, Some(Stated::Bad(_)))
 }
 
 fn addressed(outbound: bool, findings: &Findings<'_>) -> Count {

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use std::collections::HashSet;
 
 /// Effects that one action may have; one that has more is refused, since each has to be judged.
-const MAX_EFFECTS: usize = 1_024;
+pub(crate) const MAX_EFFECTS: usize = 1_024;
 /// Operations named in arguments that are looked at.
 const MAX_OPERATIONS: usize = 256;
 
@@ -161,14 +161,14 @@ impl<'a> Plan<'a> {
         self.effect(names, canonical.category(), self.resource.clone(), self.environment)
     }
 
-    /// What SQL does. Answers with the gravest of it and how many rows it changes.
+    /// What SQL does. Answers with the gravest of it, how many rows it changes, and on which database.
     pub(super) fn run_sql(
         &mut self,
         texts: &[&str],
         findings: &Findings<'_>,
         replaced: bool,
         notes: &mut Notes,
-    ) -> Result<(Option<Category>, Option<Rows>), Refused> {
+    ) -> Result<(Option<Category>, Option<Rows>, Option<String>), Refused> {
         let database = self.database(findings);
         let (mut gravest, mut rows) = (None, None::<Rows>);
         let mut seen: HashSet<SqlEffect> = HashSet::new();
@@ -182,7 +182,8 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        Ok((gravest, rows))
+        let vouched = database.filter(|database| !database.guessed).map(|database| database.name);
+        Ok((gravest, rows, vouched))
     }
 
     fn sql(
@@ -239,13 +240,13 @@ impl<'a> Plan<'a> {
     /// The explicit resource's target; else the one in the operator's template or the tool's name; else what
     /// an argument calls its database.
     fn database(&self, findings: &Findings<'_>) -> Option<Database> {
-        let first = |text: &str| text.split('.').next().unwrap_or(text).to_owned();
         let templated = self.rule.is_some_and(|r| r.resource.is_some());
         if !self.asked.tool || templated {
             if self.resource.contains("://") {
                 return None;
             }
-            return Some(Database { name: first(&self.resource), guessed: false });
+            let name = self.catalogue.targets.owner(&self.resource).to_owned();
+            return Some(Database { name, guessed: false });
         }
         if let Some(target) = &self.named_target {
             return Some(Database { name: target.clone(), guessed: false });

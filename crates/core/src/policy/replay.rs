@@ -158,6 +158,7 @@ mod tests {
                     systems: action.systems,
                     recipients: action.recipients,
                     basis: Basis::Counted,
+                    understated: false,
                     declared: None,
                     by_resource: Vec::new(),
                 },

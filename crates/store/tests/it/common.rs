@@ -59,7 +59,12 @@ pub(crate) fn checked_with(
         recipients: Count::Known(0),
         basis: Basis::Declared,
         declared: Some(10_000),
-        by_resource: vec![ResourceCount { resource: name(resource), records: Count::Known(10_000) }],
+        understated: false,
+        by_resource: vec![ResourceCount {
+            resource: name(resource),
+            records: Count::Known(10_000),
+            how: None,
+        }],
     };
     Checked {
         key_id: "key_019aa5c2b1d07e3f9c41".into(),

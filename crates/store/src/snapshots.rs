@@ -14,7 +14,7 @@ use checkrein_core::{
     snapshot::{Execution, RollbackRecord, RollbackState, RollbackStatus, SnapshotRecord, SnapshotState},
     time::Timestamp,
 };
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 /// Which snapshots.
 #[derive(Clone, Debug, Default)]
@@ -199,6 +199,15 @@ fn page(
     Ok(page)
 }
 
+fn open_execution(row: &Row<'_>) -> Result<OpenExecution, rusqlite::Error> {
+    Ok(OpenExecution {
+        check_id: row.get(0)?,
+        target: row.get(1)?,
+        token: row.get(2)?,
+        snapshot_id: row.get(3)?,
+    })
+}
+
 impl Store {
     /// The snapshot `id`, gone or not.
     ///
@@ -253,6 +262,48 @@ impl Store {
         .await
     }
 
+    /// Every snapshot that is there, with the number of its files.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn live_snapshot_parts(&self) -> Result<Vec<(String, u32)>, StoreError> {
+        self.read(|db| {
+            let sql = "SELECT id, body ->> '$.parts' FROM snapshots WHERE live = 1";
+            let mut statement = db.prepare_cached(sql)?;
+            let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Whether an execution or a rollback that is not settled needs the snapshot `id`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn snapshot_needed(&self, id: &str) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        self.read(move |db| {
+            let sql = "SELECT 1 FROM executions WHERE snapshot_id = ?1
+                UNION ALL SELECT 1 FROM rollbacks
+                WHERE open = 1 AND (snapshot_id = ?1 OR body ->> '$.undo_snapshot_id' = ?1)";
+            Ok(db.prepare_cached(sql)?.exists([id])?)
+        })
+        .await
+    }
+
+    /// The guarded execution of the check `id`, if it is not settled.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn open_execution(&self, id: &str) -> Result<Option<OpenExecution>, StoreError> {
+        let id = id.to_owned();
+        self.read(move |db| {
+            let sql = "SELECT check_id, target, token, snapshot_id FROM executions WHERE check_id = ?1";
+            Ok(db.prepare_cached(sql)?.query_row([id], open_execution).optional()?)
+        })
+        .await
+    }
+
     /// Guarded executions that are not settled, oldest first.
     ///
     /// # Errors
@@ -262,14 +313,7 @@ impl Store {
             let mut statement = db.prepare_cached(
                 "SELECT check_id, target, token, snapshot_id FROM executions ORDER BY seq LIMIT ?1",
             )?;
-            let rows = statement.query_map([count(limit)], |r| {
-                Ok(OpenExecution {
-                    check_id: r.get(0)?,
-                    target: r.get(1)?,
-                    token: r.get(2)?,
-                    snapshot_id: r.get(3)?,
-                })
-            })?;
+            let rows = statement.query_map([count(limit)], open_execution)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await

@@ -8,12 +8,14 @@ use checkrein_api::{CheckPage, CheckView, OutcomeReport};
 use checkrein_core::{
     action::Action,
     check::Check,
-    decision::{Basis, BlastRadius, Decision, ResourceCount, Verdict},
+    decision::{BlastRadius, Decision, Verdict},
     event::{Checked, Event, Outcome, OutcomeStatus},
     fingerprint::Fingerprint,
     key::Role,
     policy::{Facts, Judgement, Windows},
+    snapshot::Execution,
     time::Timestamp,
+    touched::Found,
 };
 use checkrein_store::{AppendError, CheckFilter, CheckRow};
 use std::{
@@ -47,7 +49,50 @@ pub(super) struct Asked {
     pub(super) action: Action,
     pub(super) fingerprint: Fingerprint,
     pub(super) judgement: Judgement,
+    /// What a target counted or measured of it.
+    pub(super) found: Option<Found>,
+    /// The snapshot that was taken for it.
+    pub(super) snapshot_id: Option<String>,
+    /// Where Checkrein runs it itself.
+    pub(super) execution: Option<Execution>,
     pub(super) at: Timestamp,
+}
+
+/// A verdict that replaces what the policies said.
+pub(super) struct Settled {
+    pub(super) verdict: Verdict,
+    pub(super) reason: String,
+    pub(super) approval_id: Option<String>,
+}
+
+impl Asked {
+    /// How it is put on record.
+    pub(super) fn decided(self, settled: Option<Settled>) -> Checked {
+        let (verdict, reason, approval_id) = match settled {
+            Some(Settled { verdict, reason, approval_id }) => (verdict, reason, approval_id),
+            None => (self.judgement.verdict, self.judgement.reason, None),
+        };
+        let decision = Decision {
+            id: self.id,
+            verdict,
+            reason,
+            policies: self.judgement.matched,
+            category: self.action.category,
+            environment: self.action.environment,
+            blast_radius: BlastRadius::of(&self.action, self.found.as_ref()),
+            approval_id,
+            snapshot_id: self.snapshot_id,
+            logged_at: self.at,
+        };
+        Checked {
+            key_id: self.key_id,
+            check: self.check,
+            action: self.action,
+            fingerprint: self.fingerprint,
+            decision,
+            execution: self.execution,
+        }
+    }
 }
 
 impl App {
@@ -78,6 +123,9 @@ impl App {
             action,
             fingerprint,
             judgement,
+            found: None,
+            snapshot_id: None,
+            execution: None,
             at,
         };
         let decision = match asked.judgement.verdict {
@@ -88,7 +136,7 @@ impl App {
         Ok(decision)
     }
 
-    fn judge(&self, rules: &Rules, action: &Action, check: &Check, now: Timestamp) -> Judgement {
+    pub(super) fn judge(&self, rules: &Rules, action: &Action, check: &Check, now: Timestamp) -> Judgement {
         let facts = Facts::of(action, check.details(), now);
         if rules.policies.needs().rate_period_seconds.is_some() {
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,35 +151,16 @@ impl App {
     pub(super) async fn record(
         &self,
         asked: Asked,
-        settled: Option<(Verdict, String, String)>,
+        settled: Option<Settled>,
         more: Vec<Event>,
     ) -> Result<Decision, Error> {
-        let (verdict, reason, approval_id) = match settled {
-            Some((verdict, reason, approval_id)) => (verdict, reason, Some(approval_id)),
-            None => (asked.judgement.verdict, asked.judgement.reason, None),
-        };
-        let decision = Decision {
-            id: asked.id,
-            verdict,
-            reason,
-            policies: asked.judgement.matched,
-            category: asked.action.category,
-            environment: asked.action.environment,
-            blast_radius: blast_radius(&asked.action),
-            approval_id,
-            logged_at: asked.at,
-        };
-        let checked = Checked {
-            key_id: asked.key_id,
-            check: asked.check,
-            action: asked.action,
-            fingerprint: asked.fingerprint.clone(),
-            decision: decision.clone(),
-        };
+        let (at, fingerprint) = (asked.at, asked.fingerprint.clone());
+        let checked = asked.decided(settled);
+        let decision = checked.decision.clone();
         let touches_approvals = !more.is_empty();
         let mut events = vec![Event::Check(Box::new(checked))];
         events.extend(more);
-        match self.store.append(events, asked.at).await {
+        match self.store.append(events, at).await {
             Ok(_) => {
                 if touches_approvals {
                     self.approvals_changed.send_modify(|n| *n += 1);
@@ -139,7 +168,7 @@ impl App {
                 Ok(decision)
             }
             // The same key was on its way at the same time, or was forgotten by `recent`.
-            Err(AppendError::Duplicate(before)) => same_answer(*before, &asked.fingerprint),
+            Err(AppendError::Duplicate(before)) => same_answer(*before, &fingerprint),
             Err(error) => {
                 self.metrics.not_recorded.inc();
                 Err(error.into())
@@ -178,7 +207,7 @@ impl App {
         }
     }
 
-    async fn visible_check(&self, caller: &Caller, id: &str) -> Result<CheckRow, Error> {
+    pub(super) async fn visible_check(&self, caller: &Caller, id: &str) -> Result<CheckRow, Error> {
         let row = self.store.check(id).await?;
         row.filter(|row| caller.may_see(&row.checked.action.agent))
             .ok_or_else(|| Error::NotFound("check", id.chars().take(64).collect()))
@@ -232,6 +261,11 @@ impl App {
     ) -> Result<OutcomeReport, Error> {
         caller.within_limit()?;
         let row = self.visible_check(caller, id).await?;
+        if row.checked.execution.is_some() {
+            return Err(Error::Conflict(format!(
+                "Checkrein ran {id} itself and puts its outcome on record itself; nothing needs to be reported"
+            )));
+        }
         let error = report.error.map(|e| e.chars().take(MAX_OUTCOME_ERROR).collect::<String>());
         let report = OutcomeReport { error, ..report };
         match row.outcome.as_ref().map(outcome_view) {
@@ -253,22 +287,11 @@ impl App {
     }
 }
 
-/// What an approval means for a check that waits for it.
+/// The answer that the same idempotency key got before.
 fn same_answer(before: Checked, fingerprint: &Fingerprint) -> Result<Decision, Error> {
-    if before.fingerprint == *fingerprint { Ok(before.decision) } else { Err(Error::KeyReused) }
-}
-
-/// The blast radius as far as the request tells it.
-pub(super) fn blast_radius(action: &Action) -> BlastRadius {
-    let records = action.records;
-    BlastRadius {
-        records,
-        systems: action.systems,
-        recipients: action.recipients,
-        basis: Basis::Declared,
-        declared: action.declared,
-        by_resource: vec![ResourceCount { resource: action.resource.clone(), records }],
-    }
+    // What Checkrein ran itself was another request, whatever it was for.
+    let same = before.execution.is_none() && before.fingerprint == *fingerprint;
+    if same { Ok(before.decision) } else { Err(Error::KeyReused) }
 }
 
 pub(super) fn new_id(prefix: &str) -> String {
@@ -281,7 +304,7 @@ fn outcome_view(outcome: &Outcome) -> OutcomeReport {
 }
 
 fn view(row: CheckRow) -> CheckView {
-    let Checked { key_id: _, check, action, fingerprint, decision } = row.checked;
+    let Checked { key_id: _, check, action, fingerprint, decision, execution: _ } = row.checked;
     CheckView {
         decision,
         agent: action.agent.to_string(),

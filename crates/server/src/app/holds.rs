@@ -2,11 +2,11 @@
 
 use super::{
     App, Caller, Error,
-    checks::{Asked, blast_radius, new_id},
+    checks::{Asked, Settled, new_id},
 };
 use checkrein_core::{
     approval::{Approval, State, Transition},
-    decision::{Decision, Matched, Verdict},
+    decision::{BlastRadius, Decision, Matched, Verdict},
     event::{Checked, Event},
     name::Name,
     policy::{Facts, Judgement, Mode, Rule, Windows},
@@ -20,7 +20,8 @@ impl App {
         let _one_at_a_time = self.holding.lock().await;
         let open = self.store.open_approval(&asked.fingerprint).await?.filter(|a| asked.at < a.expires_at);
         match open {
-            Some(approval) if approval.decided_by.is_some() => {
+            // What Checkrein runs itself needs more than an answer: it runs again, and uses the approval then.
+            Some(approval) if approval.decided_by.is_some() && asked.execution.is_none() => {
                 let reason = approved_reason(&approval);
                 let used = Event::ApprovalChanged {
                     id: approval.id.clone(),
@@ -29,15 +30,16 @@ impl App {
                         fingerprint: asked.fingerprint.clone(),
                     },
                 };
-                self.record(asked, Some((Verdict::Allow, reason, approval.id)), vec![used]).await
+                let settled = Settled { verdict: Verdict::Allow, reason, approval_id: Some(approval.id) };
+                self.record(asked, Some(settled), vec![used]).await
             }
             Some(pending) => {
-                let reason = asked.judgement.reason.clone();
-                self.record(asked, Some((Verdict::Hold, reason, pending.id)), Vec::new()).await
+                let settled = held(&asked, pending.id);
+                self.record(asked, Some(settled), Vec::new()).await
             }
             None => {
                 let approval = self.new_approval(&asked);
-                let settled = (Verdict::Hold, asked.judgement.reason.clone(), approval.id.clone());
+                let settled = held(&asked, approval.id.clone());
                 self.record(asked, Some(settled), vec![Event::ApprovalRequested(Box::new(approval))]).await
             }
         }
@@ -50,7 +52,7 @@ impl App {
             fingerprint: asked.fingerprint.clone(),
             check: asked.check.clone(),
             action: asked.action.clone(),
-            blast_radius: blast_radius(&asked.action),
+            blast_radius: BlastRadius::of(&asked.action, asked.found.as_ref()),
             policies: holding(&asked.judgement),
             reason: asked.judgement.reason.clone(),
             state: State::Pending,
@@ -85,6 +87,10 @@ impl App {
         Ok(match self.settlement(&approval, decision, now) {
             Settlement::Waiting => return recorded(),
             Settlement::Settled(verdict, reason) => (verdict, reason),
+            Settlement::Approved if checked.execution.is_some() => (
+                Verdict::Allow,
+                format!("{} Send the execution again to run it.", approved_reason(&approval)),
+            ),
             Settlement::Approved if caller.key_id() != checked.key_id => {
                 (Verdict::Hold, format!("{} The agent has not used it yet.", approved_reason(&approval)))
             }
@@ -170,6 +176,11 @@ fn denied_reason(approval: &Approval) -> String {
     let who = approval.decided_by.as_ref().map_or("somebody", |by| &by.name);
     let comment = approval.comment.as_deref().map(|c| format!(": {c}")).unwrap_or_default();
     format!("Denied by {who}{comment}.")
+}
+
+fn held(asked: &Asked, approval_id: String) -> Settled {
+    let reason = asked.judgement.reason.clone();
+    Settled { verdict: Verdict::Hold, reason, approval_id: Some(approval_id) }
 }
 
 /// The policies that want a person to approve.

@@ -132,10 +132,8 @@ pub(super) fn held(of: &Connected, affected: &[Affected]) -> Vec<Held> {
         let sum = sums.entry(&part.resource).or_default();
         *sum = sum.saturating_add(part.records);
     }
-    let mut held: Vec<Held> = sums
-        .into_iter()
-        .map(|(path, records)| Held { resource: full_name(of, path), records })
-        .collect();
+    let mut held: Vec<Held> =
+        sums.into_iter().map(|(path, records)| Held { resource: full_name(of, path), records }).collect();
     held.sort_by_key(|h| std::cmp::Reverse(h.records));
     held
 }
@@ -154,13 +152,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let shelf = Shelf::open(dir.path(), None).unwrap();
         let folder = dir.path().join("snapshots");
-        for name in [
-            "snp_a.1.snapshot",
-            "snp_a.2.snapshot",
-            "snp_b.1.snapshot",
-            "snp_c.1.snapshot.part",
-            "notes.txt",
-        ] {
+        for name in
+            ["snp_a.1.snapshot", "snp_a.2.snapshot", "snp_b.1.snapshot", "snp_c.1.snapshot.part", "notes.txt"]
+        {
             fs::write(folder.join(name), "x").unwrap();
         }
         let live = BTreeMap::from([("snp_a".to_owned(), 1), ("snp_z".to_owned(), 1)]);

@@ -2,7 +2,8 @@
 
 use super::{App, Caller, Connected, Error, checks::new_id, shelf, to_the_end};
 use checkrein_api::{
-    Foreseen, RollbackProgress, RollbackStanding, SnapshotPage, SnapshotRequest, SnapshotStanding, SnapshotView,
+    Foreseen, RollbackProgress, RollbackStanding, SnapshotPage, SnapshotRequest, SnapshotStanding,
+    SnapshotView,
 };
 use checkrein_core::{
     check::limits,
@@ -67,13 +68,13 @@ impl App {
         caller.within_limit()?;
         let agent = caller.agent(request.agent.as_deref())?;
         let rules = self.rules();
-        let (target, path) = rules.targets.of(&request.resource).ok_or_else(|| {
+        let resource = request.resource.clone();
+        let (target, path) = rules.targets.of(&resource).ok_or_else(|| {
             Error::Invalid(format!(
                 "resource: `{}` is on no target that this server is connected to; write `<target>.<path>`",
                 request.resource.chars().take(128).collect::<String>().escape_debug()
             ))
         })?;
-        let resource = shelf::full_name(target, path);
         if let Some(id) = &request.check_id {
             let row = self.visible_check(caller, id).await?;
             if row.checked.action.agent != agent {
@@ -84,7 +85,7 @@ impl App {
             return Err(Error::Invalid(format!("session: at most {} bytes", limits::TOKEN_BYTES)));
         }
         let purpose = Purpose {
-            resource,
+            resource: shelf::full_name(target, path),
             agent: agent.to_string(),
             session: request.session.clone(),
             check_id: request.check_id.clone(),
@@ -152,9 +153,7 @@ impl App {
     ) -> Result<SnapshotState, Error> {
         let now = self.clock.now();
         match self.store.append(events(record.clone()), now).await {
-            Ok(stamps) => {
-                Ok(SnapshotState::taken(record, stamps.last().map_or(now, |stamp| stamp.at)))
-            }
+            Ok(stamps) => Ok(SnapshotState::taken(record, stamps.last().map_or(now, |stamp| stamp.at))),
             Err(error) => {
                 self.discard(&record.id, &error);
                 Err(error.into())
@@ -194,8 +193,7 @@ impl App {
         let mut writer = self.shelf.begin(id, 2, &target).map_err(|e| Error::Snapshot(e.to_string()))?;
         target.target.seal(&snapshot, &mut writer).await.map_err(Error::of_target)?;
         writer.sealed();
-        let written =
-            self.shelf.finish(id, 2, writer).await.map_err(|e| Error::Snapshot(e.to_string()))?;
+        let written = self.shelf.finish(id, 2, writer).await.map_err(|e| Error::Snapshot(e.to_string()))?;
         let event = Event::SnapshotSealed { id: id.to_owned(), bytes: written.bytes };
         if let Err(error) = self.append(vec![event]).await {
             if !matches!(error, Error::InDoubt(_)) {
@@ -375,7 +373,8 @@ fn selection(request: SnapshotRequest, path: &str) -> Result<Selection, Error> {
     let named = || {
         if path.is_empty() {
             return Err(Error::Invalid(
-                "resource: name the table, as `<target>.<path>`; the target alone is for `statement`".to_owned(),
+                "resource: name the table, as `<target>.<path>`; the target alone is for `statement`"
+                    .to_owned(),
             ));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What the server does by itself: expiring approvals, retention.
+//! What the server does by itself: expiring approvals, retention, settling what was interrupted.
 
 use super::App;
 use std::{sync::Arc, time::Duration};
@@ -8,12 +8,39 @@ const EXPIRY: Duration = Duration::from_secs(1);
 /// How often old entries of the log are removed.
 const RETENTION: Duration = Duration::from_secs(600);
 
+/// How soon targets are asked again about what is not settled; twice as long each time, up to the last.
+const SETTLE_FIRST: Duration = Duration::from_millis(500);
+const SETTLE_LAST: Duration = Duration::from_secs(30);
+
 /// How far time may be held ahead of the machine's clock before somebody must be told.
 const TOLERATED_AHEAD_SECONDS: i64 = 60;
 
 impl App {
     /// Runs until the server stops.
     pub async fn upkeep(self: Arc<Self>) {
+        // A target that does not answer keeps nothing else waiting.
+        tokio::join!(self.keep_settling(), self.keep_tidy());
+    }
+
+    /// Asks what became of things that are not settled, at the start and whenever there is a reason to.
+    async fn keep_settling(&self) {
+        let mut stopping = self.stopping();
+        let mut wait = SETTLE_FIRST;
+        loop {
+            let settled = tokio::select! {
+                settled = self.settle_all() => settled,
+                _ = stopping.changed() => return,
+            };
+            wait = if settled { SETTLE_LAST } else { wait.saturating_mul(2).min(SETTLE_LAST) };
+            tokio::select! {
+                () = self.look_again.notified() => wait = SETTLE_FIRST,
+                () = tokio::time::sleep(wait) => {}
+                _ = stopping.changed() => return,
+            }
+        }
+    }
+
+    async fn keep_tidy(&self) {
         let mut stopping = self.stopping();
         let mut expiry = tokio::time::interval(EXPIRY);
         expiry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -44,6 +71,9 @@ impl App {
                  holds do not expire, rates do not lapse and nothing is removed from the log"
             );
             return;
+        }
+        if let Err(error) = self.retain_snapshots().await {
+            tracing::error!(%error, "old snapshots could not be removed");
         }
         let Some(keep) = self.keep_log_seconds else { return };
         let before = self.clock.now().plus_seconds(keep.saturating_neg());

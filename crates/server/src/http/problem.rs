@@ -125,12 +125,9 @@ impl IntoResponse for Error {
                     detail,
                 )
             },
-            Self::Unsupported(_) => draft(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "unsupported",
-                "The system cannot do this",
-                detail,
-            ),
+            Self::Unsupported(_) => {
+                draft(StatusCode::UNPROCESSABLE_ENTITY, "unsupported", "The system cannot do this", detail)
+            }
             Self::Target(_) => Draft {
                 retry_after_seconds: Some(5),
                 ..draft(
@@ -157,12 +154,7 @@ impl IntoResponse for Error {
             },
             Self::RollbackConflicts(plan) => Draft {
                 more: Box::new(More { plan: Some(*plan), ..More::default() }),
-                ..draft(
-                    StatusCode::CONFLICT,
-                    "rollback-conflicts",
-                    "Records were changed since",
-                    detail,
-                )
+                ..draft(StatusCode::CONFLICT, "rollback-conflicts", "Records were changed since", detail)
             },
             Self::RollbackImpossible(_) => {
                 draft(StatusCode::CONFLICT, "rollback-impossible", "It cannot be rolled back", detail)

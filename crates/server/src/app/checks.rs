@@ -2,13 +2,14 @@
 
 use super::{
     App, Caller, Error, Rules,
+    counts::Known,
     holds::{Settlement, approved_reason},
 };
 use checkrein_api::{CheckPage, CheckView, OutcomeReport};
 use checkrein_core::{
     action::Action,
     check::Check,
-    decision::{Basis, BlastRadius, Decision, ResourceCount, Verdict},
+    decision::{BlastRadius, Decision, Verdict},
     event::{Checked, Event, Outcome, OutcomeStatus},
     fingerprint::Fingerprint,
     key::Role,
@@ -45,6 +46,7 @@ pub(super) struct Asked {
     pub(super) key_id: String,
     pub(super) check: Check,
     pub(super) action: Action,
+    pub(super) blast_radius: BlastRadius,
     pub(super) fingerprint: Fingerprint,
     pub(super) judgement: Judgement,
     pub(super) at: Timestamp,
@@ -68,14 +70,17 @@ impl App {
             return same_answer(before, &fingerprint);
         }
         let rules = self.rules();
-        let action = rules.catalogue.classify(&check, agent)?;
+        let understood = rules.catalogue.understand(&check, agent)?;
+        let Known { action, blast_radius, notes } = self.known(&rules, understood, &check).await?;
         let at = self.clock.now();
-        let judgement = self.judge(&rules, &action, &check, at);
+        let mut judgement = self.judge(&rules, &action, &check, at);
+        judgement.reason.push_str(&notes);
         let asked = Asked {
             id: new_id("chk"),
             key_id: caller.key_id().to_owned(),
             check,
             action,
+            blast_radius,
             fingerprint,
             judgement,
             at,
@@ -117,7 +122,7 @@ impl App {
             policies: asked.judgement.matched,
             category: asked.action.category,
             environment: asked.action.environment,
-            blast_radius: blast_radius(&asked.action),
+            blast_radius: asked.blast_radius,
             approval_id,
             logged_at: asked.at,
         };
@@ -256,19 +261,6 @@ impl App {
 /// What an approval means for a check that waits for it.
 fn same_answer(before: Checked, fingerprint: &Fingerprint) -> Result<Decision, Error> {
     if before.fingerprint == *fingerprint { Ok(before.decision) } else { Err(Error::KeyReused) }
-}
-
-/// The blast radius as far as the request tells it.
-pub(super) fn blast_radius(action: &Action) -> BlastRadius {
-    let records = action.records;
-    BlastRadius {
-        records,
-        systems: action.systems,
-        recipients: action.recipients,
-        basis: Basis::Declared,
-        declared: action.declared,
-        by_resource: vec![ResourceCount { resource: action.resource.clone(), records }],
-    }
 }
 
 pub(super) fn new_id(prefix: &str) -> String {

@@ -29,6 +29,11 @@ impl Connected {
         if path.is_empty() { Ok(self.name.clone()) } else { Name::new(&format!("{}.{path}", self.name)) }
     }
 
+    /// Which kind of system.
+    pub fn kind(&self) -> checkrein_targets::Kind {
+        self.target.kind()
+    }
+
     /// What one use of it may take.
     pub const fn limits(&self) -> &checkrein_targets::Limits {
         &self.config.limits
@@ -97,13 +102,13 @@ impl Targets {
         }
         let resource = resource.trim();
         let ends = resource.match_indices('.').map(|(at, _)| at).chain([resource.len()]);
-        let fitting = ends.take(self.dots + 1).filter_map(|end| {
+        let fitting = |end| {
             let (head, tail) = resource.split_at_checked(end)?;
             // `shop .users` is another name than `shop.users`.
             let head = Some(head).filter(|head| head.trim_end() == *head)?;
             Some((self.get(head)?, tail.strip_prefix('.').unwrap_or(tail)))
-        });
-        fitting.last()
+        };
+        ends.take(self.dots + 1).filter_map(fitting).fold(None, |_, longer| Some(longer))
     }
 }
 

@@ -19,8 +19,10 @@ use std::collections::BTreeMap;
 
 #[cfg(feature = "client")]
 mod client;
+mod target;
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError};
+pub use target::{TargetList, TargetPrivilege, TargetReport, TargetView};
 
 /// The media type of every error.
 pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";

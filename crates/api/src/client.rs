@@ -3,6 +3,7 @@
 use crate::{
     ApprovalDecision, ApprovalPage, ApprovalView, Check, CheckPage, CheckView, CreatedKey, Decision, Health,
     KeyList, NewKey, OutcomeReport, PolicyBundle, PolicyChanges, PolicyList, Problem, ReplayRequest,
+    TargetList, TargetReport,
 };
 use reqwest::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
@@ -197,6 +198,22 @@ impl Client {
     /// [`ClientError`]
     pub async fn revoke_key(&self, id: &str) -> Result<(), ClientError> {
         self.nothing(Method::DELETE, &format!("/v1/keys/{}", path(id))).await
+    }
+
+    /// The systems that the server is connected to.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn targets(&self) -> Result<TargetList, ClientError> {
+        self.get("/v1/targets").await
+    }
+
+    /// Has the server connect to a target and look whether everything that it needs is there.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn test_target(&self, name: &str) -> Result<TargetReport, ClientError> {
+        self.send(Method::POST, &format!("/v1/targets/{}/test", path(name)), None::<&()>).await
     }
 
     /// Whether the server is ready for checks.

@@ -21,9 +21,11 @@ use std::collections::BTreeMap;
 
 #[cfg(feature = "client")]
 mod client;
+mod target;
 mod undo;
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError};
+pub use target::{TargetList, TargetPrivilege, TargetReport, TargetView};
 pub use undo::{
     EXPORT_MEDIA_TYPE, ExecutionRequest, ExecutionView, Foreseen, RollbackConflict, RollbackOutcome,
     RollbackPlan, RollbackProgress, RollbackRequest, RollbackStanding, RollbackView, SnapshotPage,

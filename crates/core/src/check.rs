@@ -2,7 +2,7 @@
 
 use crate::{json, time::Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Limits on a check that hold whatever the server's body limit is.
 pub mod limits {
@@ -12,6 +12,8 @@ pub mod limits {
     pub const TOKEN_BYTES: usize = 256;
     /// Bytes of `statement`.
     pub const STATEMENT_BYTES: usize = 256 * 1024;
+    /// Columns in `where`.
+    pub const WHERE_COLUMNS: usize = 64;
 }
 
 /// What a caller sends to `POST /v1/checks`.
@@ -57,6 +59,16 @@ pub struct Check {
     #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "present_list")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<Object>>))]
     pub record_ids: Option<Vec<Value>>,
+    /// Explicit form, in place of `record_ids`: the records affected are those of which every named column
+    /// has this value, or one of the values of a list; `null` where it has none. Empty: all of them.
+    #[serde(
+        rename = "where",
+        skip_serializing_if = "Option::is_none",
+        default,
+        deserialize_with = "present_object"
+    )]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Object>))]
+    pub filter: Option<Map<String, Value>>,
     /// The same key from the same caller: the same answer, recorded once. At most 256 bytes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub idempotency_key: Option<String>,
@@ -90,6 +102,14 @@ fn present_list<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<Value>>, D
     }
 }
 
+fn present_object<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Map<String, Value>>, D::Error> {
+    match json::strict(d)? {
+        Value::Null => Ok(None),
+        Value::Object(entries) => Ok(Some(entries)),
+        _ => Err(serde::de::Error::custom("where must be an object of columns and their values")),
+    }
+}
+
 impl Check {
     /// The free-form part, whichever form this is.
     pub fn details(&self) -> Option<&Value> {
@@ -108,6 +128,9 @@ mod tests {
         assert!(serde_json::from_str::<Check>(r#"{"action":"a","action":"b"}"#).is_err());
         assert!(serde_json::from_str::<Check>(r#"{"payload":{"n":1,"n":2}}"#).is_err());
         assert!(serde_json::from_str::<Check>(r#"{"record_ids":{"0":1}}"#).is_err());
+        assert!(serde_json::from_str::<Check>(r#"{"where":[1]}"#).is_err());
+        assert!(serde_json::from_str::<Check>(r#"{"where":{"id":1,"id":2}}"#).is_err());
+        assert!(serde_json::from_str::<Check>(r#"{"filter":{"id":1}}"#).is_err());
     }
 
     #[test]

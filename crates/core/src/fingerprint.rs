@@ -19,7 +19,7 @@ impl Fingerprint {
         let text = |t: &Option<String>| t.as_deref().map_or(Value::Null, Value::from);
         let any = |v: &Option<Value>| v.clone().unwrap_or(Value::Null);
         // A list, not a map: no part can pose as another one.
-        let parts = Value::Array(vec![
+        let mut parts = vec![
             Value::from("checkrein.action.v1"),
             Value::from(agent.as_str()),
             text(&check.action),
@@ -31,9 +31,11 @@ impl Fingerprint {
             any(&check.params),
             check.record_ids.clone().map_or(Value::Null, Value::Array),
             rows.map_or(Value::Null, Value::from),
-        ]);
+        ];
+        // Last, and only where there is one: without it the fingerprint is what it was before there was any.
+        parts.extend(check.filter.clone().map(Value::Object));
         let mut bytes = Vec::with_capacity(256);
-        json::write_canonical(&parts, &mut bytes);
+        json::write_canonical(&Value::Array(parts), &mut bytes);
         Self(hex(&Sha256::digest(&bytes)))
     }
 }
@@ -47,7 +49,7 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     #[test]
     fn bound_to_every_part_and_to_nothing_else() {
@@ -68,6 +70,8 @@ mod tests {
             Check { payload: None, arguments: base.payload.clone(), ..base.clone() },
             Check { statement: Some("SELECT 1".into()), ..base.clone() },
             Check { record_ids: Some(vec![json!(1)]), ..base.clone() },
+            Check { filter: Some(Map::new()), ..base.clone() },
+            Check { filter: json!({"id": 1}).as_object().cloned(), ..base.clone() },
         ] {
             assert_ne!(of(&base), of(&other));
         }

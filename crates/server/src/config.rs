@@ -165,7 +165,13 @@ impl Config {
     pub fn load(overrides: &Overrides, env: Env<'_>) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
         let path = config_file(overrides.config.clone(), env);
-        let file = path.as_deref().map_or_else(FromFile::default, |path| read(path, env, &mut problems));
+        let file = path.as_deref().map_or_else(FromFile::default, |path| match document::read(path) {
+            Ok(text) => read(path, &text, Some(env), &mut problems),
+            Err(problem) => {
+                problems.push(problem);
+                FromFile::default()
+            }
+        });
         let file_policies = match compile_policies(&file.policies) {
             Ok(compiled) => compiled
                 .into_iter()
@@ -255,15 +261,22 @@ pub fn read_catalogue(path: &Path) -> Result<CatalogueConfig, ConfigError> {
     ConfigError::unless_empty(source.into_problems()).map(|()| config.unwrap_or_default())
 }
 
-fn read(path: &Path, env: Env<'_>, problems: &mut Vec<ConfigProblem>) -> FromFile {
-    let text = match document::read(path) {
-        Ok(text) => text,
-        Err(problem) => {
-            problems.push(problem);
-            return FromFile::default();
-        }
-    };
-    let source = Source::new(path, &text);
+/// Whether `text` would be a good configuration file at `path`, as far as that can be told without looking
+/// its secrets up.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn check_text(path: &Path, text: &str) -> Result<(), ConfigError> {
+    let mut problems = Vec::new();
+    let file = read(path, text, None, &mut problems);
+    if let Err(e) = compile_policies(&file.policies) {
+        problems.extend(e.problems);
+    }
+    ConfigError::unless_empty(problems)
+}
+
+fn read(path: &Path, text: &str, env: Option<Env<'_>>, problems: &mut Vec<ConfigProblem>) -> FromFile {
+    let source = Source::new(path, text);
     let mut file = FromFile::default();
     let mut policy_problems = Vec::new();
     if let Some(table) = source.parse() {
@@ -285,7 +298,7 @@ fn read(path: &Path, env: Env<'_>, problems: &mut Vec<ConfigProblem>) -> FromFil
             file.log.keep_for = section.duration("keep_for", (HOUR, 36_500 * DAY));
             section.finish();
         }
-        (file.catalogue, file.targets) = catalogue::read(&mut root, Some(env));
+        (file.catalogue, file.targets) = catalogue::read(&mut root, env);
         if let Some(section) = root.section("snapshots") {
             file.snapshots = snapshots::read(section, env);
         }
@@ -305,7 +318,7 @@ fn read(path: &Path, env: Env<'_>, problems: &mut Vec<ConfigProblem>) -> FromFil
     file
 }
 
-fn server(mut section: Section<'_>, file: &mut FromFile, env: Env<'_>) {
+fn server(mut section: Section<'_>, file: &mut FromFile, env: Option<Env<'_>>) {
     file.listen = section.text("listen", address);
     file.data = section.path("data");
     file.insecure_listen = section.flag("insecure_listen").unwrap_or_default();

@@ -35,6 +35,9 @@ pub(crate) struct Metrics {
     checks: Vec<(Verdict, Category, Counter)>,
     durations: Histogram,
     pub(crate) not_recorded: Counter,
+    /// How long targets took to count.
+    pub(crate) counts: Histogram,
+    pub(crate) counts_unknown: Counter,
     pub(crate) approvals_decided: Counter,
     pub(crate) policies: Gauge,
     pub(crate) refused: Counter,
@@ -73,6 +76,8 @@ impl Metrics {
             checks,
             durations,
             not_recorded: Counter::default(),
+            counts: Histogram::new(DURATIONS),
+            counts_unknown: Counter::default(),
             approvals_decided: Counter::default(),
             policies: Gauge::default(),
             refused: Counter::default(),
@@ -89,6 +94,16 @@ impl Metrics {
             "checks_not_recorded",
             "Checks refused because they could not be put on record",
             metrics.not_recorded.clone(),
+        );
+        registry.register(
+            "count_duration_seconds",
+            "How long a target took to count what an action would touch",
+            metrics.counts.clone(),
+        );
+        registry.register(
+            "counts_unknown",
+            "Checks on a connected target whose records could not be counted",
+            metrics.counts_unknown.clone(),
         );
         registry.register(
             "approvals_decided",

@@ -150,9 +150,9 @@ impl Targets {
         if self.names.is_empty() {
             return None;
         }
-        let ends = resource.bytes().enumerate().filter(|(_, b)| *b == b'.').map(|(at, _)| at);
-        let heads = ends.filter_map(|end| resource.get(..end)).chain([resource]);
-        heads.filter_map(|head| Some((head, *self.names.get(head)?))).last()
+        let ends = resource.rmatch_indices('.').map(|(at, _)| at);
+        let heads = [resource].into_iter().chain(ends.filter_map(|end| resource.get(..end)));
+        heads.into_iter().find_map(|head| Some((head, *self.names.get(head)?)))
     }
 
     /// Whether an operator has described a target of this name.

@@ -30,7 +30,7 @@ use crate::{
 };
 use config::{Part, Rule, Targets};
 use details::{Findings, Stated};
-use plan::Plan;
+use plan::{OfSql, Plan};
 use serde_json::Value;
 use smallvec::SmallVec;
 use sql::Rows;
@@ -149,7 +149,8 @@ impl Catalogue {
         if !settled {
             plan.raise(&findings, &verb, notes)?;
         }
-        let (sql_gravest, rows, database) = plan.run_sql(&sql, &findings, replaced, notes)?;
+        let OfSql { gravest: sql_gravest, rows, database } =
+            plan.run_sql(&sql, &findings, replaced, notes)?;
         let declared = asked.declared(&findings);
         // A tool's arguments are what the model wrote: a number among them says nothing about how many rows
         // its own SQL or filter selects, unless the operator has said which argument states it.
@@ -265,6 +266,7 @@ impl<'a> Asked<'a> {
                 (check.action.is_some(), "action"),
                 (check.resource.is_some(), "resource"),
                 (check.payload.is_some(), "payload"),
+                (check.filter.is_some(), "where"),
             ] {
                 if sent {
                     return Err(Refused::BothForms(field, "tool"));
@@ -300,6 +302,9 @@ impl<'a> Asked<'a> {
             return Err(Refused::BadArguments(kind(other)));
         }
         let record_ids = check.record_ids.as_deref().map(distinct_ids).transpose()?;
+        if let Some(filter) = &check.filter {
+            selectors::of_check(check, filter)?;
+        }
         Ok(Self { text, name, tool, resource: check.resource.as_deref(), details, record_ids })
     }
 

@@ -42,6 +42,14 @@ struct Database {
     guessed: bool,
 }
 
+/// What an action's SQL does, taken together.
+pub(super) struct OfSql {
+    pub(super) gravest: Option<Category>,
+    pub(super) rows: Option<Rows>,
+    /// Where it runs, if somebody vouches for that.
+    pub(super) database: Option<String>,
+}
+
 impl<'a> Plan<'a> {
     pub(super) fn new(
         catalogue: &'a Catalogue,
@@ -161,14 +169,14 @@ impl<'a> Plan<'a> {
         self.effect(names, canonical.category(), self.resource.clone(), self.environment)
     }
 
-    /// What SQL does. Answers with the gravest of it, how many rows it changes, and on which database.
+    /// What SQL does.
     pub(super) fn run_sql(
         &mut self,
         texts: &[&str],
         findings: &Findings<'_>,
         replaced: bool,
         notes: &mut Notes,
-    ) -> Result<(Option<Category>, Option<Rows>, Option<String>), Refused> {
+    ) -> Result<OfSql, Refused> {
         let database = self.database(findings);
         let (mut gravest, mut rows) = (None, None::<Rows>);
         let mut seen: HashSet<SqlEffect> = HashSet::new();
@@ -183,7 +191,7 @@ impl<'a> Plan<'a> {
             }
         }
         let vouched = database.filter(|database| !database.guessed).map(|database| database.name);
-        Ok((gravest, rows, vouched))
+        Ok(OfSql { gravest, rows, database: vouched })
     }
 
     fn sql(

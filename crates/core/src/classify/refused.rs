@@ -47,6 +47,23 @@ pub enum Refused {
     /// An id that identifies nothing.
     #[error("`record_ids[{0}]` is {1}; an id is a string or a number")]
     BadId(usize, &'static str),
+    /// Records named in two ways.
+    #[error("`where` does not go with `{0}`; name the records in one way")]
+    NamedTwice(&'static str),
+    /// A condition that selects nothing that could be counted.
+    #[error("`where` has {0} columns, at most {max} are accepted", max = limits::WHERE_COLUMNS)]
+    TooManyColumns(usize),
+    /// More values than can be looked for.
+    #[error("`where` has {0} values, at most {max} are accepted; split the action", max = limits::RECORD_IDS)]
+    TooManyValues(usize),
+    /// A value that no column has.
+    #[error("`where.{column}` is {found}; send a text, a number, true, false, null, or a list of those")]
+    BadValue {
+        /// The column, as it was named.
+        column: String,
+        /// What was sent.
+        found: &'static str,
+    },
     /// A count that counts nothing.
     #[error("`{field}` is {found}; send a whole number from 0 to 18446744073709551615, or leave it out")]
     BadCount {

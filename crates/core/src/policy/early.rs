@@ -37,23 +37,6 @@ impl PolicySet {
             }
         })
     }
-
-    /// Whether a policy that can match the action reads how many records it touches.
-    pub fn wants_records(&self, facts: &Facts<'_>) -> bool {
-        if !self.needs().records {
-            return false;
-        }
-        let facts = Facts { records: Count::Unknown, ..*facts };
-        let case = Case::new(&facts);
-        // A policy counts as reading it whatever it makes of the unknown.
-        self.policies().iter().any(|policy| {
-            !matches!(reads_records(policy), Reads::No)
-                && case
-                    .effects()
-                    .iter()
-                    .any(|effect| policy.condition.truth(&case, effect, Spelling::Any) != Truth::False)
-        })
-    }
 }
 
 /// What a policy's condition does with the number of records.

@@ -239,6 +239,27 @@ impl PolicySet {
         }
     }
 
+    /// Whether the number of records could change what some policy makes of the action: one reads it, and
+    /// nothing else in its condition rules it out.
+    pub fn turns_on_records(&self, facts: &Facts<'_>) -> bool {
+        if !self.needs.records {
+            return false;
+        }
+        let facts = Facts { records: Count::Unknown, ..*facts };
+        let case = Case::new(&facts);
+        let mut found = false;
+        for effect in case.effects() {
+            self.index.candidates(facts.action, effect, facts.records, |id| {
+                found = found
+                    || self.policy(id).is_some_and(|policy| {
+                        reads_records(policy)
+                            && policy.condition.truth(&case, effect, Spelling::Any) != Truth::False
+                    });
+            });
+        }
+        found
+    }
+
     /// Every policy whose condition, the rate aside, holds: by id, each once.
     pub(super) fn hits(&self, case: &Case<'_>) -> SmallVec<[Hit; 8]> {
         let mut hits = SmallVec::<[Hit; 8]>::new();
@@ -396,6 +417,18 @@ fn window_key(policy: &Policy) -> WindowKey {
     let mut key = WindowKey::default();
     key.iter_mut().zip(digest).for_each(|(k, d)| *k = d);
     key
+}
+
+fn reads_records(policy: &Policy) -> bool {
+    let mut reads = false;
+    policy.condition.each_leaf(&mut |leaf| {
+        reads |= match leaf {
+            Leaf::Records(_) => true,
+            Leaf::When(when) => when.reads("records"),
+            _ => false,
+        };
+    });
+    reads
 }
 
 fn needs(policies: &[Policy]) -> Needs {

@@ -2,6 +2,7 @@
 
 use super::{
     App, Caller, Error, Rules,
+    counts::Known,
     holds::{Settlement, approved_reason},
 };
 use checkrein_api::{CheckPage, CheckView, OutcomeReport};
@@ -15,7 +16,6 @@ use checkrein_core::{
     policy::{Facts, Judgement, Windows},
     snapshot::Execution,
     time::Timestamp,
-    touched::Found,
 };
 use checkrein_store::{AppendError, CheckFilter, CheckRow};
 use std::{
@@ -47,10 +47,9 @@ pub(super) struct Asked {
     pub(super) key_id: String,
     pub(super) check: Check,
     pub(super) action: Action,
+    pub(super) blast_radius: BlastRadius,
     pub(super) fingerprint: Fingerprint,
     pub(super) judgement: Judgement,
-    /// What a target counted or measured of it.
-    pub(super) found: Option<Found>,
     /// The snapshot that was taken for it.
     pub(super) snapshot_id: Option<String>,
     /// Where Checkrein runs it itself.
@@ -79,7 +78,7 @@ impl Asked {
             policies: self.judgement.matched,
             category: self.action.category,
             environment: self.action.environment,
-            blast_radius: BlastRadius::of(&self.action, self.found.as_ref()),
+            blast_radius: self.blast_radius,
             approval_id,
             snapshot_id: self.snapshot_id,
             logged_at: self.at,
@@ -113,17 +112,19 @@ impl App {
             return same_answer(before, &fingerprint);
         }
         let rules = self.rules();
-        let action = rules.catalogue.classify(&check, agent)?;
+        let understood = rules.catalogue.understand(&check, agent)?;
+        let Known { action, blast_radius, notes } = self.known(&rules, understood, &check).await?;
         let at = self.clock.now();
-        let judgement = self.judge(&rules, &action, &check, at);
+        let mut judgement = self.judge(&rules, &action, &check, at);
+        judgement.reason.push_str(&notes);
         let asked = Asked {
             id: new_id("chk"),
             key_id: caller.key_id().to_owned(),
             check,
             action,
+            blast_radius,
             fingerprint,
             judgement,
-            found: None,
             snapshot_id: None,
             execution: None,
             at,

@@ -23,7 +23,7 @@ use checkrein_core::{
     action::{Action, Category},
     approval::{Approval, State, Transition},
     check::Check,
-    decision::{Basis, Verdict},
+    decision::{Basis, BlastRadius, Verdict},
     event::{Checked, Event, Outcome, OutcomeStatus},
     fingerprint::Fingerprint,
     policy::Facts,
@@ -124,17 +124,18 @@ impl App {
     }
 
     /// Judges what is known now. Once an execution: it counts in the rates.
-    fn judged(&self, run: &Run, action: Action, found: Option<Found>) -> Asked {
+    fn judged(&self, run: &Run, action: Action, found: Option<&Found>) -> Asked {
         let at = self.clock.now();
         let judgement = self.judge(&run.rules, &action, &run.check, at);
+        let blast_radius = BlastRadius::of(&action, found);
         Asked {
             id: run.id.clone(),
             key_id: run.key_id.clone(),
             check: run.check.clone(),
             action,
             fingerprint: run.fingerprint.clone(),
+            blast_radius,
             judgement,
-            found,
             snapshot_id: None,
             execution: Some(Execution {
                 target: run.target.name.to_string(),
@@ -161,7 +162,7 @@ impl App {
         let mut action = run.action.clone();
         let mut found = None;
         let facts = Facts::of(&action, run.check.details(), self.clock.now());
-        if run.rules.policies.wants_records(&facts) {
+        if run.rules.policies.turns_on_records(&facts) {
             let selection = Selection::Statements(run.statements.list.clone());
             // A count that cannot be had leaves the number that was stated, and a read changes nothing.
             if let Ok(counted) = run.target.target.count(&selection).await {
@@ -171,7 +172,7 @@ impl App {
                 found = Some(counted);
             }
         }
-        let mut asked = self.judged(&run, action, found);
+        let mut asked = self.judged(&run, action, found.as_ref());
         match asked.judgement.verdict {
             Verdict::Block => self.refuse(&run, asked, None).await,
             Verdict::Hold => {
@@ -226,7 +227,7 @@ impl App {
                 return Err(error);
             }
         };
-        let asked = self.judged(&run, action, Some(found));
+        let asked = self.judged(&run, action, Some(&found));
         match asked.judgement.verdict {
             Verdict::Block => {
                 pending.rollback().await;

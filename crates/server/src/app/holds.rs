@@ -3,10 +3,11 @@
 use super::{
     App, Caller, Error,
     checks::{Asked, Settled, new_id},
+    counts::Known,
 };
 use checkrein_core::{
     approval::{Approval, State, Transition},
-    decision::{BlastRadius, Decision, Matched, Verdict},
+    decision::{Decision, Matched, Verdict},
     event::{Checked, Event},
     name::Name,
     policy::{Facts, Judgement, Mode, Rule, Windows},
@@ -19,6 +20,8 @@ impl App {
     pub(super) async fn hold(&self, asked: Asked) -> Result<Decision, Error> {
         let _one_at_a_time = self.holding.lock().await;
         let open = self.store.open_approval(&asked.fingerprint).await?.filter(|a| asked.at < a.expires_at);
+        // What has grown since somebody was asked is asked for anew.
+        let open = open.filter(|a| !asked.blast_radius.exceeds(&a.blast_radius));
         match open {
             // What Checkrein runs itself needs more than an answer: it runs again, and uses the approval then.
             Some(approval) if approval.decided_by.is_some() && asked.execution.is_none() => {
@@ -52,7 +55,7 @@ impl App {
             fingerprint: asked.fingerprint.clone(),
             check: asked.check.clone(),
             action: asked.action.clone(),
-            blast_radius: BlastRadius::of(&asked.action, asked.found.as_ref()),
+            blast_radius: asked.blast_radius.clone(),
             policies: holding(&asked.judgement),
             reason: asked.judgement.reason.clone(),
             state: State::Pending,
@@ -132,7 +135,17 @@ impl App {
     ) -> Result<(Verdict, String), Error> {
         let rules = self.rules();
         let agent: Name = checked.action.agent.clone();
-        let action = rules.catalogue.classify(&checked.check, agent)?;
+        let understood = rules.catalogue.understand(&checked.check, agent)?;
+        let Known { action, blast_radius, notes } = self.known(&rules, understood, &checked.check).await?;
+        if blast_radius.exceeds(&approval.blast_radius) {
+            let (then, now) = (approval.blast_radius.records, blast_radius.records);
+            let reason = format!(
+                "{} It no longer holds: it was approved for {then} records and now touches {now} \
+                 records, or others than those; ask again.{notes}",
+                approved_reason(approval)
+            );
+            return Ok((Verdict::Block, reason));
+        }
         let facts = Facts::of(&action, checked.check.details(), now);
         // Fresh windows: this action was counted when it was first asked for.
         let judgement = rules.policies.evaluate(&facts, &mut Windows::default());

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod checks;
+mod counts;
 mod error;
 mod executions;
 mod holds;

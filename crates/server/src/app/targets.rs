@@ -1,11 +1,12 @@
 //! The systems that Checkrein is connected to, by name.
 
-use super::Error;
+use super::{App, Caller, Error};
 use crate::config::{ConnectedTarget, SnapshotWhen};
+use checkrein_api::{TargetList, TargetPrivilege, TargetReport, TargetView};
 use checkrein_core::{action::Environment, name::Name};
 use checkrein_targets::{Place, Target, TargetConfig};
 use secrecy::ExposeSecret as _;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// A target, and what the operator says of it.
 pub struct Connected {
@@ -27,6 +28,11 @@ impl Connected {
     /// When the system calls it something that is no name: too long, or with invisible characters.
     pub fn resource(&self, path: &str) -> Result<Name, checkrein_core::name::NameError> {
         if path.is_empty() { Ok(self.name.clone()) } else { Name::new(&format!("{}.{path}", self.name)) }
+    }
+
+    /// Which kind of system.
+    pub fn kind(&self) -> checkrein_targets::Kind {
+        self.target.kind()
     }
 
     /// What one use of it may take.
@@ -97,14 +103,82 @@ impl Targets {
         }
         let resource = resource.trim();
         let ends = resource.match_indices('.').map(|(at, _)| at).chain([resource.len()]);
-        let fitting = ends.take(self.dots + 1).filter_map(|end| {
+        let fitting = |end| {
             let (head, tail) = resource.split_at_checked(end)?;
             // `shop .users` is another name than `shop.users`.
             let head = Some(head).filter(|head| head.trim_end() == *head)?;
             Some((self.get(head)?, tail.strip_prefix('.').unwrap_or(tail)))
-        });
-        fitting.last()
+        };
+        ends.take(self.dots + 1).filter_map(fitting).fold(None, |_, longer| Some(longer))
     }
+}
+
+impl App {
+    /// The systems that it is connected to.
+    pub fn list_targets(&self) -> TargetList {
+        let view = |connected: &Arc<Connected>| TargetView {
+            name: connected.name.to_string(),
+            kind: connected.kind().as_str().to_owned(),
+            environment: connected.environment,
+        };
+        TargetList { targets: self.targets().iter().map(view).collect() }
+    }
+
+    /// Connects to a target and looks whether everything that is needed is there.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub async fn test_target(&self, caller: &Caller, name: &str) -> Result<TargetReport, Error> {
+        caller.within_limit()?;
+        let targets = self.targets();
+        let connected = targets
+            .get(name)
+            .ok_or_else(|| Error::NotFound("connected target", name.chars().take(64).collect()))?;
+        Ok(test(&*connected.target, connected.limits()).await)
+    }
+}
+
+impl ConnectedTarget {
+    /// As [`App::test_target`], without a server.
+    pub async fn test(&self) -> TargetReport {
+        match checkrein_targets::open(self.config.clone()) {
+            Ok(target) => test(&*target, &self.config.limits).await,
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// The least that `account` needs on the target, as statements to run.
+    ///
+    /// # Errors
+    /// When the target cannot be what it is described as.
+    pub async fn grants(&self, account: &str) -> Result<String, Error> {
+        let target =
+            checkrein_targets::open(self.config.clone()).map_err(|e| Error::Invalid(e.to_string()))?;
+        Ok(target.grants(account).await)
+    }
+}
+
+async fn test(target: &dyn Target, limits: &checkrein_targets::Limits) -> TargetReport {
+    // Beyond connecting, a test asks for a few settings.
+    let limit = limits.connect.saturating_add(Duration::from_secs(30));
+    match tokio::time::timeout(limit, target.test()).await {
+        Ok(Ok(report)) => TargetReport {
+            ok: report.privileges.iter().all(|p| p.ok),
+            system: Some(report.system),
+            error: None,
+            privileges: report
+                .privileges
+                .into_iter()
+                .map(|p| TargetPrivilege { needed_for: p.needed_for, ok: p.ok, message: p.message })
+                .collect(),
+        },
+        Ok(Err(error)) => failed(&error),
+        Err(_) => failed(&checkrein_targets::Error::TimedOut { what: "the test", limit }),
+    }
+}
+
+fn failed(error: &checkrein_targets::Error) -> TargetReport {
+    TargetReport { ok: false, system: None, error: Some(error.to_string()), privileges: Vec::new() }
 }
 
 /// Whether two descriptions lead to the same system in the same way.

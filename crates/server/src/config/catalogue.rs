@@ -3,7 +3,7 @@
 use super::{Env, document::Section, targets, targets::ConnectedTarget};
 use checkrein_core::classify::{Catalogue, CatalogueConfig};
 
-/// Reads and checks it. How to connect to targets is read only with `env`, since it takes secrets.
+/// Reads and checks it. Secrets are only looked up with `env`.
 pub(super) fn read(root: &mut Section<'_>, env: Option<Env<'_>>) -> (CatalogueConfig, Vec<ConnectedTarget>) {
     let mut config = CatalogueConfig::default();
     let mut connected = Vec::new();

@@ -3,7 +3,7 @@
 //! A [`Section`] is asked for the keys that exist; what nobody asked for is unknown, and is refused with
 //! the nearest key that was asked for. So the list of known keys cannot drift from the code that reads them.
 
-use super::{ConfigProblem, human, secret};
+use super::{ConfigProblem, Env, human, secret};
 use secrecy::SecretString;
 use serde_json::{Map, Number, Value};
 use std::{
@@ -232,12 +232,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A secret: `{ env = "…" }` or `{ file = "…" }`.
-    pub(super) fn secret(
-        &mut self,
-        key: &'static str,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Option<SecretString> {
+    /// A secret: `{ env = "…" }` or `{ file = "…" }`. Only looked at for its form without `env`.
+    pub(super) fn secret(&mut self, key: &'static str, env: Option<Env<'_>>) -> Option<SecretString> {
         let value = self.take(key)?;
         if !matches!(value.get_ref(), DeValue::Table(_)) {
             // The value is not repeated: it may well be the secret.
@@ -247,9 +243,10 @@ impl<'a> Section<'a> {
         let name = section.text("env", |text| Ok(text.to_owned()));
         let path = section.path("file");
         section.finish();
-        let found = match (name, path) {
-            (Some(name), None) => secret::from_env(&name, env),
-            (None, Some(path)) => secret::from_file(&path),
+        let found = match (name, path, env) {
+            (Some(name), None, Some(env)) => secret::from_env(&name, env),
+            (None, Some(path), Some(_)) => secret::from_file(&path),
+            (Some(_), None, None) | (None, Some(_), None) => return None,
             _ => Err(secret::NOT_IN_THE_FILE.to_owned()),
         };
         found.map_or_else(|e| self.refuse(key, value, e), Some)
@@ -258,11 +255,6 @@ impl<'a> Section<'a> {
     /// Whether a key, if it is there, holds a table.
     pub(super) fn is_table(&self, key: &str) -> bool {
         self.table.iter().any(|(k, value)| k.get_ref() == key && matches!(value.get_ref(), DeValue::Table(_)))
-    }
-
-    /// Takes a key without looking at its value.
-    pub(super) fn known(&mut self, key: &'static str) {
-        self.take(key);
     }
 
     /// A list of texts.

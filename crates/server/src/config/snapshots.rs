@@ -18,7 +18,7 @@ pub struct Snapshots {
 }
 
 /// Reads and checks the section.
-pub(super) fn read(mut section: Section<'_>, env: Env<'_>) -> Snapshots {
+pub(super) fn read(mut section: Section<'_>, env: Option<Env<'_>>) -> Snapshots {
     let mut snapshots = Snapshots {
         keep_for: section.duration("keep_for", (HOUR, 36_500 * DAY)),
         keep_bytes: section.size("keep_bytes", (1 << 20, 1 << 50)),

@@ -45,8 +45,8 @@ impl SnapshotWhen {
     }
 }
 
-/// Every target that is described well enough, each with its line; and how to connect to it, where that was
-/// asked for with `env`.
+/// Every target that is described well enough, each with its line; and how to connect to it, where that is
+/// known.
 pub(super) fn read(
     root: &mut Section<'_>,
     env: Option<Env<'_>>,
@@ -134,10 +134,6 @@ fn place(kind: Kind, section: &mut Section<'_>, env: Option<Env<'_>>) -> Option<
         };
         section.problem(key, format!("is missing; write {example}"));
     }
-    let Some(env) = env else {
-        section.known(key);
-        return None;
-    };
     match kind {
         Kind::Postgres => section.secret(key, env).map(Place::Postgres),
         Kind::Mysql => section.secret(key, env).map(Place::Mysql),

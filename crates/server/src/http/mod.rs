@@ -11,6 +11,7 @@ mod problem;
 mod snapshots;
 mod stream;
 mod system;
+mod targets;
 
 pub use listen::{Tls, serve};
 
@@ -78,6 +79,8 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(approvals::decide))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
+        .routes(routes!(targets::list))
+        .routes(routes!(targets::test))
         .routes(routes!(stream::stream))
         .routes(routes!(system::healthz))
         .routes(routes!(system::readyz))

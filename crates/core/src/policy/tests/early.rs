@@ -1,4 +1,4 @@
-//! What blocks before anything is counted, and whether a count is wanted at all.
+//! What blocks before anything is counted.
 
 use super::*;
 
@@ -50,16 +50,4 @@ fn a_rate_is_looked_at_and_not_counted() {
     }
     assert!(busy.blocks_uncounted(&facts, &windows));
     assert!(!busy.blocks_uncounted(&Facts::of(&update, None, at(60)), &windows), "a minute later");
-}
-
-#[test]
-fn a_count_is_wanted_where_a_policy_that_can_match_reads_it() {
-    let wants = |condition: Value| {
-        let policies = json!([{"name": "p", "rule": "alert", "condition": condition}]);
-        set(&policies).wants_records(&Facts::of(&update(), None, at(0)))
-    };
-    assert!(wants(json!({"record_count_exceeds": 5})));
-    assert!(wants(json!({"action": "update", "any_of": [{"when": "records > 3"}, {"agent": "x"}]})));
-    assert!(!wants(json!({"action": "delete", "record_count_exceeds": 5})));
-    assert!(!wants(json!({"action": "update"})));
 }

@@ -210,3 +210,21 @@ fn resources_with_many_dots_are_found() {
         assert_eq!(judge(&set, &action("x", &deep, Count::Known(1))).matched.len(), 1, "{pattern}");
     }
 }
+
+#[test]
+fn a_count_is_wanted_where_it_could_change_something() {
+    let wants = |condition: Value, action: &Action| {
+        set(&json!([block(condition)])).turns_on_records(&Facts::of(action, None, at(0)))
+    };
+    let read = action("read", "shop.users", Count::Known(0));
+    assert!(wants(json!({"record_count_exceeds": 100}), &read));
+    assert!(wants(json!({"resource_pattern": "shop.*", "record_count_exceeds": 100}), &read));
+    assert!(wants(json!({"any_of": [{"action": "x"}, {"record_count_exceeds": 100}]}), &read));
+    assert!(wants(json!({"not": {"record_count_exceeds": 100}}), &read));
+    assert!(wants(json!({"action": "read", "when": "records > 100"}), &read));
+    assert!(!wants(json!({"action": "read"}), &read), "reads no count");
+    assert!(!wants(json!({"action": "read", "when": "recipients > 100"}), &read));
+    assert!(!wants(json!({"action": "update", "record_count_exceeds": 100}), &read));
+    assert!(!wants(json!({"resource_pattern": "crm.*", "record_count_exceeds": 100}), &read));
+    assert!(!PolicySet::default().turns_on_records(&Facts::of(&read, None, at(0))));
+}

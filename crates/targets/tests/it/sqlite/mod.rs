@@ -1,0 +1,4 @@
+//! SQLite files: real ones, with other connections and other programs at work on them.
+
+mod basics;
+mod harness;

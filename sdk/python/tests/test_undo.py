@@ -1,4 +1,4 @@
-"""Executions, snapshots and rollbacks against a scripted server: what is sent, what is made of the answers."""
+"""Executions, snapshots and rollbacks against a scripted server."""
 
 from __future__ import annotations
 

@@ -112,8 +112,8 @@ class Shop:
         with self._open() as db:
             db.executescript(
                 "CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT NOT NULL, plan TEXT NOT NULL);"
-                "CREATE TABLE orders (id INTEGER PRIMARY KEY, user_id INTEGER NOT NULL REFERENCES users ON DELETE CASCADE,"
-                "  cents INTEGER NOT NULL, state TEXT NOT NULL);"
+                "CREATE TABLE orders (id INTEGER PRIMARY KEY, cents INTEGER NOT NULL, state TEXT NOT NULL,"
+                "  user_id INTEGER NOT NULL REFERENCES users ON DELETE CASCADE);"
                 "CREATE TABLE outbox (id INTEGER PRIMARY KEY, recipient TEXT, subject TEXT);"
             )
             users = [(f"user{i}@mail.example", "free" if i % 3 else "pro") for i in range(1, 10_001)]
@@ -404,7 +404,7 @@ def main() -> int:
             try:
                 shop = Shop(Path(folder) / "shop.sqlite")
                 screen.say(
-                    f"A shop with 10,000 users and 2,500 orders in SQLite, an agent, {len(POLICIES)} policies."
+                    f"A shop with 10,000 users, 2,500 orders in SQLite; an agent; {len(POLICIES)} policies."
                 )
                 play(server, shop, screen)
             finally:

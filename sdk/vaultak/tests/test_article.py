@@ -1,10 +1,9 @@
 """The article's code, to the letter, against the real server. Only the import and the key are a user's own."""
 
-from collections.abc import Callable
-from typing import Any
-
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from real_server import RealServer, serving

@@ -17,7 +17,7 @@ impl Server {
         Self::start_in(Run::new())
     }
 
-    fn start_in(run: Run) -> Self {
+    pub(crate) fn start_in(run: Run) -> Self {
         let mut child = run
             .command(&["serve", "--listen", "127.0.0.1:0", "--json"])
             .stdout(Stdio::piped())

@@ -158,3 +158,18 @@ fn a_running_server_takes_targets_over_on_sighup() {
     listed(0);
     server.stop();
 }
+
+#[test]
+fn a_check_shows_what_was_counted() {
+    let config = "[targets.papers]\nkind = 'files'\npath = 'papers'\nenvironment = 'sandbox'\n";
+    let run = Run::new().file("checkrein.toml", config).file("papers/a.txt", "a").file("papers/b.txt", "b");
+    let server = Server::start_in(run);
+    let filter = r#"{"glob": "*.txt"}"#;
+    let check = ["check", "--action", "delete", "--resource", "papers", "--where", filter];
+    let ran = server.expect(0, &check);
+    assert!(ran.stdout.contains("2 records as counted"), "{}", ran.stdout);
+    assert!(ran.stdout.contains(": 2 delete"), "{}", ran.stdout);
+    server.expect(2, &["check", "--action", "delete", "--resource", "papers", "--where", "[1]"]);
+    server.expect(2, &["check", "--tool", "x", "--where", "{}"]);
+    server.expect(2, &["check", "--action", "delete", "--resource", "papers", "--params", "[1]"]);
+}

@@ -174,7 +174,7 @@ pub(super) async fn relations(
              ELSE c.oid END AS oid) root \
          WHERE c.oid = ANY ({oids}::oid[]) ORDER BY c.oid"
     );
-    Ok(read(ask_list(client, &sql).await?))
+    Ok(read(&ask_list(client, &sql).await?))
 }
 
 /// The foreign keys from or to these tables. A partitioned table's stand for those of its partitions.
@@ -195,12 +195,12 @@ pub(super) async fn foreign_keys(
          FROM pg_catalog.pg_constraint f WHERE f.contype = 'f' AND f.conparentid = 0 \
            AND (f.conrelid = ANY ({oids}::oid[]) OR f.confrelid = ANY ({oids}::oid[])) ORDER BY f.oid"
     );
-    Ok(read(ask_list(client, &sql).await?))
+    Ok(read(&ask_list(client, &sql).await?))
 }
 
 /// What `json_build_object` made. A text that cannot be read would be a mistake of ours; leaving it out makes
 /// the callers refuse, since they miss what they asked for.
-fn read<T: DeserializeOwned>(texts: Vec<String>) -> Vec<T> {
+fn read<T: DeserializeOwned>(texts: &[String]) -> Vec<T> {
     texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect()
 }
 

@@ -96,7 +96,7 @@ fn array(items: &[Value], ty: &Type) -> Result<String, Error> {
         match item {
             // A list within a list is a further dimension.
             Value::Array(inner) if *ty != Type::JSON && *ty != Type::JSONB => {
-                out.push_str(&array(inner, ty)?)
+                out.push_str(&array(inner, ty)?);
             }
             item => match text(item, ty)? {
                 None => out.push_str("NULL"),

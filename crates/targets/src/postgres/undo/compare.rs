@@ -155,7 +155,9 @@ fn by_key(staged: &Staged) -> String {
 }
 
 /// Without a key records are alike or not, and alike ones are counted: what both images have is left out; of
-/// the rest, before-images come back and after-images must still be there as often as they were made.
+/// the rest, before-images come back and after-images must still be there as often as they were made. What is
+/// missing of those somebody changed, if the action changed records here rather than only made some; unless
+/// everything already is as it was.
 fn by_content(staged: &Staged) -> String {
     let (before, after, now) = (staged.before(), staged.after(), staged.now.sql());
     let numbered = |table: &str, alias: &str, condition: &str| {
@@ -165,9 +167,11 @@ fn by_content(staged: &Staged) -> String {
              pg_catalog.row_number() OVER (PARTITION BY {image} ORDER BY {alias}.ctid) AS n FROM {table} {alias}{condition}"
         )
     };
-    let wanted = if staged.sealed { &after } else { &before };
     let image = staged.image("n");
-    let among = format!(" WHERE {image} IN (SELECT {} FROM {wanted} w)", staged.image("w"));
+    let among = format!(
+        " WHERE {image} IN (SELECT {i} FROM {before} w UNION ALL SELECT {i} FROM {after} w)",
+        i = staged.image("w")
+    );
     let with = format!(
         "WITH b AS ({}), a AS ({}), n AS ({})",
         numbered(&before, "b", ""),
@@ -181,16 +185,20 @@ fn by_content(staged: &Staged) -> String {
              b.place AS b, NULL::tid AS a, n.place AS n FROM b LEFT JOIN n ON n.image = b.image AND n.n = b.n"
         );
     }
-    // How often a record was made less how often it was there; what is missing of that somebody changed, if
-    // the action changed records here rather than only made some.
     let (there, changed) = (AFTER + NOW + AFTER_IS_NOW, BEFORE + AFTER);
+    let restored = BEFORE + NOW + BEFORE_IS_NOW;
     format!(
-        "{with}, back AS (SELECT b.* FROM b LEFT JOIN a ON a.image = b.image AND a.n = b.n WHERE a.place IS NULL), \
+        "{with}, back AS (SELECT b.*, pg_catalog.row_number() OVER (PARTITION BY b.image ORDER BY b.place) AS m \
+           FROM b LEFT JOIN a ON a.image = b.image AND a.n = b.n WHERE a.place IS NULL), \
          gone AS (SELECT a.*, pg_catalog.row_number() OVER (PARTITION BY a.image ORDER BY a.place) AS m \
-           FROM a LEFT JOIN b ON b.image = a.image AND b.n = a.n WHERE b.place IS NULL) \
-         SELECT {BEFORE} AS code, back.place AS b, NULL::tid AS a, NULL::tid AS n FROM back \
-         UNION ALL SELECT CASE WHEN n.place IS NOT NULL THEN {there} WHEN EXISTS (SELECT 1 FROM back) THEN {changed} ELSE {AFTER} END, \
-           NULL, gone.place, n.place FROM gone LEFT JOIN n ON n.image = gone.image AND n.n = gone.m"
+           FROM a LEFT JOIN b ON b.image = a.image AND b.n = a.n WHERE b.place IS NULL), \
+         done AS (SELECT EXISTS (SELECT 1 FROM gone) \
+           AND NOT EXISTS (SELECT 1 FROM gone JOIN n ON n.image = gone.image AND n.n = gone.m) \
+           AND NOT EXISTS (SELECT 1 FROM back LEFT JOIN n ON n.image = back.image AND n.n = back.m WHERE n.place IS NULL) AS done) \
+         SELECT CASE WHEN done THEN {restored} ELSE {BEFORE} END AS code, back.place AS b, NULL::tid AS a, NULL::tid AS n FROM back, done \
+         UNION ALL SELECT CASE WHEN done THEN {AFTER} WHEN n.place IS NOT NULL THEN {there} \
+             WHEN EXISTS (SELECT 1 FROM back) THEN {changed} ELSE {AFTER} END, \
+           NULL, gone.place, n.place FROM done, gone LEFT JOIN n ON n.image = gone.image AND n.n = gone.m"
     )
 }
 

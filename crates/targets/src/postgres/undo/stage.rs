@@ -201,6 +201,9 @@ fn fit(number: usize, then: &Relation, now: &Relation, sealed: bool) -> Result<S
     })
 }
 
+/// A COPY under way.
+type CopyIn = CopyInSink<std::io::Cursor<Vec<u8>>>;
+
 async fn load(
     session: &Session,
     snapshot: &Snapshot,
@@ -214,7 +217,7 @@ async fn load(
     }
     progress.total.store(total, Ordering::Relaxed);
     let mut blocks = snapshot.blocks();
-    let mut open: Option<(String, Pin<Box<CopyInSink<std::io::Cursor<Vec<u8>>>>>)> = None;
+    let mut open: Option<(String, Pin<Box<CopyIn>>)> = None;
     let mut loaded = 0;
     while let Some(block) = blocks.next().await? {
         let oid = places.get(&(block.part, block.table));

@@ -115,7 +115,7 @@ async fn parameters_are_bound_by_the_servers_types_and_results_lose_nothing() {
         create table t (i int, b bigint, n numeric, f float8, x text, j jsonb, a int[], m mood, d date, y bytea, o boolean)").await;
     let insert = with(
         "insert into t values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) returning *",
-        json!([1, 9_007_199_254_740_993_i64, "1.10", 0.1, "it's \\ \"é\"", {"k": [1, null]}, [1, null, 3], "bad", "2024-02-29", "\\xdeadbeef", true]),
+        &json!([1, 9_007_199_254_740_993_i64, "1.10", 0.1, "it's \\ \"é\"", {"k": [1, null]}, [1, null, 3], "bad", "2024-02-29", "\\xdeadbeef", true]),
     );
     let pending = shop.target.execute(&[insert]).await.unwrap();
     let row = &pending.results()[0].rows[0];
@@ -137,7 +137,7 @@ async fn parameters_are_bound_by_the_servers_types_and_results_lose_nothing() {
     );
     pending.commit().await.unwrap();
     let read =
-        with("select count(*) as n from t where i = any($1) and x = $2", json!([[1, 2], "it's \\ \"é\""]));
+        with("select count(*) as n from t where i = any($1) and x = $2", &json!([[1, 2], "it's \\ \"é\""]));
     let result = shop.target.read(&read).await.unwrap();
     assert_eq!((result.columns, result.rows), (vec!["n".to_owned()], vec![vec![json!(1)]]));
     for (sql, params) in [
@@ -149,7 +149,7 @@ async fn parameters_are_bound_by_the_servers_types_and_results_lose_nothing() {
         ("select * from nowhere", json!([])),
         ("", json!([])),
     ] {
-        let error = shop.target.read(&with(sql, params.clone())).await.unwrap_err();
+        let error = shop.target.read(&with(sql, &params)).await.unwrap_err();
         assert!(matches!(error, Error::Invalid(_)), "{sql} {params}: {error:?}");
     }
     let written = shop.target.read(&statement("delete from t")).await.unwrap_err();

@@ -1,4 +1,5 @@
 //! PostgreSQL, on a real server.
+#![expect(clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
 
 mod basics;
 
@@ -163,6 +164,6 @@ fn expect(list: &[(&str, &str, u64)]) -> Vec<(String, String, u64)> {
         .collect()
 }
 
-fn with(sql: &str, params: Value) -> Statement {
+fn with(sql: &str, params: &Value) -> Statement {
     Statement { sql: sql.into(), params: params.as_array().cloned().unwrap_or_default() }
 }

@@ -10,3 +10,5 @@ mod hostile;
 mod interrupted;
 #[cfg(test)]
 mod openapi;
+#[cfg(test)]
+mod targets;

@@ -2,7 +2,8 @@
 
 use checkrein_core::rollback::OnConflict;
 use checkrein_targets::{
-    Captured, Error, How, Limits, Measured, Place, Statement, Target, TargetConfig, Undo, UndoOptions,
+    Captured, CommitError, Error, How, Limits, Measured, Place, Statement, Target, TargetConfig, Undo,
+    UndoOptions,
     snapshot::{Header, Snapshot, SnapshotKey, SnapshotWriter},
 };
 use rusqlite::{Connection, types::ValueRef};
@@ -108,7 +109,10 @@ impl Fixture {
         let captured = pending.capture(&mut out).await?;
         let snapshot = self.finish((out, path.clone())).await;
         let (measured, token) = (pending.measured().clone(), pending.token().to_owned());
-        pending.commit().await.unwrap();
+        pending.commit().await.map_err(|error| match error {
+            CommitError::NotCommitted(why) => Error::Statement { code: "COMMIT".to_owned(), message: why },
+            CommitError::Unknown(why) => panic!("{why}"),
+        })?;
         Ok(Ran { measured, captured, snapshot, path, token })
     }
 
@@ -164,7 +168,8 @@ pub(super) fn dump(db: &Connection) -> Vec<String> {
     let mut lines = Vec::new();
     for (table, without_rowid) in tables {
         let rowid = if without_rowid { "NULL" } else { "rowid" };
-        let mut rows = db.prepare(&format!("SELECT {rowid}, * FROM \"{table}\"")).unwrap();
+        let mut rows =
+            db.prepare(&format!("SELECT {rowid}, * FROM \"{}\"", table.replace('"', "\"\""))).unwrap();
         let columns = rows.column_count();
         let mut rows = rows.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {

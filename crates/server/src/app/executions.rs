@@ -20,7 +20,7 @@ use super::{
 };
 use checkrein_api::{ExecutionRequest, ExecutionView};
 use checkrein_core::{
-    action::{Action, Category},
+    action::{Action, Category, Count},
     approval::{Approval, State, Transition},
     check::Check,
     decision::{Basis, BlastRadius, Verdict},
@@ -126,8 +126,13 @@ impl App {
     /// Judges what is known now. Once an execution: it counts in the rates.
     fn judged(&self, run: &Run, action: Action, found: Option<&Found>) -> Asked {
         let at = self.clock.now();
-        let judgement = self.judge(&run.rules, &action, &run.check, at);
+        let mut judgement = self.judge(&run.rules, &action, &run.check, at);
         let blast_radius = BlastRadius::of(&action, found);
+        if let (Some(found), Some(stated), true) = (found, action.declared, blast_radius.understated) {
+            let records = found.records();
+            let said = format!(" The agent stated {stated} records; it changes {records}.");
+            judgement.reason.push_str(&said);
+        }
         Asked {
             id: run.id.clone(),
             key_id: run.key_id.clone(),
@@ -164,12 +169,18 @@ impl App {
         let facts = Facts::of(&action, run.check.details(), self.clock.now());
         if run.rules.policies.turns_on_records(&facts) {
             let selection = Selection::Statements(run.statements.list.clone());
-            // A count that cannot be had leaves the number that was stated, and a read changes nothing.
-            if let Ok(counted) = run.target.target.count(&selection).await {
-                let whole = counted.at_least.is_empty();
-                let counted = found_by(&run.target, Basis::Counted, &counted.affected, whole)?;
-                action.affect(&counted)?;
-                found = Some(counted);
+            match run.target.target.count(&selection).await {
+                Ok(counted) => {
+                    let whole = counted.at_least.is_empty();
+                    let counted = found_by(&run.target, Basis::Counted, &counted.affected, whole)?;
+                    action.affect(&counted)?;
+                    found = Some(counted);
+                }
+                // What nobody can count is too many for a policy that asks.
+                Err(error) => {
+                    tracing::debug!(%error, on = %run.target.name, "a read could not be counted");
+                    action.records = Count::Unknown;
+                }
             }
         }
         let mut asked = self.judged(&run, action, found.as_ref());

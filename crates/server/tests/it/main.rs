@@ -5,8 +5,14 @@ mod checks;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod executions;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod interrupted;
 #[cfg(test)]
 mod openapi;
+#[cfg(test)]
+mod shop;
+#[cfg(test)]
+mod undo;

@@ -1,0 +1,1 @@
+//! Snapshots and rollback through the API, on a real SQLite file.

@@ -29,13 +29,13 @@ impl App {
         loop {
             let settled = tokio::select! {
                 settled = self.settle_all() => settled,
-                _ = stopping.changed() => return,
+                _ = stopping.wait_for(|stop| *stop) => return,
             };
             wait = if settled { SETTLE_LAST } else { wait.saturating_mul(2).min(SETTLE_LAST) };
             tokio::select! {
                 () = self.look_again.notified() => wait = SETTLE_FIRST,
                 () = tokio::time::sleep(wait) => {}
-                _ = stopping.changed() => return,
+                _ = stopping.wait_for(|stop| *stop) => return,
             }
         }
     }
@@ -57,7 +57,7 @@ impl App {
                     }
                 }
                 _ = retention.tick() => self.retain().await,
-                _ = stopping.changed() => return,
+                _ = stopping.wait_for(|stop| *stop) => return,
             }
         }
     }

@@ -81,6 +81,11 @@ impl Fixture {
     }
 
     pub(super) fn writer(&self) -> (SnapshotWriter, PathBuf) {
+        self.writer_of(&format!("snp_{}", self.next.load(Ordering::Relaxed)))
+    }
+
+    /// A file of the snapshot `id`.
+    pub(super) fn writer_of(&self, id: &str) -> (SnapshotWriter, PathBuf) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.path().join(format!("{number}.snapshot"));
         let header = Header {

@@ -129,7 +129,12 @@ impl Watch {
         match (prepared, state.denied.take()) {
             (Err(_), Some(why)) => Err(Error::Unmeasurable(why).into()),
             (Err(error), None) if super::connect::is_nonsense(&error) => {
-                Err(Error::Invalid(words(&error)).into())
+                let words = words(&error);
+                Err(match words.contains("may not be modified") {
+                    true => Error::Unmeasurable(format!("{words}: it belongs to SQLite or to a virtual table")),
+                    false => Error::Invalid(words),
+                }
+                .into())
             }
             (Err(error), None) => Err(error.into()),
             (Ok(statement), _) => {

@@ -89,7 +89,7 @@ impl Fixture {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.path().join(format!("{number}.snapshot"));
         let header = Header {
-            id: format!("snp_{number}"),
+            id: id.to_owned(),
             target: "shop".into(),
             kind: "sqlite".into(),
             system: json!({}),

@@ -1,73 +1,77 @@
 //! Foreign keys that hold, before and after.
+//!
+//! Not by `PRAGMA foreign_key_check`: it compares values of another affinity than the parent's differently
+//! than the enforcement does.
 
 use super::{
     connect::Fault,
-    schema::{Catalog, foreign_keys},
+    schema::{Catalog, ForeignKey, Shape, foreign_keys, quoted},
+    select::key_names,
+    value,
 };
-use crate::Error;
-use rusqlite::{Connection, types::Value};
-use std::collections::{BTreeSet, HashMap};
+use rusqlite::Connection;
 
-/// Broken references that are looked at; a file with more cannot be judged.
-const MOST: usize = 100_000;
-
-type Violation = (String, Option<i64>, String, i64);
-
-/// A reference from or to one of `tables` that holds in the old state and is broken in the new one, in words.
+/// A reference from or to one of `tables` that is broken in the new state and was not in the old one, in
+/// words.
 pub(super) fn new_violation(
     (old, new): (&Connection, &Connection),
     tables: &[&str],
 ) -> Result<Option<String>, Fault> {
     let catalog = Catalog::load(new)?;
-    let concerned: BTreeSet<String> = foreign_keys(new, &catalog)?
-        .into_iter()
-        .filter(|key| {
-            tables.iter().any(|t| t.eq_ignore_ascii_case(&key.child) || t.eq_ignore_ascii_case(&key.parent))
-        })
-        .map(|key| key.child)
-        .collect();
-    for table in concerned {
-        let broken = violations(new, &table)?;
-        if broken.is_empty() {
-            continue;
-        }
-        let mut before: HashMap<Violation, usize> = HashMap::new();
-        for violation in violations(old, &table)? {
-            *before.entry(violation).or_default() += 1;
-        }
-        for violation in broken {
-            match before.get_mut(&violation) {
-                Some(left) if *left > 0 => *left -= 1,
-                _ => {
-                    let (table, rowid, parent, _) = violation;
-                    let record = rowid.map_or_else(String::new, |id| format!(" (rowid {id})"));
-                    return Ok(Some(format!(
-                        "a record of {table}{record} refers to one of {parent} that is not there"
-                    )));
-                }
+    let one_of = |name: &str| tables.iter().any(|t| t.eq_ignore_ascii_case(name));
+    for key in foreign_keys(new, &catalog)?.into_iter().filter(|k| one_of(&k.child) || one_of(&k.parent)) {
+        let Some(broken) = broken(&catalog, new, &key)? else { continue };
+        let shape = catalog.shape(new, &key.child)?;
+        let cells = shape.key.len();
+        let mut now = new.prepare(&format!("SELECT {} {broken}", key_names(&shape, "c").join(", ")))?;
+        let mut before = old.prepare(&format!("SELECT 1 {broken} AND {}", is(&shape)))?;
+        let mut rows = now.query([])?;
+        while let Some(row) = rows.next()? {
+            let id = value::encode(row, 0, cells)?;
+            for (index, cell) in value::cells(&id)?.iter().enumerate() {
+                value::bind_cell(&mut before, index + 1, cell)?;
+            }
+            if before.raw_query().next()?.is_none() {
+                let id: Vec<String> = (0..cells)
+                    .map(|c| row.get_ref(c).map(|v| value::json(v).to_string()))
+                    .collect::<Result<_, _>>()?;
+                return Ok(Some(format!(
+                    "the record {} of {} refers to one of {} that is not there",
+                    id.join(", "),
+                    key.child,
+                    key.parent
+                )));
             }
         }
     }
     Ok(None)
 }
 
-fn violations(connection: &Connection, table: &str) -> Result<Vec<Violation>, Fault> {
-    let mut check =
-        connection.prepare("SELECT \"table\", rowid, parent, fkid FROM pragma_foreign_key_check(?1)")?;
-    let mut rows = check.query([table])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let rowid = match row.get(1)? {
-            Value::Integer(rowid) => Some(rowid),
-            _ => None,
-        };
-        found.push((row.get(0)?, rowid, row.get(2)?, row.get(3)?));
-        if found.len() > MOST {
-            return Err(Error::Unmeasurable(format!(
-                "{table} has more than {MOST} references to records that are not there; mend them first (PRAGMA foreign_key_check)"
-            ))
-            .into());
-        }
+/// `FROM` the records `c` that refer to nothing; none when the key cannot be judged, because what it refers to
+/// is no table with such columns (SQLite refuses to write there while it enforces foreign keys).
+fn broken(catalog: &Catalog, connection: &Connection, key: &ForeignKey) -> Result<Option<String>, Fault> {
+    let Some(parent) = catalog.name(&key.parent) else { return Ok(None) };
+    let mut known = connection.prepare("SELECT name FROM pragma_table_xinfo(?1)")?;
+    let known: Vec<String> = known.query_map([parent], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    if !key.columns.iter().all(|(_, to)| known.iter().any(|name| name.eq_ignore_ascii_case(to))) {
+        return Ok(None);
     }
-    Ok(found)
+    let there: Vec<_> =
+        key.columns.iter().map(|(from, _)| format!("c.{} IS NOT NULL", quoted(from))).collect();
+    // The parent's column decides on collation (it stands first) and affinity (the plus takes the child's
+    // away), as in the enforcement.
+    let same: Vec<_> =
+        key.columns.iter().map(|(from, to)| format!("p.{} = +c.{}", quoted(to), quoted(from))).collect();
+    Ok(Some(format!(
+        "FROM main.{} AS c WHERE {} AND NOT EXISTS (SELECT 1 FROM main.{} AS p WHERE {})",
+        quoted(&key.child),
+        there.join(" AND "),
+        quoted(parent),
+        same.join(" AND ")
+    )))
+}
+
+fn is(shape: &Shape) -> String {
+    let names = key_names(shape, "c").into_iter().enumerate();
+    names.map(|(n, name)| format!("{name} = ?{}", n + 1)).collect::<Vec<_>>().join(" AND ")
 }

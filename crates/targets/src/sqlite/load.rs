@@ -253,9 +253,13 @@ impl Records {
         connection: &Connection,
         notes: &mut Vec<String>,
     ) -> Result<Vec<Rewind>, Fault> {
+        let mut names: Vec<&str> = self.tables.iter().map(|t| t.then.name.as_str()).collect();
+        // An INSERT that inserts nothing moves the counter of a table without records in the snapshot.
+        names.extend(self.sequences.iter().map(|(table, ..)| table.as_str()));
+        names.sort_unstable();
+        names.dedup();
         let mut rewinds = Vec::new();
-        for table in &self.tables {
-            let name = &table.then.name;
+        for name in names {
             let now = sequence::read(connection, name)?;
             let moved = self.sequences.iter().find(|(table, ..)| table == name);
             let to = match moved {
@@ -269,7 +273,7 @@ impl Records {
                 }
                 None => now,
             };
-            rewinds.push(Rewind { table: name.clone(), now, to });
+            rewinds.push(Rewind { table: name.to_owned(), now, to });
         }
         Ok(rewinds)
     }

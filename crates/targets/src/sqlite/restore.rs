@@ -91,10 +91,15 @@ impl Prepared {
         }
         let names: Vec<&str> = self.records.tables.iter().map(|t| t.then.name.as_str()).collect();
         if let Some(violation) = integrity::new_violation((observer, connection), &names)? {
-            return Err(Error::Irreversible(format!(
-                "the rollback would break a foreign key: {violation}; restore that record first, or roll back the later work that depends on it"
-            ))
-            .into());
+            // Files that others write without enforcing foreign keys hold such references; a person may want
+            // them back.
+            if self.options.on_conflict != OnConflict::Force {
+                return Err(Error::Irreversible(format!(
+                    "the rollback would leave a broken reference: {violation}; restore that record first, roll back the later work that depends on it, or force the rollback"
+                ))
+                .into());
+            }
+            self.plan.notes.push(format!("a reference is broken now: {violation}"));
         }
         let mut evidence = Evidence::default();
         for table in &self.records.tables {

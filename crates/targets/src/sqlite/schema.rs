@@ -48,6 +48,12 @@ impl Catalog {
         self.names.get(&name.to_ascii_lowercase()).map(|(_, sort)| *sort)
     }
 
+    /// An ordinary table's name, as it is written in the file.
+    pub(super) fn name(&self, name: &str) -> Option<&str> {
+        let (name, sort) = self.names.get(&name.to_ascii_lowercase())?;
+        (*sort == Sort::Table).then_some(name)
+    }
+
     /// The ordinary tables.
     pub(super) fn tables(&self) -> impl Iterator<Item = &str> {
         self.names.values().filter(|(_, sort)| *sort == Sort::Table).map(|(name, _)| name.as_str())

@@ -2,7 +2,8 @@
 
 use checkrein_core::rollback::OnConflict;
 use checkrein_targets::{
-    Captured, Error, How, Limits, Measured, Place, Statement, Target, TargetConfig, Undo, UndoOptions,
+    Captured, CommitError, Error, How, Limits, Measured, Place, Statement, Target, TargetConfig, Undo,
+    UndoOptions,
     snapshot::{Header, Snapshot, SnapshotKey, SnapshotWriter},
 };
 use rusqlite::{Connection, types::ValueRef};
@@ -80,10 +81,15 @@ impl Fixture {
     }
 
     pub(super) fn writer(&self) -> (SnapshotWriter, PathBuf) {
+        self.writer_of(&format!("snp_{}", self.next.load(Ordering::Relaxed)))
+    }
+
+    /// A file of the snapshot `id`.
+    pub(super) fn writer_of(&self, id: &str) -> (SnapshotWriter, PathBuf) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.path().join(format!("{number}.snapshot"));
         let header = Header {
-            id: format!("snp_{number}"),
+            id: id.to_owned(),
             target: "shop".into(),
             kind: "sqlite".into(),
             system: json!({}),
@@ -108,7 +114,10 @@ impl Fixture {
         let captured = pending.capture(&mut out).await?;
         let snapshot = self.finish((out, path.clone())).await;
         let (measured, token) = (pending.measured().clone(), pending.token().to_owned());
-        pending.commit().await.unwrap();
+        pending.commit().await.map_err(|error| match error {
+            CommitError::NotCommitted(why) => Error::Statement { code: "COMMIT".to_owned(), message: why },
+            CommitError::Unknown(why) => panic!("{why}"),
+        })?;
         Ok(Ran { measured, captured, snapshot, path, token })
     }
 
@@ -164,7 +173,8 @@ pub(super) fn dump(db: &Connection) -> Vec<String> {
     let mut lines = Vec::new();
     for (table, without_rowid) in tables {
         let rowid = if without_rowid { "NULL" } else { "rowid" };
-        let mut rows = db.prepare(&format!("SELECT {rowid}, * FROM \"{table}\"")).unwrap();
+        let mut rows =
+            db.prepare(&format!("SELECT {rowid}, * FROM \"{}\"", table.replace('"', "\"\""))).unwrap();
         let columns = rows.column_count();
         let mut rows = rows.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {

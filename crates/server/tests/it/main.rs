@@ -5,6 +5,8 @@ mod checks;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod databases;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod interrupted;

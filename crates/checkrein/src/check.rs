@@ -7,8 +7,8 @@ use crate::{
     remote::Remote,
 };
 use checkrein_api::{Check, Client, ClientError, Decision, Verdict};
-use checkrein_core::policy::Mode;
-use serde_json::Value;
+use checkrein_core::{decision::Basis, policy::Mode};
+use serde_json::{Map, Value};
 use std::{
     io,
     time::{Duration, Instant},
@@ -21,6 +21,7 @@ const WAIT_STEP: u64 = 60;
 #[command(after_help = "\
 Examples:
   checkrein check --action delete --resource production.users --record-count 12
+  checkrein check --action delete --resource shop.users --where '{\"country\": \"DE\"}'
   checkrein check --tool send_email --arguments '{\"to\": [\"a@example.com\"]}'
   echo '{\"tool\": \"run_sql\", \"arguments\": {\"sql\": \"DELETE FROM users\"}}' | checkrein check -
 Exit codes: 0 allow, 3 block, 4 hold.")]
@@ -49,6 +50,12 @@ pub(crate) struct Args {
     /// The SQL that is about to run
     #[arg(long, value_name = "SQL")]
     statement: Option<String>,
+    /// Its parameters, as a JSON list
+    #[arg(long, value_name = "JSON", value_parser = input::value, requires = "statement")]
+    params: Option<Value>,
+    /// Which records the action affects: a JSON object of columns and values
+    #[arg(long = "where", value_name = "JSON", value_parser = input::object, requires = "action")]
+    filter: Option<Map<String, Value>>,
     /// Who acts
     #[arg(long, env = "CHECKREIN_AGENT")]
     agent: Option<String>,
@@ -103,6 +110,8 @@ fn read(args: &Args) -> Result<Check> {
                 .or_else(|| args.record_count.map(|n| serde_json::json!({"record_count": n}))),
             tool: args.tool.clone(),
             arguments: args.arguments.clone(),
+            params: args.params.clone(),
+            filter: args.filter.clone(),
             ..Check::default()
         },
     };
@@ -142,12 +151,19 @@ fn show(d: &Decision, out: &mut Out) -> io::Result<()> {
     }
     let radius = &d.blast_radius;
     out.line(&format!(
-        "  {} in {}: {} records, {} systems, {} recipients",
+        "  {} in {}: {} records{}, {} systems, {} recipients",
         d.category.as_str(),
         d.environment.as_str(),
         count(radius.records),
+        if radius.basis == Basis::Declared { "" } else { " as counted" },
         count(radius.systems),
         count(radius.recipients)
     ))?;
+    for part in &radius.by_resource {
+        if let Some(how) = part.how {
+            let (resource, records) = (clean(&part.resource), count(part.records));
+            out.line(&format!("    {resource}: {records} {}", how.as_str()))?;
+        }
+    }
     out.line(&format!("  on record as {}", clean(&d.id)))
 }

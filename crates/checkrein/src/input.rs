@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use checkrein_core::{check::Check, json::Strict};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::io::{self, Read as _};
 
 /// The most that is read from stdin, in bytes.
@@ -35,4 +35,12 @@ pub(crate) fn check(text: &str) -> Result<Check> {
 /// A JSON value of a flag.
 pub(crate) fn value(text: &str) -> std::result::Result<Value, String> {
     serde_json::from_str::<Strict>(text).map(|Strict(value)| value).map_err(|e| format!("not JSON: {e}"))
+}
+
+/// A JSON object of a flag.
+pub(crate) fn object(text: &str) -> std::result::Result<Map<String, Value>, String> {
+    match value(text)? {
+        Value::Object(object) => Ok(object),
+        _ => Err("not a JSON object; write {\"column\": value}".to_owned()),
+    }
 }

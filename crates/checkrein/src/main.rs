@@ -13,6 +13,7 @@ mod output;
 mod policy;
 mod remote;
 mod serve;
+mod target;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
@@ -60,6 +61,9 @@ enum Command {
     /// See, create and revoke keys
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Connect databases and folders
+    #[command(subcommand)]
+    Target(target::Command),
     /// Check the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -85,6 +89,7 @@ fn main() -> ExitCode {
         Command::Approvals(command) => approvals::run(command, &mut out),
         Command::Log(command) => log::run(command, &mut out),
         Command::Keys(command) => keys::run(command, &mut out),
+        Command::Target(command) => target::run(command, &mut out),
         Command::Config(command) => config::run(command, &mut out),
         Command::Openapi => openapi::run(&mut out),
     };

@@ -29,6 +29,18 @@ pub enum How {
 }
 
 impl How {
+    /// The word for it, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Cascade => "cascade",
+            Self::Unlink => "unlink",
+        }
+    }
+
     /// What policies' `action` is compared with, and what kind of effect it is.
     const fn effect(self) -> Option<(&'static [&'static str], Category)> {
         match self {

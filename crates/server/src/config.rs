@@ -20,7 +20,7 @@ pub use problem::{ConfigError, ConfigProblem};
 pub use snapshots::Snapshots;
 pub use targets::{ConnectedTarget, SnapshotWhen};
 
-use checkrein_core::{classify::CatalogueConfig, policy::Policy};
+use checkrein_core::{classify::CatalogueConfig, name::Name, policy::Policy};
 use document::{Section, Source};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::{
@@ -259,6 +259,27 @@ pub fn read_catalogue(path: &Path) -> Result<CatalogueConfig, ConfigError> {
     let source = Source::new(path, &text);
     let config = source.parse().map(|table| catalogue::read(&mut Section::root(&source, &table), None).0);
     ConfigError::unless_empty(source.into_problems()).map(|()| config.unwrap_or_default())
+}
+
+/// A target as a configuration file describes it, with its address; `None` when it connects to none of this
+/// name. Nothing else of the file has to be in order, but it must be TOML.
+///
+/// # Errors
+/// What is wrong with the target's description.
+pub fn read_target(path: &Path, name: &str, env: Env<'_>) -> Result<Option<ConnectedTarget>, ConfigError> {
+    let text = document::read(path)?;
+    let source = Source::new(path, &text);
+    let wanted = Name::new(name).ok();
+    let same = |name: &str| wanted.is_some() && Name::new(name).ok() == wanted;
+    let found = source.parse().map(|table| targets::read(&mut Section::root(&source, &table), Some(env)));
+    let mut problems = source.into_problems();
+    let Some(found) = found else { return ConfigError::unless_empty(problems).map(|()| None) };
+    problems.retain(|p| {
+        let mut heads = p.at.match_indices('.').filter_map(|(at, _)| p.at.get(..at)).chain([p.at.as_str()]);
+        heads.any(|head| head.strip_prefix("targets.").is_some_and(same))
+    });
+    ConfigError::unless_empty(problems)?;
+    Ok(found.into_iter().filter_map(|(_, _, connected)| connected).find(|c| same(&c.config.name)))
 }
 
 /// Whether `text` would be a good configuration file at `path`, as far as that can be told without looking

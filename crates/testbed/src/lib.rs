@@ -3,3 +3,4 @@
 //! The architecture test and the tidy test are in `tests/`; the benchmark's entry point in `benches/`.
 
 pub mod bench;
+pub mod servers;

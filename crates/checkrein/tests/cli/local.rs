@@ -5,7 +5,7 @@ use crate::common::{Run, repository};
 #[test]
 fn help_is_what_it_was() {
     let run = Run::new();
-    let groups = ["policy", "approvals", "log", "keys", "config"];
+    let groups = ["policy", "approvals", "log", "keys", "target", "config"];
     let mut pages = vec![vec![]];
     pages.extend(groups.iter().map(|g| vec![*g]));
     for command in ["serve", "check", "classify", "openapi"] {
@@ -16,6 +16,7 @@ fn help_is_what_it_was() {
         &["list", "show", "approve", "deny"],
         &["tail", "show", "export", "verify"],
         &["list", "create", "revoke"],
+        &["add", "list", "test", "remove", "grants"],
         &["check"],
     ]) {
         pages.extend(commands.iter().map(|c| vec![*group, *c]));

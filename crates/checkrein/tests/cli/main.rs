@@ -6,3 +6,5 @@ mod common;
 mod local;
 #[cfg(test)]
 mod server;
+#[cfg(test)]
+mod target;

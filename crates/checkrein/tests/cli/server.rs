@@ -7,17 +7,17 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-struct Server {
-    child: Child,
-    cli: Run,
+pub(crate) struct Server {
+    pub(crate) child: Child,
+    pub(crate) cli: Run,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_in(Run::new())
     }
 
-    fn start_in(run: Run) -> Self {
+    pub(crate) fn start_in(run: Run) -> Self {
         let mut child = run
             .command(&["serve", "--listen", "127.0.0.1:0", "--json"])
             .stdout(Stdio::piped())
@@ -35,17 +35,17 @@ impl Server {
     }
 
     #[track_caller]
-    fn expect(&self, code: i32, args: &[&str]) -> Ran {
+    pub(crate) fn expect(&self, code: i32, args: &[&str]) -> Ran {
         self.cli.expect(code, args)
     }
 
     #[track_caller]
-    fn json(&self, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
         self.cli.expect(0, &[args, &["--json"]].concat()).json()
     }
 
     /// Asks it to stop, and expects that it does so in order.
-    fn stop(mut self) -> Run {
+    pub(crate) fn stop(mut self) -> Run {
         let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
         assert_eq!(self.child.wait().unwrap().code(), Some(0));

@@ -179,7 +179,11 @@ impl Catalogue {
                 Category::Execute | Category::Admin => false,
             }),
         };
-        let countable = rows != Some(Rows::Unbounded) && !unclear && (covered || believed.is_some());
+        // What runs code or changes structure no count tells; all rows of a table are as countable as some.
+        let opaque = effects.iter().any(|e| matches!(e.category, Category::Execute | Category::Admin));
+        let stated = believed.is_some();
+        let countable =
+            !unclear && if opaque { stated && rows != Some(Rows::Unbounded) } else { stated || covered };
         let resource = gravest.map_or(resource, |e| e.resource.clone());
         let action = Action {
             agent,

@@ -125,7 +125,12 @@ fn question(rules: &Rules, understood: &Understood<'_>, check: &Check) -> Option
     let changes = action.effects.iter().any(|e| !matches!(e.category, Category::Read | Category::Outbound));
     let (target, what) = if sql.is_empty() {
         let (target, path) = rules.targets.of(check.resource.as_deref()?)?;
-        (target, records(check, path, target.kind(), action.category == Category::Delete)?)
+        // What may do anything may delete, too.
+        let deletes = action
+            .effects
+            .iter()
+            .any(|e| matches!(e.category, Category::Delete | Category::Execute | Category::Admin));
+        (target, records(check, path, target.kind(), deletes)?)
     } else {
         let (target, path) = rules.targets.of(database.as_deref()?)?;
         if !path.is_empty() {

@@ -5,6 +5,8 @@ mod checks;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod databases;
+#[cfg(test)]
 mod executions;
 #[cfg(test)]
 mod hostile;
@@ -14,5 +16,7 @@ mod interrupted;
 mod openapi;
 #[cfg(test)]
 mod shop;
+#[cfg(test)]
+mod targets;
 #[cfg(test)]
 mod undo;

@@ -1,4 +1,32 @@
-//! Mysql.
+//! MySQL and MariaDB, with InnoDB's tables.
+//!
+//! ```text
+//! statement ─► sql (understood?) ─► walk (which records? foreign keys, triggers) ─► it runs ─► compare
+//!                                      └► footprint: keys, locked                               │
+//! observer: the same records as everybody else still sees them ─────────────────────────────────┤
+//! InnoDB's own number of changed rows ──────────────────────────────────────────────────────────┴► equal? ─► open
+//! ```
+//! Neither cascades nor what triggers do appear in what a statement answers. So everything that may change is
+//! searched beforehand, compared afterwards, and refused unless it adds up to InnoDB's own number. The server
+//! keeps no record of transactions: `resolve` asks the records themselves.
+
+mod access;
+mod blocks;
+mod builtins;
+mod compare;
+mod connect;
+mod count;
+mod effects;
+mod execute;
+mod footprint;
+mod open;
+mod resolve;
+mod result;
+mod schema;
+mod snapshots;
+mod sql;
+mod value;
+mod walk;
 
 use crate::{
     Captured, Counted, Error, Kind, Pending, Plan, Report, ResultSet, Selection, Settled, Statement, Target,
@@ -7,19 +35,16 @@ use crate::{
 };
 use async_trait::async_trait;
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
-/// Mysql.
+/// A database of MySQL or MariaDB.
 pub(crate) struct Mysql {
-    config: TargetConfig,
+    db: Arc<connect::Db>,
 }
 
 impl Mysql {
     pub(crate) fn new(config: TargetConfig) -> Result<Self, Error> {
-        Ok(Self { config })
-    }
-
-    fn missing<X>(&self) -> Result<X, Error> {
-        Err(Error::Unsupported(format!("{}: not built yet", self.config.name)))
+        Ok(Self { db: Arc::new(connect::Db::new(config)?) })
     }
 }
 
@@ -30,51 +55,57 @@ impl Target for Mysql {
     }
 
     async fn test(&self) -> Result<Report, Error> {
-        self.missing()
+        access::test(&self.db).await
     }
 
-    async fn grants(&self, _account: &str) -> String {
-        String::new()
+    async fn grants(&self, account: &str) -> String {
+        access::grants(&self.db, account)
     }
 
-    async fn count(&self, _what: &Selection) -> Result<Counted, Error> {
-        self.missing()
+    async fn count(&self, what: &Selection) -> Result<Counted, Error> {
+        count::count(&self.db, what).await
     }
 
-    async fn read(&self, _statement: &Statement) -> Result<ResultSet, Error> {
-        self.missing()
+    async fn read(&self, statement: &Statement) -> Result<ResultSet, Error> {
+        count::read(&self.db, statement).await
     }
 
-    async fn execute(&self, _statements: &[Statement]) -> Result<Box<dyn Pending>, Error> {
-        self.missing()
+    async fn execute(&self, statements: &[Statement]) -> Result<Box<dyn Pending>, Error> {
+        execute::execute(&self.db, statements).await
     }
 
-    async fn capture(&self, _what: &Selection, _out: &mut SnapshotWriter) -> Result<Captured, Error> {
-        self.missing()
+    async fn capture(&self, what: &Selection, out: &mut SnapshotWriter) -> Result<Captured, Error> {
+        snapshots::capture(&self.db, what, out).await
     }
 
-    async fn seal(&self, _snapshot: &Snapshot, _out: &mut SnapshotWriter) -> Result<(), Error> {
-        self.missing()
+    async fn seal(&self, snapshot: &Snapshot, out: &mut SnapshotWriter) -> Result<(), Error> {
+        snapshots::seal(&self.db, snapshot, out).await
     }
 
-    fn decode(&self, _table: &Table, _data: &[u8]) -> Result<Vec<Map<String, Value>>, Error> {
-        self.missing()
+    fn decode(&self, table: &Table, data: &[u8]) -> Result<Vec<Map<String, Value>>, Error> {
+        blocks::decode(table, data)
     }
 
-    async fn plan(&self, _snapshot: &Snapshot, _options: &UndoOptions) -> Result<Plan, Error> {
-        self.missing()
+    async fn plan(&self, snapshot: &Snapshot, options: &UndoOptions) -> Result<Plan, Error> {
+        {
+            let _ = (snapshot, options);
+            Err(Error::Unsupported("later".into()))
+        }
     }
 
     async fn rollback(
         &self,
-        _snapshot: &Snapshot,
-        _options: &UndoOptions,
-        _out: &mut SnapshotWriter,
+        snapshot: &Snapshot,
+        options: &UndoOptions,
+        out: &mut SnapshotWriter,
     ) -> Result<Undo, Error> {
-        self.missing()
+        {
+            let _ = (snapshot, options, out);
+            Err(Error::Unsupported("later".into()))
+        }
     }
 
-    async fn resolve(&self, _token: &str, _snapshot: &Snapshot) -> Result<Settled, Error> {
-        self.missing()
+    async fn resolve(&self, token: &str, snapshot: &Snapshot) -> Result<Settled, Error> {
+        resolve::resolve(&self.db, token, snapshot).await
     }
 }

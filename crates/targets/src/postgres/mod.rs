@@ -1,26 +1,137 @@
-//! Postgres.
+//! PostgreSQL 14 and newer.
+//!
+//! ```text
+//! count    derive ─► hits ─► foreign keys, again and again            count.rs, derive.rs, meant.rs
+//! execute  guard ─► run ─► measure (counters, locks) ─► Pending       guard.rs, execute.rs, measure.rs
+//! capture  three looks from inside and outside, COPY text             images.rs, copy.rs
+//! rollback stage ─► compare ─► restore ─► keys ─► Pending             undo/
+//! ```
+//! Nothing is installed in the database: no trigger, no table, no function.
+
+mod connect;
+mod copy;
+mod count;
+mod derive;
+mod execute;
+mod grants;
+mod guard;
+mod images;
+mod meant;
+mod measure;
+mod schema;
+mod sql;
+mod take;
+mod tls;
+mod undo;
+mod values;
 
 use crate::{
-    Captured, Counted, Error, Kind, Pending, Plan, Report, ResultSet, Selection, Settled, Statement, Target,
-    TargetConfig, Undo, UndoOptions,
+    Captured, Counted, Error, Kind, Limits, Pending, Plan, Report, ResultSet, Selection, Settled, Statement,
+    Target, TargetConfig, Undo, UndoOptions,
     snapshot::{Snapshot, SnapshotWriter, Table},
 };
 use async_trait::async_trait;
-use serde_json::{Map, Value};
+use connect::Connections;
+use serde_json::{Map, Value, json};
+use sql::{ask, failed, literal};
+use tokio_postgres::Client;
+use values::{Room, Trouble};
 
-/// Postgres.
+/// One database of a PostgreSQL server.
 pub(crate) struct Postgres {
     config: TargetConfig,
+    connections: Connections,
 }
 
 impl Postgres {
     pub(crate) fn new(config: TargetConfig) -> Result<Self, Error> {
-        Ok(Self { config })
+        Ok(Self { connections: Connections::new(&config)?, config })
     }
 
-    fn missing<X>(&self) -> Result<X, Error> {
-        Err(Error::Unsupported(format!("{}: not built yet", self.config.name)))
+    fn limits(&self) -> &Limits {
+        &self.config.limits
     }
+
+    async fn returned(&self, statement: &Statement) -> Result<ResultSet, Trouble> {
+        let limits = self.limits();
+        let mut session = self.connections.work().await?;
+        execute::begin(&mut session, "READ COMMITTED READ ONLY", limits.execute, limits).await?;
+        let mut room = Room { rows: limits.result_rows, bytes: limits.result_bytes };
+        let result = values::run(&session, statement, &mut room).await?;
+        execute::abandon(session).await;
+        Ok(result)
+    }
+
+    async fn status(&self, token: &str) -> Result<Settled, Trouble> {
+        let session = self.connections.watch().await?;
+        let here = identity(&session).await?;
+        let mut parts = token.split(':');
+        let [kind, system, time_line, number] = [(); 4].map(|()| parts.next().unwrap_or(""));
+        if kind != "pg" || parts.next().is_some() || number.parse::<u64>().is_err() {
+            return Ok(Settled::Unknown("the transaction's name makes no sense".to_owned()));
+        }
+        if here.system != system {
+            return Ok(Settled::Unknown(
+                "this is another PostgreSQL server than the one that it ran on".to_owned(),
+            ));
+        }
+        if here.time_line != time_line {
+            return Ok(Settled::Unknown(
+                "the server was restored from a backup or replaced by its standby since: look whether the change is there".to_owned(),
+            ));
+        }
+        let status = format!("SELECT pg_catalog.pg_xact_status({}::pg_catalog.xid8)", literal(number));
+        Ok(match sql::ask_one(&session, &status).await?.as_deref() {
+            Some("committed") => Settled::Committed,
+            Some("aborted") => Settled::NotCommitted,
+            Some(_) => Settled::Running,
+            None => Settled::Unknown("the transaction is too long ago for the server to remember".to_owned()),
+        })
+    }
+}
+
+/// Which server this is, so that a snapshot is never restored into another.
+struct Identity {
+    system: String,
+    time_line: String,
+    database: String,
+}
+
+async fn identity(client: &Client) -> Result<Identity, Trouble> {
+    let rows = ask(
+        client,
+        "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
+         pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8), \
+         (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
+    )
+    .await?;
+    match rows.into_iter().next().as_deref() {
+        Some([Some(system), Some(time_line), Some(database)]) => {
+            Ok(Identity { system: system.clone(), time_line: time_line.clone(), database: database.clone() })
+        }
+        _ => Err(Error::Internal("PostgreSQL does not say which server it is".to_owned()).into()),
+    }
+}
+
+/// Writes into a snapshot where it comes from.
+async fn identify(client: &Client, out: &mut SnapshotWriter) -> Result<(), Trouble> {
+    let here = identity(client).await?;
+    out.system(json!({ "server": here.system, "database": here.database }));
+    Ok(())
+}
+
+/// Refuses a snapshot that comes from somewhere else.
+async fn same_system(client: &Client, snapshot: &Snapshot) -> Result<(), Trouble> {
+    let here = identity(client).await?;
+    let there = &snapshot.footer(0)?.system;
+    let same = |key: &str, value: &str| there.get(key).and_then(Value::as_str) == Some(value);
+    if same("server", &here.system) && same("database", &here.database) {
+        return Ok(());
+    }
+    Err(Error::Irreversible(
+        "the snapshot was taken in another database than the one that this target names now".to_owned(),
+    )
+    .into())
 }
 
 #[async_trait]
@@ -30,51 +141,73 @@ impl Target for Postgres {
     }
 
     async fn test(&self) -> Result<Report, Error> {
-        self.missing()
+        let limit = self.limits().connect;
+        self.tested().await.map_err(|trouble| match trouble {
+            Trouble::Ours(error) => error,
+            Trouble::Server(error) => failed(&error, "testing the target", limit),
+        })
     }
 
-    async fn grants(&self, _account: &str) -> String {
-        String::new()
+    async fn grants(&self, account: &str) -> String {
+        self.granted(account).await
     }
 
-    async fn count(&self, _what: &Selection) -> Result<Counted, Error> {
-        self.missing()
+    async fn count(&self, what: &Selection) -> Result<Counted, Error> {
+        self.counted(what).await
     }
 
-    async fn read(&self, _statement: &Statement) -> Result<ResultSet, Error> {
-        self.missing()
+    async fn read(&self, statement: &Statement) -> Result<ResultSet, Error> {
+        guard::check(&statement.sql)?;
+        let limit = self.limits().execute;
+        match tokio::time::timeout(limit, self.returned(statement)).await {
+            Ok(result) => result.map_err(|trouble| count::told(trouble, "reading", limit)),
+            Err(_) => Err(Error::TimedOut { what: "reading", limit }),
+        }
     }
 
-    async fn execute(&self, _statements: &[Statement]) -> Result<Box<dyn Pending>, Error> {
-        self.missing()
+    async fn execute(&self, statements: &[Statement]) -> Result<Box<dyn Pending>, Error> {
+        self.run_pending(statements).await
     }
 
-    async fn capture(&self, _what: &Selection, _out: &mut SnapshotWriter) -> Result<Captured, Error> {
-        self.missing()
+    async fn capture(&self, what: &Selection, out: &mut SnapshotWriter) -> Result<Captured, Error> {
+        self.taken(what, out).await
     }
 
-    async fn seal(&self, _snapshot: &Snapshot, _out: &mut SnapshotWriter) -> Result<(), Error> {
-        self.missing()
+    async fn seal(&self, snapshot: &Snapshot, out: &mut SnapshotWriter) -> Result<(), Error> {
+        self.sealed(snapshot, out).await
     }
 
-    fn decode(&self, _table: &Table, _data: &[u8]) -> Result<Vec<Map<String, Value>>, Error> {
-        self.missing()
+    fn decode(&self, table: &Table, data: &[u8]) -> Result<Vec<Map<String, Value>>, Error> {
+        let relation = serde_json::from_value(table.shape.clone())
+            .map_err(|e| Error::Snapshot(format!("the snapshot's description of {}: {e}", table.resource)))?;
+        copy::decode(&relation, data)
+            .ok_or_else(|| Error::Snapshot(format!("a record of {} does not fit its table", table.resource)))
     }
 
-    async fn plan(&self, _snapshot: &Snapshot, _options: &UndoOptions) -> Result<Plan, Error> {
-        self.missing()
+    async fn plan(&self, snapshot: &Snapshot, options: &UndoOptions) -> Result<Plan, Error> {
+        self.planned(snapshot, options).await
     }
 
     async fn rollback(
         &self,
-        _snapshot: &Snapshot,
-        _options: &UndoOptions,
-        _out: &mut SnapshotWriter,
+        snapshot: &Snapshot,
+        options: &UndoOptions,
+        out: &mut SnapshotWriter,
     ) -> Result<Undo, Error> {
-        self.missing()
+        self.undone(snapshot, options, out).await
     }
 
-    async fn resolve(&self, _token: &str, _snapshot: &Snapshot) -> Result<Settled, Error> {
-        self.missing()
+    async fn resolve(&self, token: &str, _snapshot: &Snapshot) -> Result<Settled, Error> {
+        let limit = self.limits().connect;
+        match tokio::time::timeout(limit * 2, self.status(token)).await {
+            Ok(Ok(settled)) => Ok(settled),
+            Ok(Err(Trouble::Ours(error))) => Err(error),
+            Ok(Err(Trouble::Server(error))) if error.code().is_some_and(|code| code.code() == "22023") => {
+                // The number was never given out on this server as it is now.
+                Ok(Settled::NotCommitted)
+            }
+            Ok(Err(Trouble::Server(error))) => Err(failed(&error, "looking for the transaction", limit)),
+            Err(_) => Err(Error::TimedOut { what: "looking for the transaction", limit }),
+        }
     }
 }

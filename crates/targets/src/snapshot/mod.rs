@@ -22,6 +22,7 @@ mod reader;
 mod writer;
 
 pub use reader::{Block, Blocks, Snapshot};
+pub(crate) use writer::BLOCK_BYTES;
 pub use writer::{SnapshotWriter, Written};
 
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,2 @@
+//! tests
+pub(super) fn point() {}

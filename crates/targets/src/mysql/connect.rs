@@ -1,0 +1,276 @@
+//! Connections: their settings, their time-outs, and what their errors mean.
+
+use crate::{Error, Limits, Place, TargetConfig};
+use mysql_async::{
+    Conn, Opts, OptsBuilder, Params, Pool, PoolConstraints, PoolOpts, Row, SslOpts, prelude::Queryable as _,
+};
+use secrecy::ExposeSecret as _;
+use std::{future::Future, path::PathBuf, time::Duration};
+
+/// Parts of `sql_mode` that change how a text is read. What was parsed here must be what the server reads.
+const READING_MODES: [&str; 12] = [
+    "NO_BACKSLASH_ESCAPES",
+    "PIPES_AS_CONCAT",
+    "ANSI_QUOTES",
+    "HIGH_NOT_PRECEDENCE",
+    "IGNORE_SPACE",
+    "PAD_CHAR_TO_FULL_LENGTH",
+    "POSTGRESQL",
+    "ORACLE",
+    "MSSQL",
+    "MAXDB",
+    "DB2",
+    "ANSI",
+];
+
+/// What a session is for, which decides its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Counting and reading: read-only.
+    Count,
+    /// A guarded execution, or the look of an observer at it.
+    Execute,
+    /// Taking or sealing a snapshot: read-only.
+    Snapshot,
+    /// A rollback.
+    Undo,
+}
+
+/// The connections to one server.
+pub(super) struct Db {
+    main: Pool,
+    /// For short looks from outside while a connection of `main` is held: those who hold one never wait
+    /// for another of the same pool, so that they cannot wait for each other.
+    side: Pool,
+    pub(super) target: String,
+    pub(super) limits: Limits,
+    /// The database of the address. Its tables are named without it.
+    pub(super) database: String,
+    /// Who may ask InnoDB about transactions.
+    pub(super) measuring: tokio::sync::Mutex<()>,
+    /// When it was last found that this account sees triggers.
+    pub(super) triggers_seen: tokio::sync::Mutex<Option<std::time::Instant>>,
+}
+
+/// A connection with its settings made. Dropped: whatever it has open is rolled back.
+pub(super) struct Session {
+    pub(super) conn: Conn,
+    pub(super) mariadb: bool,
+    /// Whether INSERT … RETURNING is known.
+    pub(super) returning: bool,
+    /// The server's clock when the transaction began, in seconds since 1970.
+    pub(super) begun: f64,
+}
+
+impl Db {
+    pub(super) fn new(config: TargetConfig) -> Result<Self, Error> {
+        let TargetConfig { name, place, limits } = config;
+        let Place::Mysql(address) = place else {
+            return Err(Error::Config(format!("{name}: not an address of MySQL or MariaDB")));
+        };
+        let opts = options(&name, address.expose_secret())?;
+        let Some(database) = opts.db_name().filter(|d| !d.is_empty()).map(str::to_owned) else {
+            return Err(Error::Config(format!(
+                "{name}: the address names no database; write it as mysql://user:password@host:3306/database"
+            )));
+        };
+        let pool = |most: u32| {
+            let most = usize::try_from(most.max(1)).unwrap_or(1);
+            let constraints = PoolConstraints::new(0, most).unwrap_or_default();
+            let pool = PoolOpts::default()
+                .with_constraints(constraints)
+                .with_reset_connection(true)
+                .with_inactive_connection_ttl(Duration::from_secs(60));
+            OptsBuilder::from_opts(opts.clone())
+                .pool_opts(pool)
+                .setup(vec![settings(&limits)])
+                .prefer_socket(Some(false))
+                .client_found_rows(false)
+                .tcp_keepalive(Some(Duration::from_secs(30)))
+                .stmt_cache_size(Some(128))
+        };
+        let main = Pool::new(pool(limits.connections));
+        let side = Pool::new(pool((limits.connections / 4).max(2)));
+        let (measuring, triggers_seen) = Default::default();
+        Ok(Self { main, side, target: name, limits, database, measuring, triggers_seen })
+    }
+
+    /// A connection on which a transaction has begun.
+    pub(super) async fn begin(&self, purpose: Purpose) -> Result<Session, Error> {
+        let mut session = self.session(&self.main).await?;
+        let limit = self.limit(purpose);
+        let seconds = limit.as_secs_f64().max(0.05);
+        let mut begin =
+            format!("SET SESSION completion_type = 0 /*M!100100 , max_statement_time = {seconds:.3} */");
+        if matches!(purpose, Purpose::Count | Purpose::Snapshot) {
+            begin.push_str(&format!(" /*!50708 , max_execution_time = {} */", limit.as_millis().max(50)));
+        }
+        if purpose == Purpose::Undo {
+            begin.push_str(
+                ", foreign_key_checks = 0, time_zone = '+00:00', \
+                 sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION', \
+                 @checkrein_rollback = 1; SET NAMES binary",
+            );
+        }
+        begin.push_str(match purpose {
+            Purpose::Count | Purpose::Snapshot => "; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+            Purpose::Execute | Purpose::Undo => "; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ WRITE",
+        });
+        begin.push_str("; SELECT UNIX_TIMESTAMP(SYSDATE(6))");
+        let mut result = session.conn.query_iter(&begin).await.map_err(meaning)?;
+        while !result.is_empty() {
+            let rows: Vec<Row> = result.collect().await.map_err(meaning)?;
+            let time: Option<String> = rows.first().and_then(|r| r.get_opt(0)).and_then(Result::ok);
+            session.begun = time.and_then(|t| t.parse().ok()).unwrap_or(0.0);
+        }
+        drop(result);
+        Ok(session)
+    }
+
+    /// A connection that looks from outside: each of its reads sees what is committed at that moment.
+    pub(super) async fn observer(&self) -> Result<Session, Error> {
+        let mut session = self.session(&self.side).await?;
+        session.run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+        Ok(session)
+    }
+
+    async fn session(&self, pool: &Pool) -> Result<Session, Error> {
+        match tokio::time::timeout(self.limits.connect, pool.get_conn()).await {
+            Ok(Ok(conn)) => {
+                let version = conn.server_version();
+                let mariadb = version.0 >= 10;
+                Ok(Session { conn, mariadb, returning: mariadb && version >= (10, 5, 0), begun: 0.0 })
+            }
+            Ok(Err(mysql_async::Error::Server(e))) => {
+                Err(Error::Unreachable(format!("{}: the server refuses the connection: {e}", self.target)))
+            }
+            Ok(Err(e)) => Err(Error::Unreachable(format!("{}: cannot connect: {e}", self.target))),
+            Err(_) => Err(Error::Unreachable(format!(
+                "{}: no connection within {:?}; the server cannot be reached, or all {} connections are in use",
+                self.target, self.limits.connect, self.limits.connections
+            ))),
+        }
+    }
+
+    const fn limit(&self, purpose: Purpose) -> Duration {
+        match purpose {
+            Purpose::Count => self.limits.count,
+            Purpose::Execute => self.limits.execute,
+            Purpose::Snapshot | Purpose::Undo => self.limits.snapshot,
+        }
+    }
+
+    /// The work, unless it takes longer than this purpose may.
+    pub(super) async fn within<T>(
+        &self,
+        purpose: Purpose,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let limit = self.limit(purpose);
+        let what = match purpose {
+            Purpose::Count => "counting",
+            Purpose::Execute => "the execution",
+            Purpose::Snapshot => "the snapshot",
+            Purpose::Undo => "the rollback",
+        };
+        match tokio::time::timeout(limit, work).await {
+            // The server's own time-out knows no names.
+            Ok(Err(Error::TimedOut { .. })) | Err(_) => Err(Error::TimedOut { what, limit }),
+            Ok(result) => result,
+        }
+    }
+
+    /// The name of a table within the target.
+    pub(super) fn resource(&self, schema: &str, table: &str) -> String {
+        if schema == self.database { table.to_owned() } else { format!("{schema}.{table}") }
+    }
+}
+
+impl Session {
+    /// Runs texts of our own that return nothing.
+    pub(super) async fn run(&mut self, sql: &str) -> Result<(), Error> {
+        self.conn.query_drop(sql).await.map_err(meaning)
+    }
+
+    /// The rows that `sql` returns, in the exact binary form.
+    pub(super) async fn rows(
+        &mut self,
+        sql: &str,
+        params: impl Into<Params> + Send,
+    ) -> Result<Vec<Row>, Error> {
+        self.conn.exec(sql, params.into()).await.map_err(meaning)
+    }
+
+    /// The first column of the first row.
+    pub(super) async fn first<T: mysql_async::prelude::FromValue + Send + 'static>(
+        &mut self,
+        sql: &str,
+        params: impl Into<Params> + Send,
+    ) -> Result<Option<T>, Error> {
+        let row: Option<Row> = self.conn.exec_first(sql, params.into()).await.map_err(meaning)?;
+        Ok(row.and_then(|r| r.get_opt::<T, usize>(0)).and_then(Result::ok))
+    }
+
+    /// Runs `sql` and answers how many rows the server says were changed.
+    pub(super) async fn change(&mut self, sql: &str, params: impl Into<Params> + Send) -> Result<u64, Error> {
+        self.conn.exec_drop(sql, params.into()).await.map_err(meaning)?;
+        Ok(self.conn.affected_rows())
+    }
+}
+
+/// The address, with `ssl_ca` for a certificate of the operator's own.
+fn options(target: &str, address: &str) -> Result<Opts, Error> {
+    // The parser's errors may hold the address, and with it the password.
+    let wrong = |why: &str| Error::Config(format!("{target}: the address makes no sense: {why}"));
+    let mut url = url::Url::parse(address).map_err(|e| wrong(&e.to_string()))?;
+    if url.scheme() == "mariadb" {
+        url.set_scheme("mysql").map_err(|()| wrong("its scheme"))?;
+    }
+    let (ours, theirs): (Vec<_>, Vec<_>) =
+        url.query_pairs().into_owned().partition(|(name, _)| name == "ssl_ca");
+    if theirs.is_empty() {
+        url.set_query(None);
+    } else {
+        url.query_pairs_mut().clear().extend_pairs(theirs);
+    }
+    let opts = Opts::from_url(url.as_str()).map_err(|_| {
+        wrong("write mysql://user:password@host:3306/database?require_ssl=true&verify_ca=true&verify_identity=true")
+    })?;
+    let Some((_, file)) = ours.first() else { return Ok(opts) };
+    let ssl: SslOpts = opts.ssl_opts().cloned().unwrap_or_default();
+    let ssl = ssl.with_root_certs(vec![PathBuf::from(file).into()]);
+    Ok(OptsBuilder::from_opts(opts).ssl_opts(ssl).into())
+}
+
+/// What every session has, whatever the server's defaults or an earlier use.
+fn settings(limits: &Limits) -> String {
+    let mode = READING_MODES
+        .iter()
+        .fold("@@SESSION.sql_mode".to_owned(), |mode, word| format!("REPLACE({mode}, '{word}', '')"));
+    let lock = limits.lock.as_secs().max(1);
+    // A transaction that nobody holds any more must not keep its locks for the server's eight hours.
+    let idle = limits.execute.max(limits.snapshot).as_secs().saturating_add(60);
+    format!(
+        "SET SESSION sql_mode = {mode}; SET SESSION autocommit = 1, foreign_key_checks = 1, unique_checks = 1, \
+         sql_safe_updates = 0, sql_select_limit = DEFAULT, innodb_lock_wait_timeout = {lock}, \
+         lock_wait_timeout = {lock}, wait_timeout = {idle}, group_concat_max_len = 1048576; \
+         SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+    )
+}
+
+/// What an error of the server or the connection means.
+pub(super) fn meaning(error: mysql_async::Error) -> Error {
+    let mysql_async::Error::Server(e) = error else {
+        return Error::Unreachable(format!("the connection broke: {error}"));
+    };
+    match e.code {
+        1969 | 3024 | 1317 => Error::TimedOut { what: "the statement", limit: Duration::ZERO },
+        1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1698 => {
+            Error::Forbidden(format!("{}; `checkrein target grants` prints what is needed", e.message))
+        }
+        1046 | 1049 | 1051 | 1052 | 1054 | 1064 | 1066 | 1109 | 1146 | 1149 | 1305 | 1210 => {
+            Error::Invalid(e.message)
+        }
+        _ => Error::Statement { code: e.state, message: format!("{} (error {})", e.message, e.code) },
+    }
+}

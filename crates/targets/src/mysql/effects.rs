@@ -1,0 +1,210 @@
+//! What the body of a trigger may write, read from its words.
+//!
+//! No more is asked of this reading than a list of tables that is not too short; that it was complete is
+//! proved afterwards, by the number of rows that InnoDB itself says the transaction changed. What it must find
+//! beforehand is whatever a rollback could not take back.
+
+use super::{builtins, schema::Trigger};
+use crate::Error;
+use sqlparser::{
+    dialect::MySqlDialect,
+    tokenizer::{Token, Tokenizer},
+};
+use std::collections::BTreeSet;
+
+/// A table, as a body names it: its database, if said, and its name.
+pub(super) type Written = (Option<String>, String);
+
+/// Words that are followed by a bracket and are no functions.
+const WORDS: &str = " if in values value and or not exists on as set when then else elseif while until return using \
+ select where from into key by over partition all any some between is like rlike regexp xor div mod case having \
+ distinct union except intersect limit returning join interval \
+ varchar char binary varbinary decimal numeric dec fixed float double int integer bigint smallint mediumint tinyint \
+ bit year time timestamp datetime enum signed unsigned ";
+
+/// Words that do what no rollback takes back, or hide what they do.
+const FORBIDDEN: &str = " call execute prepare load truncate create drop alter rename grant revoke lock unlock \
+ handler do kill flush reset purge install uninstall optimize analyze repair commit rollback savepoint outfile \
+ dumpfile import xa ";
+
+/// The tables that `trigger` of the table `resource` may write.
+///
+/// # Errors
+/// [`Error::Unmeasurable`] when its body does something that cannot be taken back or is not understood.
+pub(super) fn of(trigger: &Trigger, resource: &str) -> Result<BTreeSet<Written>, Error> {
+    let refuse = |why: String| {
+        Error::Unmeasurable(format!(
+            "the trigger {} of {resource} {why}, so what this would do cannot be measured",
+            trigger.name
+        ))
+    };
+    if trigger.body.contains("/*!") || trigger.body.contains("/*M!") {
+        return Err(refuse("has an executable comment".to_owned()));
+    }
+    let dialect = MySqlDialect {};
+    let tokens: Vec<Token> = Tokenizer::new(&dialect, &trigger.body)
+        .tokenize()
+        .map_err(|e| refuse(format!("cannot be read ({e})")))?
+        .into_iter()
+        .filter(|t| !matches!(t, Token::Whitespace(_)))
+        .collect();
+    let mut body = Body { tokens: &tokens, at: 0, written: BTreeSet::new() };
+    body.read().map_err(refuse)?;
+    Ok(body.written)
+}
+
+struct Body<'a> {
+    tokens: &'a [Token],
+    at: usize,
+    written: BTreeSet<Written>,
+}
+
+impl Body<'_> {
+    /// The bare word at an offset from here, in lower case.
+    fn word(&self, offset: isize) -> Option<String> {
+        match self.tokens.get(self.at.checked_add_signed(offset)?)? {
+            Token::Word(w) if w.quote_style.is_none() => Some(w.value.to_ascii_lowercase()),
+            _ => None,
+        }
+    }
+
+    fn is(&self, offset: isize, token: &Token) -> bool {
+        self.at.checked_add_signed(offset).and_then(|at| self.tokens.get(at)) == Some(token)
+    }
+
+    fn read(&mut self) -> Result<(), String> {
+        while self.at < self.tokens.len() {
+            let Some(word) = self.word(0) else {
+                self.at += 1;
+                continue;
+            };
+            let called = self.is(1, &Token::LParen);
+            let qualified = self.is(-1, &Token::Period) || self.is(1, &Token::Period);
+            match word.as_str() {
+                _ if qualified && called => return Err(format!("calls {word}")),
+                _ if qualified => {}
+                "insert" | "replace" if !called => {
+                    self.past(&["low_priority", "delayed", "high_priority", "ignore", "into"]);
+                    self.table()?;
+                    continue;
+                }
+                // ON DUPLICATE KEY UPDATE, FOR UPDATE.
+                "update" if !matches!(self.word(-1).as_deref(), Some("key" | "for")) => {
+                    self.past(&["low_priority", "ignore"]);
+                    self.tables(&["set"])?;
+                    continue;
+                }
+                "delete" => {
+                    self.past(&["low_priority", "quick", "ignore"]);
+                    self.tables(&["where", "order", "limit", "returning"])?;
+                    continue;
+                }
+                _ if FORBIDDEN.contains(&format!(" {word} ")) => {
+                    return Err(format!("says {}", word.to_uppercase()));
+                }
+                _ if called && !WORDS.contains(&format!(" {word} ")) && !builtins::is_harmless(&word) => {
+                    return Err(format!("calls {word}"));
+                }
+                _ => {}
+            }
+            self.at += 1;
+        }
+        Ok(())
+    }
+
+    /// Past this word and any of `words`.
+    fn past(&mut self, words: &[&str]) {
+        self.at += 1;
+        while self.word(0).is_some_and(|w| words.contains(&w.as_str())) {
+            self.at += 1;
+        }
+    }
+
+    fn name(&mut self) -> Option<String> {
+        let Some(Token::Word(word)) = self.tokens.get(self.at) else { return None };
+        self.at += 1;
+        Some(word.value.clone())
+    }
+
+    /// The table whose name begins here.
+    fn table(&mut self) -> Result<(), String> {
+        let unclear = || "writes something that is not understood".to_owned();
+        let first = self.name().ok_or_else(unclear)?;
+        let written = if self.is(0, &Token::Period) {
+            self.at += 1;
+            (Some(first), self.name().ok_or_else(unclear)?)
+        } else {
+            (None, first)
+        };
+        // A list of columns follows an INSERT's table, and is no call.
+        if self.is(0, &Token::LParen) {
+            self.at += 1;
+        }
+        self.written.insert(written);
+        Ok(())
+    }
+
+    /// All names up to one of the words `end`: the first, and those after a comma, FROM, JOIN or USING.
+    fn tables(&mut self, end: &[&str]) -> Result<(), String> {
+        let mut expected = true;
+        while self.at < self.tokens.len() && !self.is(0, &Token::SemiColon) {
+            let word = self.word(0);
+            match word.as_deref() {
+                Some(w) if end.contains(&w) => return Ok(()),
+                Some("from" | "join" | "using" | "straight_join") => {
+                    expected = true;
+                    self.at += 1;
+                }
+                _ if self.is(0, &Token::Comma) => {
+                    expected = true;
+                    self.at += 1;
+                }
+                _ if self.is(0, &Token::LParen) => {
+                    return Err("writes a join that is not understood".to_owned());
+                }
+                _ if expected => {
+                    expected = false;
+                    self.table()?;
+                }
+                _ => self.at += 1,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<Vec<String>, Error> {
+        let trigger = Trigger { name: "t".into(), event: "INSERT".into(), body: body.into() };
+        let name = |(schema, table): Written| schema.map_or(table.clone(), |s| format!("{s}.{table}"));
+        Ok(of(&trigger, "users")?.into_iter().map(name).collect())
+    }
+
+    #[test]
+    fn finds_every_table_that_is_written() {
+        let found = read(
+            "BEGIN DECLARE n DECIMAL(10,2) DEFAULT 0; IF (NEW.a > 1) THEN INSERT IGNORE INTO audit (a, b) VALUES \
+             (NEW.a, COALESCE(OLD.b, 1)) ON DUPLICATE KEY UPDATE b = 2; END IF; UPDATE x.`y` SET c = c + 1; \
+             DELETE FROM z WHERE id = OLD.id; SET NEW.u = NOW(); REPLACE w SELECT REPLACE(a, 'x', 'y') FROM q; END",
+        );
+        assert_eq!(found.unwrap(), ["audit", "w", "z", "x.y"]);
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        for body in [
+            "CALL p()",
+            "SET @x = sys_exec('rm')",
+            "SET @x = shop.f(1)",
+            "BEGIN SELECT 1 INTO OUTFILE 'x'; END",
+            "BEGIN TRUNCATE t; END",
+            "SET NEW.a = NEXTVAL(s)",
+            "INSERT INTO /*! x */ y VALUES (1)",
+        ] {
+            assert!(read(body).is_err(), "{body}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Guarded execution: what a statement may touch is found and locked, it runs, and nothing is believed that
+//! does not add up to the number of rows that InnoDB itself says were changed.
+
+use super::{
+    compare::{rows_modified, tally},
+    connect::{Db, Purpose, Session},
+    footprint::{Footprint, Sight, differences, keys_of, sight},
+    open::{Open, Proof},
+    result,
+    schema::{Action, Schema, Table, quote},
+    sql::{NewRows, Parsed, Work},
+    walk::{Walk, Watch},
+};
+use crate::{Affected, Error, How, Measured, Pending, ResultSet, Statement};
+use std::sync::Arc;
+
+/// Runs the statements; the transaction stays open.
+pub(super) async fn execute(db: &Arc<Db>, statements: &[Statement]) -> Result<Box<dyn Pending>, Error> {
+    // Whatever cannot be understood is refused before anything runs.
+    let parsed = statements.iter().map(Parsed::read).collect::<Result<Vec<_>, _>>()?;
+    db.within(Purpose::Execute, async {
+        let mut session = db.begin(Purpose::Execute).await?;
+        super::access::sees_triggers(db, &mut session).await?;
+        let mut run = Run {
+            db: Arc::clone(db),
+            session,
+            schema: Schema::default(),
+            found: Footprint::default(),
+            changed: Vec::new(),
+        };
+        let mut results = Vec::with_capacity(parsed.len());
+        for statement in &parsed {
+            results.push(run.statement(statement).await?);
+        }
+        run.finish(results).await
+    })
+    .await
+}
+
+/// What one statement is known to have changed.
+struct Changed {
+    resource: String,
+    how: How,
+    /// As the server says.
+    rows: u64,
+    /// Whether nothing but the statement's own tables can have changed, so that this is all.
+    alone: bool,
+    /// Whether every record that it changed was found, beforehand or by comparing the whole table. What it
+    /// changed more often than there are records, it then changed twice over.
+    covered: bool,
+}
+
+struct Run {
+    db: Arc<Db>,
+    session: Session,
+    schema: Schema,
+    found: Footprint,
+    changed: Vec<Changed>,
+}
+
+/// What is known of a statement before it runs.
+struct Plan {
+    sql: String,
+    params: Vec<mysql_async::Value>,
+    /// Columns that were added to what it returns.
+    own: usize,
+    watch: Vec<Watch>,
+}
+
+impl Run {
+    async fn statement(&mut self, parsed: &Parsed) -> Result<ResultSet, Error> {
+        match &parsed.work {
+            Work::Read => {
+                let (sql, params) = parsed.bind(&parsed.sql)?;
+                Ok(result::run(&mut self.session, &self.db, &sql, params, 0).await?.set)
+            }
+            Work::Update(change) | Work::Delete(change) => {
+                let deletes = matches!(parsed.work, Work::Delete(_));
+                let mut walk =
+                    Walk::new(&self.db, &mut self.session, &mut self.schema, &mut self.found, true);
+                let named = walk.change(parsed, change, deletes).await?;
+                let targets = walk.targets(change, deletes).await?;
+                let watch: Vec<Watch> = walk.watch.into_values().collect();
+                let mut alone = walk.triggers.is_empty();
+                let whole = targets.iter().all(|(_, t, _)| watch.iter().any(|w| w.table.id() == t.id()));
+                for (_, table, fate) in &targets {
+                    let list = self.schema.children(&mut self.session, table).await?;
+                    let acts = |on: Action| on != Action::Restrict;
+                    alone &= !list.iter().any(|f| match fate {
+                        super::walk::Fate::Deleted => acts(f.on_delete),
+                        super::walk::Fate::Changed(_) => acts(f.on_update),
+                    });
+                    // A changed key is a deletion and an insertion to InnoDB.
+                    alone &= match fate {
+                        super::walk::Fate::Deleted => true,
+                        super::walk::Fate::Changed(c) => !table.keyed || !c.iter().any(|c| table.in_key(c)),
+                    };
+                }
+                let (sql, params) = parsed.bind(&parsed.sql)?;
+                let plan = Plan { sql, params, own: 0, watch };
+                let answer = self.run(plan).await?;
+                let seen = if deletes { answer.set.affected } else { answer.matched.unwrap_or(u64::MAX) };
+                let how = if deletes { How::Delete } else { How::Update };
+                let single = if let [(_, table, _)] = targets.as_slice() { Some(table) } else { None };
+                self.changed.push(Changed {
+                    resource: single.map(|t| t.resource.clone()).unwrap_or_default(),
+                    how,
+                    rows: answer.set.affected,
+                    alone,
+                    covered: whole || seen == named,
+                });
+                Ok(answer.set)
+            }
+            Work::Insert(new) => self.insert(parsed, new).await,
+        }
+    }
+
+    async fn insert(&mut self, parsed: &Parsed, new: &NewRows) -> Result<ResultSet, Error> {
+        let mut walk = Walk::new(&self.db, &mut self.session, &mut self.schema, &mut self.found, true);
+        let table = walk.table(&new.table).await?;
+        let children = walk.schema.children(walk.session, &table).await?;
+        let mut events = vec!["INSERT"];
+        let mut risky = false;
+        if let Some(columns) = &new.updates {
+            events.push("UPDATE");
+            let refers = |c: &String| {
+                let follows = |(_, p): &(String, String)| p.eq_ignore_ascii_case(c);
+                children.iter().any(|f| f.on_update != Action::Restrict && f.columns.iter().any(follows))
+            };
+            risky |= !table.keyed || columns.iter().any(|c| table.in_key(c) || refers(c));
+        }
+        if new.replace {
+            events.extend(["UPDATE", "DELETE"]);
+            risky |= !table.keyed || !table.uniques.is_empty() || !children.is_empty();
+        }
+        let returning = walk.session.returning;
+        let look = if returning { None } else { look_up(new, &table) };
+        risky |= !returning && (look.is_none() || (!table.uniques.is_empty() && events.len() > 1));
+        if risky {
+            walk.anything(&table).await?;
+        } else {
+            walk.fire(&table, &events).await?;
+        }
+        let (watch, triggers) = (walk.watch.into_values().collect(), !walk.triggers.is_empty());
+        let mut text = parsed.sql.clone();
+        let own = if returning { table.key.len() } else { 0 };
+        if returning {
+            text.push_str(if new.returning { ", " } else { " RETURNING " });
+            text.push_str(&table.key_list(""));
+        }
+        let (sql, params) = parsed.bind(&text)?;
+        let mut answer = self.run(Plan { sql, params, own, watch }).await?;
+        if let Some(look) = look {
+            let first = self.session.conn.last_insert_id().unwrap_or(0);
+            let (sql, params) = parsed.bind(&look.replace("{first}", &first.to_string()))?;
+            let own = &mut answer.own;
+            keys_of(&mut self.session, &sql, params, |key| {
+                own.push(key);
+                Ok(())
+            })
+            .await?;
+        }
+        let rows = answer.set.affected;
+        let found = answer.own.len() as u64;
+        for key in answer.own {
+            self.found.add(&table, key, How::Insert)?;
+        }
+        let twice = new.replace || new.updates.is_some();
+        self.changed.push(Changed {
+            resource: table.resource.clone(),
+            how: How::Insert,
+            rows,
+            alone: !triggers && !twice,
+            covered: risky || twice || found >= rows,
+        });
+        Ok(answer.set)
+    }
+
+    async fn run(&mut self, plan: Plan) -> Result<result::Answer, Error> {
+        let mut before: Vec<(Watch, Sight)> = Vec::with_capacity(plan.watch.len());
+        for watch in plan.watch {
+            let seen = sight(&mut self.session, &watch.table).await?;
+            before.push((watch, seen));
+        }
+        let answer = result::run(&mut self.session, &self.db, &plan.sql, plan.params, plan.own).await?;
+        for (watch, was) in &before {
+            let is = sight(&mut self.session, &watch.table).await?;
+            let how = if watch.cascade { How::Cascade } else { How::Update };
+            for key in differences(was, &is) {
+                self.found.add(&watch.table, key.clone(), how)?;
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Adds up what was changed, and refuses what does not.
+    async fn finish(mut self, results: Vec<ResultSet>) -> Result<Box<dyn Pending>, Error> {
+        let alone = self.changed.iter().all(|c| c.alone);
+        let rows = if alone {
+            self.changed.iter().map(|c| c.rows).sum()
+        } else {
+            rows_modified(&mut self.session, &self.db).await?
+        };
+        let proof = Proof { rows, covered: self.changed.iter().all(|c| c.covered) };
+        let measured = match self.changed.as_slice() {
+            [] => Measured { affected: Vec::new(), exact: true },
+            // The server's own number for the only table that can have changed.
+            [one] if alone && one.covered && !one.resource.is_empty() => {
+                let one = Affected { resource: one.resource.clone(), how: one.how, records: rows };
+                Measured { affected: if rows == 0 { Vec::new() } else { vec![one] }, exact: true }
+            }
+            _ => {
+                let tally = tally(&mut self.session, &self.db, &self.found).await?;
+                proof.check(&tally)?;
+                Measured { exact: true, affected: tally.affected() }
+            }
+        };
+        Ok(Box::new(Open::new(self.db, self.session, self.found, proof, measured, results)))
+    }
+}
+
+/// A query for the keys of what was inserted, for servers without INSERT … RETURNING; `{first}` is the first
+/// value that AUTO_INCREMENT gave. It is read without locks, so that it sees no rows that others inserted
+/// meanwhile.
+fn look_up(new: &NewRows, table: &Table) -> Option<String> {
+    let given = |name: &str| new.columns.iter().position(|c| c.eq_ignore_ascii_case(name));
+    let select = format!("SELECT {} FROM {} AS t WHERE ", table.key_list("t"), table.sql());
+    if let Some(auto) = table.key_columns().find(|c| c.auto)
+        && !new.columns.is_empty()
+        && given(&auto.name).is_none()
+    {
+        return Some(format!("{select}t.{} >= {{first}}", quote(&auto.name)));
+    }
+    let rows = new.rows.as_ref()?;
+    let places: Vec<(&str, usize)> = table
+        .key_columns()
+        .map(|c| Some((c.name.as_str(), given(&c.name)?)))
+        .collect::<Option<_>>()
+        .filter(|_| table.keyed)?;
+    let row = |values: &Vec<String>| {
+        let parts: Option<Vec<_>> = places
+            .iter()
+            .map(|(name, place)| Some(format!("t.{} = ({})", quote(name), values.get(*place)?)))
+            .collect();
+        Some(format!("({})", parts?.join(" AND ")))
+    };
+    let rows: Option<Vec<_>> = rows.iter().map(row).collect();
+    Some(select + &rows?.join(" OR "))
+}

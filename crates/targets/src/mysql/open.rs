@@ -1,0 +1,164 @@
+//! A transaction that has done its work and is still open.
+
+use super::{
+    blocks::ChunkWriter,
+    compare::{Record, Tally, compare},
+    connect::{Db, Purpose, Session, meaning},
+    footprint::{CHUNK, Footprint},
+    resolve::Token,
+    schema::Table,
+    value::{Image, decode, encode},
+};
+use crate::{
+    Captured, CommitError, Error, How, Measured, Pending, ResultSet, RowsDigest, snapshot::SnapshotWriter,
+};
+use async_trait::async_trait;
+use mysql_async::{Value, prelude::Queryable as _};
+use std::sync::Arc;
+
+/// What everything found must add up to.
+pub(super) struct Proof {
+    /// Rows that were changed, as the server says.
+    pub(super) rows: u64,
+    /// Whether every record was found by other means too, so that rows beyond them are the same records
+    /// changed again.
+    pub(super) covered: bool,
+}
+
+impl Proof {
+    /// Compares it with what was found.
+    ///
+    /// # Errors
+    /// [`Error::Unmeasurable`] when something was changed that was not found.
+    pub(super) fn check(&self, tally: &Tally) -> Result<(), Error> {
+        let (least, most) = tally.rows();
+        if self.rows >= least && (self.rows <= most || self.covered) {
+            return Ok(());
+        }
+        Err(Error::Unmeasurable(format!(
+            "the server changed {} rows and only {least} changed records were found, so something would change unseen; it was rolled back. Use plain conditions (without RAND(), UUID() or a LIMIT without ORDER BY), or simpler triggers",
+            self.rows
+        )))
+    }
+}
+
+/// An execution (or a rollback) before its commit.
+pub(super) struct Open {
+    db: Arc<Db>,
+    session: Session,
+    found: Footprint,
+    proof: Proof,
+    measured: Measured,
+    results: Vec<ResultSet>,
+    token: String,
+    /// Whether something went wrong since: then the server may have rolled back by itself.
+    broken: bool,
+}
+
+impl Open {
+    pub(super) fn new(
+        db: Arc<Db>,
+        session: Session,
+        found: Footprint,
+        proof: Proof,
+        measured: Measured,
+        results: Vec<ResultSet>,
+    ) -> Self {
+        let token = Token { connection: session.conn.id(), begun: session.begun }.to_string();
+        Self { db, session, found, proof, measured, results, token, broken: false }
+    }
+
+    async fn images(&mut self, out: &mut SnapshotWriter) -> Result<Captured, Error> {
+        let mut observer = self.db.observer().await?;
+        let (mut tally, mut digest) = (Tally::default(), RowsDigest::default());
+        let mut chunks = ChunkWriter::new(out);
+        for touched in self.found.tables.values() {
+            let keys: Vec<(&Image, How)> = touched.keys.iter().map(|(k, h)| (k, *h)).collect();
+            for chunk in keys.chunks(CHUNK) {
+                let records = compare(&mut self.session, &mut observer, &touched.table, chunk).await?;
+                for record in &records {
+                    tally.add(&touched.table, record);
+                    add(&mut digest, &touched.table, record)?;
+                }
+                chunks.add(&touched.table, &records, true).await?;
+            }
+        }
+        self.proof.check(&tally)?;
+        out.sealed();
+        Ok(Captured { affected: tally.affected(), digest: Some(digest.finish()) })
+    }
+}
+
+/// A record's part in the digest: its before-image, or the key that it was inserted under. What AUTO_INCREMENT
+/// gives grows with each try and says nothing.
+fn add(digest: &mut RowsDigest, table: &Table, record: &Record) -> Result<(), Error> {
+    let resource = &table.resource;
+    if !table.keyed {
+        for _ in record.counts.1..record.counts.0 {
+            digest.add(resource, &record.key);
+        }
+        for _ in record.counts.0..record.counts.1 {
+            digest.add(resource, b"+");
+        }
+        return Ok(());
+    }
+    if let Some(before) = &record.before {
+        digest.add(resource, before);
+        return Ok(());
+    }
+    let mut key = decode(&record.key)?;
+    for (column, value) in table.key_columns().zip(&mut key) {
+        if column.auto {
+            *value = Value::NULL;
+        }
+    }
+    digest.add(resource, &encode(key.iter()));
+    Ok(())
+}
+
+#[async_trait]
+impl Pending for Open {
+    fn measured(&self) -> &Measured {
+        &self.measured
+    }
+
+    fn results(&self) -> &[ResultSet] {
+        &self.results
+    }
+
+    fn token(&self) -> &str {
+        &self.token
+    }
+
+    async fn capture(&mut self, out: &mut SnapshotWriter) -> Result<Captured, Error> {
+        let db = Arc::clone(&self.db);
+        self.broken = true;
+        let captured = db.within(Purpose::Snapshot, self.images(out)).await?;
+        self.broken = false;
+        Ok(captured)
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<(), CommitError> {
+        if self.broken {
+            return Err(CommitError::NotCommitted(
+                "an earlier step of this execution failed, so it was rolled back".to_owned(),
+            ));
+        }
+        let limit = self.db.limits.execute.max(self.db.limits.connect);
+        match tokio::time::timeout(limit, self.session.conn.query_drop("COMMIT")).await {
+            Ok(Ok(())) => Ok(()),
+            // A cluster refuses at this moment what another node has changed.
+            Ok(Err(mysql_async::Error::Server(e))) if [1205, 1213].contains(&e.code) => {
+                Err(CommitError::NotCommitted(e.message))
+            }
+            Ok(Err(e)) => Err(CommitError::Unknown(format!("no answer to the COMMIT: {}", meaning(e)))),
+            Err(_) => Err(CommitError::Unknown(format!("no answer to the COMMIT within {limit:?}"))),
+        }
+    }
+
+    async fn rollback(mut self: Box<Self>) {
+        // Without an answer, dropping the connection does the same a little later.
+        let _late =
+            tokio::time::timeout(self.db.limits.connect, self.session.conn.query_drop("ROLLBACK")).await;
+    }
+}

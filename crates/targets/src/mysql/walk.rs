@@ -1,0 +1,340 @@
+//! From a statement to the records that it may touch: its own, those that foreign keys lead to, and the
+//! tables that triggers write.
+
+use super::{
+    connect::{Db, Session},
+    effects,
+    footprint::{CHUNK, Footprint, keys_of, number},
+    schema::{Action, Foreign, Schema, Table, quote},
+    sql::{Change, Named, Parsed},
+    value::Image,
+};
+use crate::{Error, How};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+/// What happens to records, as far as foreign keys care.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fate {
+    Deleted,
+    /// These columns change.
+    Changed(BTreeSet<String>),
+}
+
+/// A table that is compared as a whole, and how its records would be affected.
+#[derive(Clone)]
+pub(super) struct Watch {
+    pub(super) table: Arc<Table>,
+    pub(super) cascade: bool,
+}
+
+/// The search. Inside a transaction; with `lock`, it keeps others from changing what it finds.
+pub(super) struct Walk<'a> {
+    pub(super) db: &'a Db,
+    pub(super) session: &'a mut Session,
+    pub(super) schema: &'a mut Schema,
+    pub(super) found: &'a mut Footprint,
+    pub(super) watch: BTreeMap<(String, String), Watch>,
+    /// Tables whose records refer to what would be deleted or changed and forbid it, and how many do.
+    pub(super) forbidding: BTreeMap<String, u64>,
+    /// Triggers that would fire, as `trigger of table`.
+    pub(super) triggers: BTreeSet<String>,
+    pub(super) lock: bool,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(
+        db: &'a Db,
+        session: &'a mut Session,
+        schema: &'a mut Schema,
+        found: &'a mut Footprint,
+        lock: bool,
+    ) -> Self {
+        let (watch, forbidding, triggers) = Default::default();
+        Self { db, session, schema, found, watch, forbidding, triggers, lock }
+    }
+
+    pub(super) async fn table(&mut self, named: &Named) -> Result<Arc<Table>, Error> {
+        let schema = named.schema.as_deref().unwrap_or(&self.db.database);
+        self.schema.table(self.db, self.session, schema, &named.table).await
+    }
+
+    /// The tables that a statement changes itself, with what they are called in it and what happens.
+    pub(super) async fn targets(
+        &mut self,
+        change: &Change,
+        deletes: bool,
+    ) -> Result<Vec<(Named, Arc<Table>, Fate)>, Error> {
+        let mut targets = Vec::new();
+        if deletes {
+            for alias in &change.doomed {
+                let named = change.tables.iter().find(|n| n.alias.eq_ignore_ascii_case(alias));
+                let named =
+                    named.or_else(|| change.tables.iter().find(|n| n.table.eq_ignore_ascii_case(alias)));
+                let named = named
+                    .ok_or_else(|| Error::Invalid(format!("{alias} is not in the FROM of this DELETE")))?;
+                targets.push((named.clone(), self.table(named).await?, Fate::Deleted));
+            }
+            return Ok(targets);
+        }
+        let mut columns: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
+        for (of, column) in &change.assigned {
+            let place = self.owner(change, of.as_deref(), column).await?;
+            columns.entry(place).or_default().insert(column.to_lowercase());
+        }
+        for (place, columns) in columns {
+            let Some(named) = change.tables.get(place) else { continue };
+            targets.push((named.clone(), self.table(named).await?, Fate::Changed(columns)));
+        }
+        Ok(targets)
+    }
+
+    /// Which of the tables has the column that is assigned.
+    async fn owner(&mut self, change: &Change, of: Option<&str>, column: &str) -> Result<usize, Error> {
+        if change.tables.len() == 1 {
+            return Ok(0);
+        }
+        for (place, named) in change.tables.iter().enumerate() {
+            if let Some(of) = of {
+                if named.alias.eq_ignore_ascii_case(of) {
+                    return Ok(place);
+                }
+                continue;
+            }
+            let schema = named.schema.as_deref().unwrap_or(&self.db.database);
+            let sql = "SELECT COUNT(*) FROM information_schema.COLUMNS \
+                       WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND COLUMN_NAME = ?";
+            if number(&self.session.rows(sql, (schema, &named.table, column)).await?)? > 0 {
+                return Ok(place);
+            }
+        }
+        Err(Error::Invalid(format!("no table of this statement has the column {column}")))
+    }
+
+    /// Finds the records that an UPDATE or DELETE names, and what follows from it. Answers how many it names.
+    pub(super) async fn change(
+        &mut self,
+        parsed: &Parsed,
+        change: &Change,
+        deletes: bool,
+    ) -> Result<u64, Error> {
+        let targets = self.targets(change, deletes).await?;
+        let mut named_records = 0;
+        for (named, table, fate) in &targets {
+            let (from, tail) = (&change.from, &change.tail);
+            let lock = if self.lock { " FOR UPDATE" } else { "" };
+            let list = table.key_list(&quote(&named.alias));
+            let (sql, params) = parsed.bind(&format!("SELECT {list} {from}{tail}{lock}"))?;
+            let how = if deletes { How::Delete } else { How::Update };
+            let (mut keys, mut seen) = (Vec::new(), BTreeSet::new());
+            let follows = !self.schema.children(self.session, table).await?.is_empty();
+            let (found, several) = (&mut *self.found, change.tables.len() > 1);
+            keys_of(self.session, &sql, params, |key| {
+                // A join names a record once for each pair; records without a key may be the same.
+                if several && table.keyed && !seen.insert(key.clone()) {
+                    return Ok(());
+                }
+                named_records += 1;
+                if follows {
+                    keys.push(key.clone());
+                }
+                found.add(table, key, how).map(drop)
+            })
+            .await?;
+            if let Fate::Changed(columns) = fate
+                && (!table.keyed || columns.iter().any(|c| table.in_key(c)))
+            {
+                self.watch(table, false);
+            }
+            self.follow(Arc::clone(table), keys, fate.clone()).await?;
+            let event = if deletes { "DELETE" } else { "UPDATE" };
+            self.fire(table, &[event]).await?;
+        }
+        Ok(named_records)
+    }
+
+    fn watch(&mut self, table: &Arc<Table>, cascade: bool) {
+        self.watch.entry(table.id()).or_insert_with(|| Watch { table: Arc::clone(table), cascade });
+    }
+
+    /// Follows foreign keys from records that are deleted or changed to those that refer to them.
+    pub(super) async fn follow(
+        &mut self,
+        table: Arc<Table>,
+        keys: Vec<Image>,
+        fate: Fate,
+    ) -> Result<(), Error> {
+        let mut todo = VecDeque::from([(table, keys, fate)]);
+        let mut forbid: Vec<(Arc<Table>, Foreign, Vec<Image>)> = Vec::new();
+        let mut done: BTreeMap<((String, String), Fate), BTreeSet<Image>> = BTreeMap::new();
+        while let Some((parent, keys, fate)) = todo.pop_front() {
+            if keys.is_empty() {
+                continue;
+            }
+            let list = self.schema.children(self.session, &parent).await?;
+            for foreign in list.iter() {
+                let Some(action) = consequence(foreign, &fate) else { continue };
+                let own: BTreeSet<String> = foreign.columns.iter().map(|(c, _)| c.to_lowercase()).collect();
+                if action == Action::Restrict {
+                    if !self.lock {
+                        forbid.push((Arc::clone(&parent), foreign.clone(), keys.clone()));
+                    }
+                    continue;
+                }
+                let (name, next) = match (action, &fate) {
+                    (Action::Cascade, Fate::Deleted) => (How::Cascade, Fate::Deleted),
+                    (Action::SetNull, _) => (How::Unlink, Fate::Changed(own)),
+                    _ => (How::Update, Fate::Changed(own)),
+                };
+                let (schema, child) = &foreign.child;
+                let child = self.schema.table(self.db, self.session, schema, child).await?;
+                if let Fate::Changed(columns) = &next
+                    && (!child.keyed || columns.iter().any(|c| child.in_key(c)))
+                {
+                    self.watch(&child, false);
+                }
+                let done = done.entry((child.id(), next.clone())).or_default();
+                let mut fresh = Vec::new();
+                for chunk in keys.chunks(CHUNK) {
+                    let (sql, params) = children_sql(&parent, &child, foreign, chunk, self.lock)?;
+                    let found = &mut *self.found;
+                    keys_of(self.session, &sql, params, |key| {
+                        if done.insert(key.clone()) {
+                            fresh.push(key.clone());
+                        }
+                        found.add(&child, key, name).map(drop)
+                    })
+                    .await?;
+                }
+                todo.push_back((child, fresh, next));
+            }
+        }
+        for (parent, foreign, keys) in forbid {
+            let count = self.refer(&parent, &foreign, &keys).await?;
+            if count > 0 {
+                let name = self.db.resource(&foreign.child.0, &foreign.child.1);
+                *self.forbidding.entry(name).or_default() += count;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many records refer to these and would not go with them.
+    async fn refer(&mut self, parent: &Table, foreign: &Foreign, keys: &[Image]) -> Result<u64, Error> {
+        let (schema, child) = &foreign.child;
+        let child = self.schema.table(self.db, self.session, schema, child).await?;
+        let mut count = 0;
+        for chunk in keys.chunks(CHUNK) {
+            let (sql, params) = children_sql(parent, &child, foreign, chunk, false)?;
+            let found = &*self.found;
+            keys_of(self.session, &sql, params, |key| {
+                let goes = found.tables.get(&child.id()).and_then(|t| t.keys.get(&key));
+                count += u64::from(!matches!(goes, Some(How::Delete | How::Cascade)));
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(count)
+    }
+
+    /// Whatever the triggers of `table` on these events write is compared as a whole.
+    pub(super) async fn fire(&mut self, table: &Arc<Table>, events: &[&str]) -> Result<(), Error> {
+        let mut todo: Vec<(Arc<Table>, bool)> = Vec::new();
+        self.written_by(table, events, &mut todo).await?;
+        self.close(todo).await
+    }
+
+    /// Compares `table` as a whole, and everything that could follow from any change of it.
+    pub(super) async fn anything(&mut self, table: &Arc<Table>) -> Result<(), Error> {
+        self.close(vec![(Arc::clone(table), false)]).await
+    }
+
+    async fn close(&mut self, mut todo: Vec<(Arc<Table>, bool)>) -> Result<(), Error> {
+        let mut seen = BTreeSet::new();
+        while let Some((table, cascade)) = todo.pop() {
+            if !seen.insert((table.id(), cascade)) {
+                continue;
+            }
+            self.watch(&table, cascade);
+            let list = self.schema.children(self.session, &table).await?;
+            for foreign in list.iter() {
+                if (foreign.on_delete, foreign.on_update) != (Action::Restrict, Action::Restrict) {
+                    let (schema, child) = &foreign.child;
+                    todo.push((self.schema.table(self.db, self.session, schema, child).await?, true));
+                }
+            }
+            // Foreign keys fire no triggers; statements do, those in triggers too.
+            if !cascade {
+                self.written_by(&table, &["INSERT", "UPDATE", "DELETE"], &mut todo).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn written_by(
+        &mut self,
+        table: &Arc<Table>,
+        events: &[&str],
+        into: &mut Vec<(Arc<Table>, bool)>,
+    ) -> Result<(), Error> {
+        for trigger in table.triggers.iter().filter(|t| events.contains(&t.event.as_str())) {
+            self.triggers.insert(format!("{} of {}", trigger.name, table.resource));
+            for (schema, name) in effects::of(trigger, &table.resource)? {
+                let schema = schema.unwrap_or_else(|| table.schema.clone());
+                into.push((self.schema.table(self.db, self.session, &schema, &name).await?, false));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a foreign key does about it; `None`: nothing.
+fn consequence(foreign: &Foreign, fate: &Fate) -> Option<Action> {
+    match fate {
+        Fate::Deleted => Some(foreign.on_delete),
+        Fate::Changed(columns) => foreign
+            .columns
+            .iter()
+            .any(|(_, c)| columns.contains(&c.to_lowercase()))
+            .then_some(foreign.on_update),
+    }
+}
+
+/// A SELECT of the records of the child that refer to the given ones of the parent.
+fn join_sql(
+    list: &str,
+    parent: &Table,
+    foreign: &Foreign,
+    keys: &[Image],
+) -> Result<(String, Vec<mysql_async::Value>), Error> {
+    let on: Vec<_> =
+        foreign.columns.iter().map(|(c, p)| format!("c.{} = p.{}", quote(c), quote(p))).collect();
+    let mut params = Vec::with_capacity(keys.len() * parent.key.len());
+    for key in keys {
+        parent.key_params(key, &mut params)?;
+    }
+    let child = format!("{}.{}", quote(&foreign.child.0), quote(&foreign.child.1));
+    let sql = format!(
+        "SELECT {list} FROM {child} AS c JOIN {} AS p ON {} WHERE {}",
+        parent.sql(),
+        on.join(" AND "),
+        parent.with_keys("p", keys.len())
+    );
+    Ok((sql, params))
+}
+
+fn children_sql(
+    parent: &Table,
+    child: &Table,
+    foreign: &Foreign,
+    keys: &[Image],
+    lock: bool,
+) -> Result<(String, Vec<mysql_async::Value>), Error> {
+    let (mut sql, params) = join_sql(&child.key_list("c"), parent, foreign, keys)?;
+    if lock {
+        sql.push_str(" FOR UPDATE");
+    }
+    Ok((sql, params))
+}

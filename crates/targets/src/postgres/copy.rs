@@ -1,0 +1,146 @@
+//! Rows out of the server and into a snapshot, as `COPY` writes them: text, one row a line, made with settings
+//! that are the same everywhere, so that the same server reads back the very same values.
+
+use super::{schema::Relation, values::Trouble};
+use crate::{
+    Error, RowsDigest,
+    snapshot::{BLOCK_BYTES, Side, SnapshotWriter},
+};
+use futures_util::TryStreamExt as _;
+use serde_json::{Map, Value};
+use tokio_postgres::Client;
+
+/// Settings that the texts of a snapshot are made and read with. `{}` is `LOCAL` within a transaction.
+pub(super) fn pins(local: &str) -> String {
+    [
+        "search_path = pg_catalog, pg_temp",
+        "datestyle = 'ISO, MDY'",
+        "intervalstyle = 'postgres'",
+        "extra_float_digits = 3",
+        "timezone = 'UTC'",
+        "bytea_output = 'hex'",
+        "xmlbinary = 'base64'",
+        "xmloption = 'content'",
+        "lc_monetary = 'C'",
+        "quote_all_identifiers = off",
+        "standard_conforming_strings = on",
+        "array_nulls = on",
+        // Rows that a policy of the table hides are an error, not a gap.
+        "row_security = off",
+    ]
+    .map(|setting| format!("SET {local} {setting}"))
+    .join("; ")
+}
+
+/// Where rows of one table and one side go.
+pub(super) struct Sink<'w> {
+    pub(super) out: &'w mut SnapshotWriter,
+    pub(super) table: u32,
+    pub(super) side: Side,
+    /// Takes in each row, if this is wanted.
+    pub(super) digest: Option<DigestOf<'w>>,
+}
+
+/// What of each row goes into a digest.
+pub(super) struct DigestOf<'w> {
+    pub(super) digest: &'w mut RowsDigest,
+    pub(super) resource: &'w str,
+    /// These columns alone, by position; all of them where this is none.
+    pub(super) columns: Option<Vec<usize>>,
+}
+
+impl DigestOf<'_> {
+    fn add(&mut self, line: &[u8]) {
+        match &self.columns {
+            None => self.digest.add(self.resource, line),
+            Some(columns) => {
+                let mut key = b"+".to_vec();
+                for (_, cell) in line.split(|b| *b == b'\t').enumerate().filter(|(i, _)| columns.contains(i))
+                {
+                    key.push(b'\t');
+                    key.extend_from_slice(cell);
+                }
+                self.digest.add(self.resource, &key);
+            }
+        }
+    }
+}
+
+/// Copies what `select` returns. Answers how many rows that were.
+pub(super) async fn copy_out(client: &Client, select: &str, sink: &mut Sink<'_>) -> Result<u64, Trouble> {
+    let stream = client.copy_out(&format!("COPY ({select}) TO STDOUT (FORMAT text)")).await?;
+    let mut stream = std::pin::pin!(stream);
+    let (mut buffer, mut rows, mut total) = (Vec::with_capacity(BLOCK_BYTES / 8), 0_u64, 0_u64);
+    while let Some(bytes) = stream.try_next().await? {
+        buffer.extend_from_slice(&bytes);
+        // The server sends a row a message; a line break within a value is written as two characters.
+        if !bytes.ends_with(b"\n") {
+            return Err(Error::Internal("PostgreSQL sent a row that does not end".to_owned()).into());
+        }
+        rows += 1;
+        if let Some(digest) = &mut sink.digest {
+            digest.add(bytes.strip_suffix(b"\n").unwrap_or(&bytes));
+        }
+        if buffer.len() >= BLOCK_BYTES {
+            sink.out.rows(sink.table, sink.side, rows, &buffer).await?;
+            total += rows;
+            rows = 0;
+            buffer.clear();
+        }
+    }
+    sink.out.rows(sink.table, sink.side, rows, &buffer).await?;
+    Ok(total + rows)
+}
+
+/// A block of such rows as JSON, for people. `None` where it is not one.
+pub(super) fn decode(relation: &Relation, data: &[u8]) -> Option<Vec<Map<String, Value>>> {
+    let mut rows = Vec::new();
+    for line in data.split_inclusive(|b| *b == b'\n') {
+        let cells: Vec<&[u8]> = line.strip_suffix(b"\n")?.split(|b| *b == b'\t').collect();
+        // Of a table without columns a row is an empty line.
+        if cells.len() != relation.columns.len().max(1) {
+            return None;
+        }
+        let named = relation.columns.iter().zip(cells).map(|(c, cell)| (c.name.clone(), value(cell)));
+        rows.push(named.collect());
+    }
+    Some(rows)
+}
+
+/// A cell: `\N` is null, the rest is a text in which backslashes escape.
+fn value(cell: &[u8]) -> Value {
+    if cell == b"\\N" {
+        return Value::Null;
+    }
+    let mut out = Vec::with_capacity(cell.len());
+    let mut bytes = cell.iter();
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'\\' => match bytes.next() {
+                Some(b'b') => 8,
+                Some(b'f') => 12,
+                Some(b'n') => b'\n',
+                Some(b'r') => b'\r',
+                Some(b't') => b'\t',
+                Some(b'v') => 11,
+                Some(other) => *other,
+                None => b'\\',
+            },
+            other => *other,
+        });
+    }
+    Value::String(String::from_utf8_lossy(&out).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_read_as_copy_writes_them() {
+        assert_eq!(value(b"\\N"), Value::Null);
+        assert_eq!(value(b"\\\\N"), Value::String("\\N".into()));
+        assert_eq!(value(b"a\\tb\\nc\\\\d\\be"), Value::String("a\tb\nc\\d\u{8}e".into()));
+        assert_eq!(value("é".as_bytes()), Value::String("é".into()));
+    }
+}

@@ -1,0 +1,182 @@
+//! Before- and after-images of what an open transaction changed, without triggers and without reading its
+//! mind: by looking at the tables from inside and from outside.
+//!
+//! A row version that the outside sees, then the inside does not, then the outside still does, is one that
+//! the transaction replaced or removed: nobody else can have, since it holds the row's lock. A version that
+//! the inside sees, then the outside does not, then the inside still does, is one that it made. Three looks
+//! each, so that what others commit in between deceives nobody. A cursor that the transaction holds open
+//! keeps the server from giving the place of a row to another one meanwhile.
+
+use super::{
+    copy::{DigestOf, Sink, copy_out},
+    measure::Touched,
+    schema::Relation,
+    sql::{ask, ask_list, ask_one},
+    values::Trouble,
+};
+use crate::{
+    Affected, Captured, Error, How, Measured, RowsDigest,
+    snapshot::{Side, SnapshotWriter},
+};
+use std::collections::{BTreeMap, HashSet};
+use tokio_postgres::Client;
+
+/// Blocks of a table that are looked at together at first, and at most. Few enough that the places of all
+/// rows in them fit in memory.
+const BLOCKS: u64 = 1_024;
+const MOST_BLOCKS: u64 = 65_536;
+/// Places that are handled together.
+const MOST_PLACES: usize = 50_000;
+
+/// Two looks at the same tables.
+pub(super) struct Looks<'c> {
+    /// The transaction's own.
+    pub(super) inside: &'c Client,
+    /// Somebody else's.
+    pub(super) outside: &'c Client,
+}
+
+/// Takes the images of everything that `touched` names.
+pub(super) async fn capture(
+    looks: &Looks<'_>,
+    touched: &[Touched],
+    measured: &Measured,
+    out: &mut SnapshotWriter,
+) -> Result<Captured, Trouble> {
+    let mut digest = RowsDigest::default();
+    let mut sums: BTreeMap<(&str, How), u64> = BTreeMap::new();
+    ask(looks.inside, "DECLARE checkrein_hold NO SCROLL CURSOR FOR SELECT 1").await?;
+    for t in touched {
+        let relation = &t.relation;
+        let (most_before, most_after) = (t.updated + t.deleted, t.inserted + t.updated);
+        let shape = serde_json::to_value(relation).map_err(|e| Error::Internal(e.to_string()))?;
+        let table = out.table(&relation.resource, shape).await?;
+        let pages = pages(looks.inside, relation).await?;
+        let before = {
+            let resource = relation.resource.as_str();
+            let digest = Some(DigestOf { digest: &mut digest, resource, columns: None });
+            let mut sink = Sink { out, table, side: Side::Before, digest };
+            let pass = Pass { one: looks.outside, other: looks.inside, relation, filter: "xmax <> 0" };
+            pass.run(pages, most_before, &mut sink).await?
+        };
+        let after = {
+            let resource = relation.resource.as_str();
+            // Of what was inserted the key counts, unless the database made it up: it would be another one
+            // the next time.
+            let key = (t.updated == 0).then(|| key_positions(relation)).flatten();
+            let digest = key.map(|key| DigestOf { digest: &mut digest, resource, columns: Some(key) });
+            let mut sink = Sink { out, table, side: Side::After, digest };
+            let filter = "pg_catalog.age(xmin) <= 0";
+            let pass = Pass { one: looks.inside, other: looks.outside, relation, filter };
+            pass.run(pages, most_after, &mut sink).await?
+        };
+        digest.add(&relation.resource, format!("+{}", t.inserted).as_bytes());
+        // What the counters cannot tell apart the images can, unless rows came and went in one table.
+        let (inserted, updated, deleted) = match (t.inserted, t.deleted) {
+            (0, _) => (0, after, before.saturating_sub(after)),
+            (_, 0) => (after.saturating_sub(before), before, 0),
+            (inserted, deleted) => (inserted.min(after), t.updated.min(before), deleted.min(before)),
+        };
+        for (how, records) in [(How::Insert, inserted), (How::Update, updated), (How::Delete, deleted)] {
+            if records > 0 {
+                *sums.entry((relation.resource.as_str(), how)).or_default() += records;
+            }
+        }
+    }
+    ask(looks.inside, "CLOSE checkrein_hold").await?;
+    out.sealed();
+    let affected: Vec<_> = sums
+        .into_iter()
+        .map(|((resource, how), records)| Affected { resource: resource.to_owned(), how, records })
+        .collect();
+    // The same numbers: then the words for how they came about are the better ones.
+    let same = affected.iter().map(|a| a.records).sum::<u64>() == measured.records();
+    let affected = if same { measured.affected.clone() } else { affected };
+    Ok(Captured { affected, digest: Some(digest.finish()) })
+}
+
+/// Where the key's columns are in a row; `None` without a key, or with one that the database fills.
+fn key_positions(relation: &Relation) -> Option<Vec<usize>> {
+    let positions: Option<Vec<_>> = relation
+        .key
+        .iter()
+        .map(|key| relation.columns.iter().position(|c| c.number == key.number && !c.filled))
+        .collect();
+    positions.filter(|positions| !positions.is_empty())
+}
+
+async fn pages(client: &Client, relation: &Relation) -> Result<u64, Trouble> {
+    let size = format!(
+        "SELECT pg_catalog.pg_relation_size({}) / pg_catalog.current_setting('block_size')::int",
+        relation.oid
+    );
+    Ok(ask_one(client, &size).await?.and_then(|n| n.parse().ok()).unwrap_or(0))
+}
+
+/// The versions that `one` sees before and after, and `other` does not see in between.
+struct Pass<'c> {
+    one: &'c Client,
+    other: &'c Client,
+    relation: &'c Relation,
+    /// What all of them have in common, as SQL; others may have it too.
+    filter: &'c str,
+}
+
+impl Pass<'_> {
+    /// Copies them into `sink`; there cannot be more than `most`, and all of them are found. Answers how many.
+    async fn run(&self, pages: u64, most: u64, sink: &mut Sink<'_>) -> Result<u64, Trouble> {
+        let (mut found, mut from, mut blocks) = (0, 0, BLOCKS);
+        while found < most && from < pages {
+            let to = from + blocks;
+            let all = from == 0 && to >= pages;
+            let range = if all {
+                String::new()
+            } else {
+                format!("ctid >= '({from},0)'::pg_catalog.tid AND ctid < '({to},0)'::pg_catalog.tid AND ")
+            };
+            let places =
+                format!("SELECT ctid FROM ONLY {} WHERE {range}{}", self.relation.sql(), self.filter);
+            let places = ask_list(self.one, &places).await?;
+            if places.len() < MOST_PLACES / 4 {
+                blocks = (blocks * 2).min(MOST_BLOCKS);
+            } else if places.len() > MOST_PLACES * 4 {
+                blocks = (blocks / 2).max(1);
+            }
+            for places in places.chunks(MOST_PLACES) {
+                found += self.places(places, sink).await?;
+            }
+            from = to;
+        }
+        Ok(found)
+    }
+
+    /// The second and the third look, at these places.
+    async fn places(&self, places: &[String], sink: &mut Sink<'_>) -> Result<u64, Trouble> {
+        let table = self.relation.sql();
+        let seen =
+            ask_list(self.other, &format!("SELECT ctid FROM ONLY {table} WHERE {}", at(places))).await?;
+        let seen: HashSet<String> = seen.into_iter().collect();
+        let left: Vec<_> = places.iter().filter(|place| !seen.contains(*place)).collect();
+        if left.is_empty() {
+            return Ok(0);
+        }
+        let columns = self.relation.list("x");
+        copy_out(self.one, &format!("SELECT {columns} FROM ONLY {table} x WHERE {}", at(&left)), sink).await
+    }
+}
+
+/// That a row is at one of these places.
+fn at<S: AsRef<str>>(places: &[S]) -> String {
+    let mut list = String::with_capacity(places.len() * 14 + 32);
+    list.push_str("ctid = ANY ('{");
+    for (i, place) in places.iter().enumerate() {
+        if i > 0 {
+            list.push(',');
+        }
+        list.push('"');
+        list.push_str(place.as_ref());
+        list.push('"');
+    }
+    list.push_str("}'::pg_catalog.tid[])");
+    list
+}

@@ -1,0 +1,109 @@
+//! Snapshots of records that are only about to be changed, by somebody else: before-images first, after-images
+//! when it says that it is done.
+
+use super::{
+    Postgres,
+    copy::{DigestOf, Sink, copy_out},
+    count::{Count, HITS, told},
+    execute::{abandon, begin, pin},
+    schema,
+    sql::ask,
+    undo,
+    values::Trouble,
+};
+use crate::{
+    Affected, Captured, Error, How, Progress, RowsDigest, Selection,
+    snapshot::{Side, Snapshot, SnapshotWriter},
+};
+use std::collections::BTreeMap;
+
+impl Postgres {
+    /// See [`crate::Target::capture`].
+    pub(super) async fn taken(&self, what: &Selection, out: &mut SnapshotWriter) -> Result<Captured, Error> {
+        let limit = self.limits().snapshot;
+        match tokio::time::timeout(limit, self.take(what, out)).await {
+            Ok(result) => result.map_err(|trouble| told(trouble, "taking the snapshot", limit)),
+            Err(_) => Err(Error::TimedOut { what: "taking the snapshot", limit }),
+        }
+    }
+
+    async fn take(&self, what: &Selection, out: &mut SnapshotWriter) -> Result<Captured, Trouble> {
+        let session = self.counting(self.limits().snapshot).await?;
+        let mut count = Count::new(&session, true);
+        count.selection(what).await?;
+        pin(&session).await?;
+        let rows = ask(
+            &session,
+            &format!(
+                "SELECT rel::bigint, how, pg_catalog.count(*) FROM (SELECT DISTINCT ON (rel, place) rel, place, how FROM {HITS} \
+                 ORDER BY rel, place, CASE how WHEN 'd' THEN 0 WHEN 'c' THEN 1 WHEN 'u' THEN 2 ELSE 3 END) b GROUP BY 1, 2"
+            ),
+        )
+        .await?;
+        let mut found: BTreeMap<u32, Vec<(How, u64)>> = BTreeMap::new();
+        for row in &rows {
+            let cell = |i: usize| row.get(i).and_then(|cell| cell.as_deref()).unwrap_or("");
+            let how = match cell(1) {
+                "d" => How::Delete,
+                "c" => How::Cascade,
+                "u" => How::Update,
+                _ => How::Unlink,
+            };
+            if let (Ok(oid), Ok(records)) = (cell(0).parse(), cell(2).parse()) {
+                found.entry(oid).or_default().push((how, records));
+            }
+        }
+        let oids: Vec<u32> = found.keys().copied().collect();
+        let relations = schema::all(schema::relations(&session, oids.iter().copied()).await?, &oids)?;
+        let mut digest = RowsDigest::default();
+        let mut sums: BTreeMap<(String, How), u64> = BTreeMap::new();
+        for relation in &relations {
+            let ways = found.remove(&relation.oid).unwrap_or_default();
+            let shape = serde_json::to_value(relation).map_err(|e| Error::Internal(e.to_string()))?;
+            let table = out.table(&relation.resource, shape).await?;
+            let resource = relation.resource.as_str();
+            let taking = Some(DigestOf { digest: &mut digest, resource, columns: None });
+            let mut sink = Sink { out, table, side: Side::Before, digest: taking };
+            let select = format!(
+                "SELECT {} FROM (SELECT DISTINCT place FROM {HITS} WHERE rel = {}) h JOIN ONLY {} x ON x.ctid = h.place",
+                relation.list("x"),
+                relation.oid,
+                relation.sql()
+            );
+            let records = copy_out(&session, &select, &mut sink).await?;
+            if records != ways.iter().map(|(_, records)| records).sum::<u64>() {
+                return Err(Error::Internal(format!(
+                    "{resource}: not every record that was found could be read"
+                ))
+                .into());
+            }
+            for (how, records) in ways {
+                *sums.entry((relation.resource.clone(), how)).or_default() += records;
+            }
+        }
+        super::identify(&session, out).await?;
+        abandon(session).await;
+        let affected =
+            sums.into_iter().map(|((resource, how), records)| Affected { resource, how, records }).collect();
+        Ok(Captured { affected, digest: Some(digest.finish()) })
+    }
+
+    /// See [`crate::Target::seal`].
+    pub(super) async fn sealed(&self, snapshot: &Snapshot, out: &mut SnapshotWriter) -> Result<(), Error> {
+        let limit = self.limits().snapshot;
+        let work = async {
+            let mut session = self.connections.work().await?;
+            begin(&mut session, "READ COMMITTED READ WRITE", limit, self.limits()).await?;
+            pin(&session).await?;
+            undo::stage::seal(&session, snapshot, &Progress::default(), out).await?;
+            super::identify(&session, out).await?;
+            abandon(session).await;
+            out.sealed();
+            Ok::<_, Trouble>(())
+        };
+        match tokio::time::timeout(limit, work).await {
+            Ok(result) => result.map_err(|trouble| told(trouble, "sealing the snapshot", limit)),
+            Err(_) => Err(Error::TimedOut { what: "sealing the snapshot", limit }),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What each record was, what the action left and what it is now, and what that means.
+
+use super::{
+    super::{connect::Session, sql::ask, values::Trouble},
+    stage::Staged,
+};
+use crate::{CONFLICTS_SHOWN, Conflict};
+use checkrein_core::rollback::{OnConflict, States, Step};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+// What a record's code says: which of its states exist, and which are alike.
+const BEFORE: u8 = 1;
+const AFTER: u8 = 2;
+const NOW: u8 = 4;
+const BEFORE_IS_NOW: u8 = 8;
+const AFTER_IS_NOW: u8 = 16;
+
+/// A table's records by their code, and what is done with each code.
+pub(super) struct Compared {
+    records: BTreeMap<u8, u64>,
+    sealed: bool,
+    on_conflict: OnConflict,
+    /// Without a key one record cannot be left out: which other one belongs to it is not known.
+    left_alone: bool,
+}
+
+/// What a rollback that does no harm does with records of this code: the server compared, the rule decides.
+fn step(code: u8, sealed: bool) -> Step {
+    states(code, sealed).step()
+}
+
+fn states(code: u8, sealed: bool) -> States<u8> {
+    let has = |bit: u8| code & bit != 0;
+    States {
+        before: has(BEFORE).then_some(u8::from(!has(BEFORE_IS_NOW))),
+        after: sealed.then(|| has(AFTER).then_some(if has(AFTER_IS_NOW) { 0 } else { 2 })),
+        now: has(NOW).then_some(0),
+    }
+}
+
+impl Compared {
+    /// Each step and its number of records.
+    pub(super) fn steps(&self) -> impl Iterator<Item = (Step, u64)> {
+        self.records.iter().map(|(code, records)| (step(*code, self.sealed), *records))
+    }
+
+    /// What is really done with records of this code.
+    fn taken(&self, code: u8) -> Step {
+        match step(code, self.sealed) {
+            _ if self.left_alone => Step::Keep,
+            Step::Conflict(_) if self.on_conflict == OnConflict::Force => {
+                states(code, self.sealed).overwrite()
+            }
+            Step::Conflict(_) => Step::Keep,
+            step => step,
+        }
+    }
+
+    fn codes(&self, wanted: impl Fn(Step) -> bool) -> Vec<u8> {
+        self.records.keys().copied().filter(|code| wanted(self.taken(*code))).collect()
+    }
+
+    /// Codes of which the present record goes away.
+    pub(super) fn removed(&self) -> Vec<u8> {
+        self.codes(|step| matches!(step, Step::Update | Step::Delete))
+    }
+
+    /// Codes of which the old record comes back.
+    pub(super) fn restored(&self) -> Vec<u8> {
+        self.codes(|step| matches!(step, Step::Update | Step::Insert))
+    }
+
+    /// Codes of which both happens.
+    pub(super) fn replaced(&self) -> Vec<u8> {
+        self.codes(|step| step == Step::Update)
+    }
+
+    /// How many records have these codes.
+    pub(super) fn number(&self, codes: &[u8]) -> u64 {
+        codes.iter().filter_map(|code| self.records.get(code)).sum()
+    }
+
+    /// Whether there is nothing to do.
+    pub(super) fn nothing(&self) -> bool {
+        self.removed().is_empty() && self.restored().is_empty()
+    }
+
+    fn in_conflict(&self) -> Vec<u8> {
+        let conflict = |code: &u8| matches!(step(*code, self.sealed), Step::Conflict(_));
+        self.records.keys().copied().filter(conflict).collect()
+    }
+
+    /// What a person should know.
+    pub(super) fn note(&self, staged: &Staged) -> Option<String> {
+        self.left_alone.then(|| {
+            format!(
+                "{} has no key, so with records in conflict none of its records is restored",
+                staged.now.resource
+            )
+        })
+    }
+}
+
+/// A list of codes for SQL; none where it is empty.
+pub(super) fn list(codes: &[u8]) -> String {
+    super::super::sql::numbers(codes) + "::int[]"
+}
+
+/// Compares and writes down, for each record, its code and where its states are.
+pub(super) async fn compare(
+    session: &Session,
+    staged: &Staged,
+    on_conflict: OnConflict,
+) -> Result<Compared, Trouble> {
+    let select = if staged.keyed { by_key(staged) } else { by_content(staged) };
+    let work = staged.work();
+    let rows = ask(
+        session,
+        &format!(
+            "CREATE TEMPORARY TABLE {work} ON COMMIT DROP AS {select}; ANALYZE {work}; \
+             SELECT code, pg_catalog.count(*) FROM {work} GROUP BY code"
+        ),
+    )
+    .await?;
+    let number = |cell: &Option<String>| cell.as_deref().and_then(|n| n.parse::<u64>().ok());
+    let records = rows.iter().filter_map(|row| match row.as_slice() {
+        [code, records] => Some((u8::try_from(number(code)?).ok()?, number(records)?)),
+        _ => None,
+    });
+    let records: BTreeMap<u8, u64> = records.collect();
+    let mut compared = Compared { records, sealed: staged.sealed, on_conflict, left_alone: false };
+    compared.left_alone =
+        !staged.keyed && on_conflict != OnConflict::Force && !compared.in_conflict().is_empty();
+    Ok(compared)
+}
+
+fn by_key(staged: &Staged) -> String {
+    let (before, after, now) = (staged.before(), staged.after(), staged.now.sql());
+    // The one of the two that exists names the record.
+    let terms = staged.now.key.iter().filter_map(|key| {
+        let name = super::super::sql::ident(&staged.now.column(key.number)?.name);
+        Some(format!("n.{name} {} coalesce(b.{name}, a.{name})", key.equals))
+    });
+    let here = terms.collect::<Vec<_>>().join(" AND ");
+    let same = staged.now.same_key("b", "a");
+    let (b, a, n) = (staged.image("b"), staged.image("a"), staged.image("n"));
+    format!(
+        "SELECT (CASE WHEN b.ctid IS NULL THEN 0 ELSE {BEFORE} END) + (CASE WHEN a.ctid IS NULL THEN 0 ELSE {AFTER} END) \
+         + (CASE WHEN n.ctid IS NULL THEN 0 ELSE {NOW} + (CASE WHEN b.ctid IS NOT NULL AND {b} = {n} THEN {BEFORE_IS_NOW} ELSE 0 END) \
+         + (CASE WHEN a.ctid IS NOT NULL AND {a} = {n} THEN {AFTER_IS_NOW} ELSE 0 END) END) AS code, \
+         b.ctid AS b, a.ctid AS a, n.ctid AS n \
+         FROM {before} b FULL JOIN {after} a ON {same} LEFT JOIN ONLY {now} n ON {here}"
+    )
+}
+
+/// Without a key records are alike or not, and alike ones are counted: what both images have is left out; of
+/// the rest, before-images come back and after-images must still be there as often as they were made. What is
+/// missing of those somebody changed, if the action changed records here rather than only made some; unless
+/// everything already is as it was.
+fn by_content(staged: &Staged) -> String {
+    let (before, after, now) = (staged.before(), staged.after(), staged.now.sql());
+    let numbered = |table: &str, alias: &str, condition: &str| {
+        let image = staged.image(alias);
+        format!(
+            "SELECT {alias}.ctid AS place, {image} AS image, \
+             pg_catalog.row_number() OVER (PARTITION BY {image} ORDER BY {alias}.ctid) AS n FROM {table} {alias}{condition}"
+        )
+    };
+    let image = staged.image("n");
+    let among = format!(
+        " WHERE {image} IN (SELECT {i} FROM {before} w UNION ALL SELECT {i} FROM {after} w)",
+        i = staged.image("w")
+    );
+    let with = format!(
+        "WITH b AS ({}), a AS ({}), n AS ({})",
+        numbered(&before, "b", ""),
+        numbered(&after, "a", ""),
+        numbered(&format!("ONLY {now}"), "n", &among)
+    );
+    if !staged.sealed {
+        let (same, other) = (BEFORE + NOW + BEFORE_IS_NOW, BEFORE);
+        return format!(
+            "{with} SELECT CASE WHEN n.place IS NULL THEN {other} ELSE {same} END AS code, \
+             b.place AS b, NULL::tid AS a, n.place AS n FROM b LEFT JOIN n ON n.image = b.image AND n.n = b.n"
+        );
+    }
+    let (there, changed) = (AFTER + NOW + AFTER_IS_NOW, BEFORE + AFTER);
+    let restored = BEFORE + NOW + BEFORE_IS_NOW;
+    format!(
+        "{with}, back AS (SELECT b.*, pg_catalog.row_number() OVER (PARTITION BY b.image ORDER BY b.place) AS m \
+           FROM b LEFT JOIN a ON a.image = b.image AND a.n = b.n WHERE a.place IS NULL), \
+         gone AS (SELECT a.*, pg_catalog.row_number() OVER (PARTITION BY a.image ORDER BY a.place) AS m \
+           FROM a LEFT JOIN b ON b.image = a.image AND b.n = a.n WHERE b.place IS NULL), \
+         done AS (SELECT EXISTS (SELECT 1 FROM gone) \
+           AND NOT EXISTS (SELECT 1 FROM gone JOIN n ON n.image = gone.image AND n.n = gone.m) \
+           AND NOT EXISTS (SELECT 1 FROM back LEFT JOIN n ON n.image = back.image AND n.n = back.m WHERE n.place IS NULL) AS done) \
+         SELECT CASE WHEN done THEN {restored} ELSE {BEFORE} END AS code, back.place AS b, NULL::tid AS a, NULL::tid AS n FROM back, done \
+         UNION ALL SELECT CASE WHEN done THEN {AFTER} WHEN n.place IS NOT NULL THEN {there} \
+             WHEN EXISTS (SELECT 1 FROM back) THEN {changed} ELSE {AFTER} END, \
+           NULL, gone.place, n.place FROM done, gone LEFT JOIN n ON n.image = gone.image AND n.n = gone.m"
+    )
+}
+
+/// Shows records in conflict, until there are [`CONFLICTS_SHOWN`].
+pub(super) async fn conflicts(
+    session: &Session,
+    staged: &Staged,
+    compared: &Compared,
+    shown: &mut Vec<Conflict>,
+) -> Result<(), Trouble> {
+    let codes = compared.in_conflict();
+    let room = CONFLICTS_SHOWN.saturating_sub(shown.len());
+    if codes.is_empty() || room == 0 {
+        return Ok(());
+    }
+    let columns = |alias: &str| {
+        staged
+            .columns
+            .iter()
+            .map(|c| c.as_str())
+            .map(|c| format!("{alias}.{}", super::super::sql::ident(c)))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let parts: Vec<String> =
+        ["b", "a", "n"].iter().map(|alias| columns(alias)).filter(|list| !list.is_empty()).collect();
+    let more = if parts.is_empty() { String::new() } else { format!(", {}", parts.join(", ")) };
+    let select = format!(
+        "SELECT w.code, b.ctid IS NOT NULL, a.ctid IS NOT NULL, n.ctid IS NOT NULL{more} FROM {} w \
+         LEFT JOIN {} b ON b.ctid = w.b LEFT JOIN {} a ON a.ctid = w.a LEFT JOIN ONLY {} n ON n.ctid = w.n \
+         WHERE w.code = ANY ({}) LIMIT {room}",
+        staged.work(),
+        staged.before(),
+        staged.after(),
+        staged.now.sql(),
+        list(&codes),
+    );
+    for row in ask(session, &select).await? {
+        let mut cells = row.into_iter();
+        let code = cells.next().flatten().and_then(|code| code.parse().ok()).unwrap_or(0);
+        let there: Vec<bool> = cells.by_ref().take(3).map(|cell| cell.as_deref() == Some("t")).collect();
+        let mut records = there.into_iter().map(|there| {
+            let record: Map<String, Value> = staged
+                .columns
+                .iter()
+                .map(|name| (name.clone(), cells.next().flatten().map_or(Value::Null, Value::String)))
+                .collect();
+            there.then_some(record)
+        });
+        let (before, after, now) =
+            (records.next().flatten(), records.next().flatten(), records.next().flatten());
+        drop(records);
+        let Step::Conflict(kind) = step(code, compared.sealed) else { continue };
+        let whole = before.as_ref().or(after.as_ref()).or(now.as_ref()).cloned().unwrap_or_default();
+        let key = if staged.keyed {
+            let names: Vec<&str> = staged.now.key_names().collect();
+            whole.into_iter().filter(|(name, _)| names.contains(&name.as_str())).collect()
+        } else {
+            whole
+        };
+        shown.push(Conflict { resource: staged.now.resource.clone(), key, kind, before, after, now });
+    }
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! Rollback: the snapshot's rows are loaded into temporary tables, compared with what stands now, and put back
+//! by statements over sets, in one transaction.
+
+mod compare;
+mod keys;
+mod restore;
+pub(super) mod stage;
+
+use super::{
+    Postgres,
+    connect::Session,
+    execute::{self, Transaction, abandon, begin, pin, token},
+    sql::{ask, failed, words},
+    values::Trouble,
+};
+use crate::{
+    Error, Plan, ResourcePlan, Undo, UndoOptions,
+    snapshot::{Snapshot, SnapshotWriter},
+};
+use checkrein_core::rollback::{OnConflict, Step};
+use compare::Compared;
+use stage::Staged;
+use std::collections::BTreeMap;
+use tokio_postgres::error::SqlState;
+
+/// What it takes to put rows back without setting off what the database attaches to their change.
+const REPLICA: &str = "SET LOCAL session_replication_role = replica";
+
+impl Postgres {
+    /// See [`crate::Target::plan`].
+    pub(super) async fn planned(&self, snapshot: &Snapshot, options: &UndoOptions) -> Result<Plan, Error> {
+        let limit = self.limits().snapshot;
+        let work = async {
+            let mut session = self.connections.work().await?;
+            begin(&mut session, "READ COMMITTED READ WRITE", limit, self.limits()).await?;
+            pin(&session).await?;
+            let staged = stage::stage(&session, snapshot, &options.progress).await?;
+            let (plan, _) = compared(&session, &staged, options.on_conflict).await?;
+            abandon(session).await;
+            Ok::<_, Trouble>(plan)
+        };
+        match tokio::time::timeout(limit, work).await {
+            Ok(result) => result.map_err(|trouble| told(trouble, limit)),
+            Err(_) => Err(Error::TimedOut { what: "planning the rollback", limit }),
+        }
+    }
+
+    /// See [`crate::Target::rollback`].
+    pub(super) async fn undone(
+        &self,
+        snapshot: &Snapshot,
+        options: &UndoOptions,
+        out: &mut SnapshotWriter,
+    ) -> Result<Undo, Error> {
+        let limit = self.limits().snapshot;
+        match tokio::time::timeout(limit, self.undo(snapshot, options, out)).await {
+            Ok(result) => result.map_err(|trouble| told(trouble, limit)),
+            Err(_) => Err(Error::TimedOut { what: "the rollback", limit }),
+        }
+    }
+
+    async fn undo(
+        &self,
+        snapshot: &Snapshot,
+        options: &UndoOptions,
+        out: &mut SnapshotWriter,
+    ) -> Result<Undo, Trouble> {
+        let limits = self.limits();
+        let mut session = self.connections.work().await?;
+        let watch = self.connections.watch().await?;
+        begin(&mut session, "READ COMMITTED READ WRITE", limits.snapshot, limits).await?;
+        pin(&session).await?;
+        let token = token(&session).await?;
+        execute::remember(&watch).await?;
+        let staged = stage::stage(&session, snapshot, &options.progress).await?;
+        lock(&session, &staged).await?;
+        let (plan, compared) = compared(&session, &staged, options.on_conflict).await?;
+        if plan.conflict_count > 0 && options.on_conflict == OnConflict::Refuse {
+            abandon(session).await;
+            return Ok(Undo::Conflicts(plan));
+        }
+        if compared.iter().all(Compared::nothing) {
+            abandon(session).await;
+            return Ok(Undo::Nothing(plan));
+        }
+        self.disarm(&session, &staged, &compared).await?;
+        let measured = restore::restore(&session, &staged, &compared, out).await?;
+        keys::check(&session, &staged, &compared).await?;
+        restore::nothing_else(&session, &staged, &compared).await?;
+        super::identify(&session, out).await?;
+        out.sealed();
+        let transaction = Transaction {
+            session,
+            watch,
+            touched: Vec::new(),
+            measured,
+            results: Vec::new(),
+            token,
+            limits: limits.clone(),
+            captured: true,
+        };
+        Ok(Undo::Ready(plan, Box::new(transaction)))
+    }
+
+    /// Keeps triggers and the actions of foreign keys from running: what they did is in the snapshot already.
+    async fn disarm(
+        &self,
+        session: &Session,
+        staged: &[Staged],
+        compared: &[Compared],
+    ) -> Result<(), Trouble> {
+        session.batch_execute("SAVEPOINT checkrein_replica").await?;
+        let Err(error) = session.batch_execute(REPLICA).await else { return Ok(()) };
+        if error.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+            return Err(error.into());
+        }
+        session.batch_execute("ROLLBACK TO SAVEPOINT checkrein_replica").await?;
+        let keys =
+            super::schema::foreign_keys(session, staged.iter().flat_map(|s| [s.now.oid, s.now.root])).await?;
+        let armed = staged.iter().zip(compared).find(|(staged, compared)| {
+            !compared.nothing()
+                && (staged.now.triggers > 0
+                    || keys.iter().any(|key| {
+                        [staged.now.oid, staged.now.root]
+                            .iter()
+                            .any(|oid| key.child == *oid || key.parent == *oid)
+                    }))
+        });
+        let Some((staged, _)) = armed else { return Ok(()) };
+        let account = super::sql::ask_one(session, "SELECT pg_catalog.quote_ident(current_user)").await?;
+        let account = account.unwrap_or_else(|| "the account".to_owned());
+        let how = if session.version() >= 150_000 {
+            format!("a superuser must run once: GRANT SET ON PARAMETER session_replication_role TO {account}")
+        } else {
+            format!("before PostgreSQL 15 only a superuser may do that, and {account} is none")
+        };
+        Err(Error::Forbidden(format!(
+            "{} has triggers or foreign keys, which must not run while its records are put back: {how}",
+            staged.now.resource
+        ))
+        .into())
+    }
+}
+
+/// Keeps everybody else from writing these tables until the end; reading goes on.
+async fn lock(session: &Session, staged: &[Staged]) -> Result<(), Trouble> {
+    for staged in staged {
+        let lock = format!("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE", staged.now.sql());
+        ask(session, &lock).await?;
+    }
+    Ok(())
+}
+
+/// The plan, and what it means for each table.
+async fn compared(
+    session: &Session,
+    staged: &[Staged],
+    on_conflict: OnConflict,
+) -> Result<(Plan, Vec<Compared>), Trouble> {
+    let mut plan = Plan::default();
+    let mut all = Vec::with_capacity(staged.len());
+    let mut by_resource: BTreeMap<&str, ResourcePlan> = BTreeMap::new();
+    for staged in staged {
+        let compared = compare::compare(session, staged, on_conflict).await?;
+        let sums = by_resource.entry(&staged.now.resource).or_default();
+        for (step, records) in compared.steps() {
+            match step {
+                Step::Keep => sums.keep += records,
+                Step::Insert => sums.insert += records,
+                Step::Update => sums.update += records,
+                Step::Delete => sums.delete += records,
+                Step::Conflict(_) => sums.conflicts += records,
+            }
+        }
+        plan.notes.extend(staged.notes.iter().cloned());
+        plan.notes.extend(compared.note(staged));
+        compare::conflicts(session, staged, &compared, &mut plan.conflicts).await?;
+        all.push(compared);
+    }
+    plan.by_resource = by_resource
+        .into_iter()
+        .map(|(resource, sums)| ResourcePlan { resource: resource.to_owned(), ..sums })
+        .collect();
+    plan.conflict_count = plan.by_resource.iter().map(|sums| sums.conflicts).sum();
+    Ok((plan, all))
+}
+
+/// What it means that a rollback failed: what the database does not let happen cannot be put back.
+fn told(trouble: Trouble, limit: std::time::Duration) -> Error {
+    let error = match trouble {
+        Trouble::Ours(error) => return error,
+        Trouble::Server(error) => error,
+    };
+    match failed(&error, "the rollback", limit) {
+        Error::Statement { code, .. } if code.starts_with("23") || code == "428C9" => {
+            Error::Irreversible(format!(
+                "PostgreSQL does not let the records be put back: {}; nothing was changed",
+                words(&error)
+            ))
+        }
+        Error::Invalid(message) => Error::Irreversible(format!(
+            "the records of the snapshot do not fit any more: {message}; nothing was changed"
+        )),
+        other => other,
+    }
+}

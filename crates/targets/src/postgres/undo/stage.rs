@@ -1,0 +1,285 @@
+//! The snapshot's rows in temporary tables, typed as the tables are now.
+
+use super::super::{
+    connect::Session,
+    copy::{Sink, copy_out},
+    schema::{self, Relation},
+    sql::{ask, ident},
+    values::Trouble,
+};
+use crate::{
+    Error, Progress,
+    snapshot::{Side, Snapshot, SnapshotWriter},
+};
+use futures_util::SinkExt as _;
+use std::{collections::BTreeMap, pin::Pin, sync::atomic::Ordering};
+use tokio_postgres::CopyInSink;
+
+/// One table of a snapshot.
+pub(super) struct Staged {
+    /// As it is now.
+    pub(super) now: Relation,
+    /// As it was recorded.
+    then: Relation,
+    /// The recorded columns under the names that they have now, in the recorded order.
+    pub(super) columns: Vec<String>,
+    /// Those of them that can be written.
+    pub(super) writable: Vec<String>,
+    /// Columns that were added since.
+    pub(super) added: Vec<String>,
+    /// Whether after-images are there.
+    pub(super) sealed: bool,
+    /// Whether records are told apart by a key.
+    pub(super) keyed: bool,
+    /// What a person should know.
+    pub(super) notes: Vec<String>,
+    number: usize,
+}
+
+impl Staged {
+    /// The temporary table with the before-images.
+    pub(super) fn before(&self) -> String {
+        format!("pg_temp.checkrein_before_{}", self.number)
+    }
+
+    /// The temporary table with the after-images.
+    pub(super) fn after(&self) -> String {
+        format!("pg_temp.checkrein_after_{}", self.number)
+    }
+
+    /// The temporary table with what is to be done.
+    pub(super) fn work(&self) -> String {
+        format!("pg_temp.checkrein_work_{}", self.number)
+    }
+
+    /// The temporary table with rows that will be removed, as far as others refer to them.
+    pub(super) fn removed(&self) -> String {
+        format!("pg_temp.checkrein_removed_{}", self.number)
+    }
+
+    /// The temporary table with the values of columns that were added since.
+    pub(super) fn kept(&self) -> String {
+        format!("pg_temp.checkrein_kept_{}", self.number)
+    }
+
+    /// The recorded columns of an alias as one text, which is alike exactly when all of them are.
+    pub(super) fn image(&self, alias: &str) -> String {
+        format!("ROW({})::text", schema::list(self.columns.iter().map(String::as_str), alias))
+    }
+
+    /// The recorded columns of an alias.
+    pub(super) fn list(&self, alias: &str) -> String {
+        schema::list(self.columns.iter().map(String::as_str), alias)
+    }
+}
+
+/// Loads `snapshot`.
+pub(super) async fn stage(
+    session: &Session,
+    snapshot: &Snapshot,
+    progress: &Progress,
+) -> Result<Vec<Staged>, Trouble> {
+    super::super::same_system(session, snapshot).await?;
+    let (recorded, places) = recorded(snapshot)?;
+    let present = schema::relations(session, recorded.keys().copied()).await?;
+    let mut staged = Vec::with_capacity(recorded.len());
+    for (number, then) in recorded.values().enumerate() {
+        let now = present.iter().find(|now| now.oid == then.oid).ok_or_else(|| {
+            Error::Irreversible(format!(
+                "the table {} was dropped or made anew since the snapshot was taken",
+                then.resource
+            ))
+        })?;
+        staged.push(fit(number, then, now, snapshot.is_sealed())?);
+    }
+    for one in &staged {
+        let columns = one.list("t");
+        for name in [one.before(), one.after()] {
+            let make = format!(
+                "CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS SELECT {columns} FROM ONLY {} t WITH NO DATA",
+                one.now.sql()
+            );
+            ask(session, &make).await?;
+        }
+    }
+    load(session, snapshot, &staged, &places, progress).await?;
+    for one in &staged {
+        ask(session, &format!("ANALYZE {}; ANALYZE {}", one.before(), one.after())).await?;
+    }
+    Ok(staged)
+}
+
+/// Which table a block belongs to: by part and number.
+type Places = BTreeMap<(usize, u32), u32>;
+
+/// The tables of all parts, by their identity, as they were recorded first.
+fn recorded(snapshot: &Snapshot) -> Result<(BTreeMap<u32, Relation>, Places), Error> {
+    let (mut relations, mut places) = (BTreeMap::<u32, Relation>::new(), BTreeMap::new());
+    for part in 0..snapshot.parts() {
+        for table in snapshot.tables(part)? {
+            let relation: Relation = serde_json::from_value(table.shape.clone()).map_err(|e| {
+                Error::Snapshot(format!("the snapshot's description of {}: {e}", table.resource))
+            })?;
+            places.insert((part, table.index), relation.oid);
+            let first = relations.entry(relation.oid).or_insert_with(|| relation.clone());
+            if first.columns != relation.columns {
+                return Err(Error::Irreversible(format!(
+                    "the columns of {} changed between the snapshot and its sealing",
+                    relation.resource
+                )));
+            }
+        }
+    }
+    Ok((relations, places))
+}
+
+/// How a recorded table fits the present one.
+fn fit(number: usize, then: &Relation, now: &Relation, sealed: bool) -> Result<Staged, Error> {
+    let changed = |what: String| {
+        Error::Irreversible(format!(
+            "the table {} has changed since the snapshot was taken: {what}",
+            now.resource
+        ))
+    };
+    if now.kind != then.kind {
+        return Err(changed("it is another kind of table".to_owned()));
+    }
+    let mut notes = Vec::new();
+    if (&now.schema, &now.name) != (&then.schema, &then.name) {
+        notes.push(format!("{}.{} is called {}.{} now", then.schema, then.name, now.schema, now.name));
+    }
+    let (mut columns, mut writable) = (Vec::new(), Vec::new());
+    for column in &then.columns {
+        let present = now
+            .column(column.number)
+            .ok_or_else(|| changed(format!("the column {} was dropped", column.name)))?;
+        if present.type_name != column.type_name {
+            return Err(changed(format!(
+                "the column {} was of type {} and is of type {}",
+                column.name, column.type_name, present.type_name
+            )));
+        }
+        if present.generated != column.generated {
+            return Err(changed(format!("whether the column {} is computed", column.name)));
+        }
+        if present.name != column.name {
+            notes
+                .push(format!("{}: the column {} is called {} now", now.resource, column.name, present.name));
+        }
+        columns.push(present.name.clone());
+        if !present.generated {
+            writable.push(present.name.clone());
+        }
+    }
+    let added: Vec<_> = now
+        .columns
+        .iter()
+        .filter(|column| then.column(column.number).is_none())
+        .map(|column| column.name.clone())
+        .collect();
+    for name in &added {
+        notes.push(format!(
+            "{}: the column {name} was added since; records that still exist keep their value in it, others get its default",
+            now.resource
+        ));
+    }
+    // A key that was made from columns added since says nothing about the recorded rows.
+    let keyed =
+        !now.key.is_empty() && now.key_names().all(|name| columns.iter().any(|column| column == name));
+    let generated_added = |name: &String| now.columns.iter().any(|c| c.name == *name && c.generated);
+    let added = added.into_iter().filter(|name| !generated_added(name)).collect();
+    Ok(Staged {
+        now: now.clone(),
+        then: then.clone(),
+        columns,
+        writable,
+        added,
+        sealed,
+        keyed,
+        notes,
+        number,
+    })
+}
+
+/// A COPY under way.
+type CopyIn = CopyInSink<std::io::Cursor<Vec<u8>>>;
+
+async fn load(
+    session: &Session,
+    snapshot: &Snapshot,
+    staged: &[Staged],
+    places: &Places,
+    progress: &Progress,
+) -> Result<(), Trouble> {
+    let mut total = 0;
+    for part in 0..snapshot.parts() {
+        total += snapshot.footer(part)?.tables.iter().map(|t| t.before + t.after).sum::<u64>();
+    }
+    progress.total.store(total, Ordering::Relaxed);
+    let mut blocks = snapshot.blocks();
+    let mut open: Option<(String, Pin<Box<CopyIn>>)> = None;
+    let mut loaded = 0;
+    while let Some(block) = blocks.next().await? {
+        let oid = places.get(&(block.part, block.table));
+        let one = staged.iter().find(|one| Some(&one.now.oid) == oid);
+        let one = one.ok_or_else(|| Error::Snapshot("rows of a table that is not described".to_owned()))?;
+        let name = match block.side {
+            Side::Before => one.before(),
+            Side::After => one.after(),
+        };
+        if open.as_ref().is_none_or(|(known, _)| *known != name) {
+            if let Some((_, mut sink)) = open.take() {
+                sink.as_mut().finish().await?;
+            }
+            let columns = one.columns.iter().map(|column| ident(column)).collect::<Vec<_>>().join(", ");
+            let columns = if columns.is_empty() { columns } else { format!("({columns})") };
+            let copy = format!("COPY {name} {columns} FROM STDIN (FORMAT text)");
+            open = Some((name, Box::pin(session.copy_in(&copy).await?)));
+        }
+        if let Some((_, sink)) = &mut open {
+            sink.send(std::io::Cursor::new(block.data)).await?;
+        }
+        loaded += block.rows;
+        progress.done.store(loaded, Ordering::Relaxed);
+    }
+    if let Some((_, mut sink)) = open.take() {
+        sink.as_mut().finish().await?;
+    }
+    if loaded != total {
+        return Err(Error::Snapshot("the snapshot ended before its last record".to_owned()).into());
+    }
+    Ok(())
+}
+
+/// Writes the records of an unsealed snapshot as they stand now into `out`, found by their keys.
+pub(in super::super) async fn seal(
+    session: &Session,
+    snapshot: &Snapshot,
+    progress: &Progress,
+    out: &mut SnapshotWriter,
+) -> Result<(), Trouble> {
+    if snapshot.is_sealed() {
+        return Err(Error::Invalid("the snapshot is sealed already".to_owned()).into());
+    }
+    for one in &stage(session, snapshot, progress).await? {
+        if !one.keyed {
+            return Err(Error::Unsupported(format!(
+                "{} has no primary key, so its records cannot be found again to be sealed; send the change as an execution, which captures both sides",
+                one.now.resource
+            ))
+            .into());
+        }
+        let shape = serde_json::to_value(&one.then).map_err(|e| Error::Internal(e.to_string()))?;
+        let table = out.table(&one.now.resource, shape).await?;
+        let mut sink = Sink { out, table, side: Side::After, digest: None };
+        let same = one.now.same_key("n", "b");
+        let select = format!(
+            "SELECT {} FROM {} b JOIN ONLY {} n ON {same}",
+            one.list("n"),
+            one.before(),
+            one.now.sql()
+        );
+        copy_out(session, &select, &mut sink).await?;
+    }
+    Ok(())
+}

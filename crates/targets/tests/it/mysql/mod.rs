@@ -1,0 +1,4 @@
+//! MariaDB. MySQL is not installed where these tests run.
+
+mod common;
+mod execute;

@@ -1,0 +1,166 @@
+//! Throw-away MariaDB.
+
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use super::{Error, Folder, Stop, command, find, run, start};
+
+/// The superuser of every server; without a password.
+pub const SUPERUSER: &str = "root";
+
+/// Settings that every server has; those of a test come after them.
+const SETTINGS: &[(&str, &str)] = &[
+    ("bind-address", "127.0.0.1"),
+    ("skip-name-resolve", "1"),
+    // Nothing here outlives the machine: a kill of the server loses nothing that it has written.
+    ("innodb-flush-log-at-trx-commit", "2"),
+    ("innodb-buffer-pool-size", "64M"),
+    ("innodb-log-file-size", "32M"),
+    ("max-connections", "300"),
+    ("max-allowed-packet", "64M"),
+    ("character-set-server", "utf8mb4"),
+];
+
+/// A running server. Dropped: stopped and removed.
+#[derive(Debug)]
+pub struct Mariadb {
+    folder: Folder,
+    settings: Vec<(String, String)>,
+    port: u16,
+    server: Mutex<Option<Child>>,
+    databases: AtomicU64,
+}
+
+impl Mariadb {
+    /// The server that all tests of this process share. Started by the first that asks.
+    ///
+    /// # Panics
+    /// If it cannot be had: a test that needs it cannot pass.
+    #[expect(clippy::panic, reason = "a test that needs the server cannot pass without it")]
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Mariadb> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(&[]).unwrap_or_else(|error| panic!("MariaDB for tests: {error}")))
+    }
+
+    /// A server of its own, for a test that stops it or sets it up differently.
+    ///
+    /// # Errors
+    /// If MariaDB is not installed, or does not start; with what it said.
+    pub fn start(settings: &[(&str, &str)]) -> Result<Self, Error> {
+        // An immediate end is as good as an orderly one: the folder goes with it.
+        let folder = Folder::new("checkrein-mariadb-", Stop::Crash)?;
+        let path = |name: &str| format!("--{name}={}", folder.path().join(name).display());
+        let mut install = command(program("mariadb-install-db")?, folder.path());
+        install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+        install.arg(path("datadir")).arg(format!("--tmpdir={}", folder.path().display()));
+        run(install)?;
+        let settings =
+            SETTINGS.iter().chain(settings).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let databases = AtomicU64::new(0);
+        let mut new = Self { folder, settings, port: 0, server: Mutex::new(None), databases };
+        let (server, port) = new.launch(None)?;
+        new.port = port;
+        *new.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+        Ok(new)
+    }
+
+    fn launch(&self, port: Option<u16>) -> Result<(Child, u16), Error> {
+        let folder = self.folder.path();
+        let program = program("mariadbd")?;
+        let server = |port: u16| {
+            let mut server = command(&program, folder);
+            server.arg("--no-defaults");
+            for (name, file) in
+                [("datadir", "datadir"), ("tmpdir", ""), ("socket", "socket"), ("pid-file", "pid")]
+            {
+                server.arg(format!("--{name}={}", folder.join(file).display()));
+            }
+            server.arg(format!("--port={port}"));
+            for (name, value) in &self.settings {
+                server.arg(format!("--{name}={value}"));
+            }
+            server
+        };
+        // It writes its process id and then greets whoever connects.
+        let ready = |port| folder.join("pid").exists() && greets(port);
+        start(&folder.join("log"), port, server, ready)
+    }
+
+    /// The port on 127.0.0.1.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What the server has written to its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// The address of a database for one of its users; no password is asked for.
+    pub fn url(&self, user: &str, database: &str) -> String {
+        format!("mysql://{user}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// A name for a database that nobody has had yet.
+    pub fn name(&self) -> String {
+        format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// `kill -9` of the server. Its data stays as it left it.
+    ///
+    /// # Errors
+    /// If it cannot be killed.
+    pub fn kill(&self) -> Result<(), Error> {
+        self.folder.stop(Stop::Crash)?;
+        if let Some(mut server) = self.server.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            server.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Starts it again on the same data and the same port, after [`Mariadb::kill`].
+    ///
+    /// # Errors
+    /// If it does not start; with what it said.
+    pub fn restart(&self) -> Result<(), Error> {
+        let pid = self.folder.path().join("pid");
+        if std::fs::exists(&pid)? {
+            // Of the server that was killed.
+            std::fs::remove_file(&pid)?;
+        }
+        let (server, _) = self.launch(Some(self.port))?;
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+        Ok(())
+    }
+}
+
+impl Drop for Mariadb {
+    fn drop(&mut self) {
+        // Reaped here, or the process would stay in the table as a zombie.
+        let _stopped = self.folder.stop(Stop::Crash);
+        if let Some(mut server) = self.server.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ended = server.wait();
+        }
+    }
+}
+
+/// Whether a server greets those who connect.
+fn greets(port: u16) -> bool {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let connected = TcpStream::connect_timeout(&address, Duration::from_secs(1));
+    connected.is_ok_and(|mut stream| {
+        let patience = stream.set_read_timeout(Some(Duration::from_secs(2)));
+        patience.is_ok() && stream.read_exact(&mut [0; 5]).is_ok()
+    })
+}
+
+fn program(name: &str) -> Result<PathBuf, Error> {
+    find(name, ["/usr/sbin", "/usr/bin", "/usr/local/bin"].map(PathBuf::from)).ok_or_else(|| {
+        format!("{name} is not installed: run `scripts/setup test`, or install `mariadb-server-core`").into()
+    })
+}

@@ -203,7 +203,7 @@ fn found(
 }
 
 /// A target's words, which may repeat what an agent wrote, as part of a sentence.
-fn words(text: &str) -> String {
+pub(super) fn words(text: &str) -> String {
     let mut words: String = text.chars().take(MAX_WORDS).flat_map(char::escape_debug).collect();
     if text.chars().nth(MAX_WORDS).is_some() {
         words.push('…');

@@ -10,6 +10,7 @@
 use super::{
     App, Caller, Connected, Error, Rules,
     checks::{Asked, Settled, new_id},
+    counts,
     holds::approved_reason,
     locks,
     results::{self, Given},
@@ -165,7 +166,7 @@ impl App {
 
     async fn read(self: &Arc<Self>, run: Run) -> Result<ExecutionView, Error> {
         let mut action = run.action.clone();
-        let mut found = None;
+        let (mut found, mut note) = (None, String::new());
         let facts = Facts::of(&action, run.check.details(), self.clock.now());
         if run.rules.policies.turns_on_records(&facts) {
             let selection = Selection::Statements(run.statements.list.clone());
@@ -178,12 +179,14 @@ impl App {
                 }
                 // What nobody can count is too many for a policy that asks.
                 Err(error) => {
-                    tracing::debug!(%error, on = %run.target.name, "a read could not be counted");
+                    note =
+                        format!(" Its records could not be counted: {}.", counts::words(&error.to_string()));
                     action.records = Count::Unknown;
                 }
             }
         }
         let mut asked = self.judged(&run, action, found.as_ref());
+        asked.judgement.reason.push_str(&note);
         match asked.judgement.verdict {
             Verdict::Block => self.refuse(&run, asked, None).await,
             Verdict::Hold => {

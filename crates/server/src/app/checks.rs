@@ -2,8 +2,10 @@
 
 use super::{
     App, Caller, Error, Rules,
-    counts::Known,
+    counts::{Known, Undoable},
     holds::{Settlement, approved_reason},
+    snapshots::Purpose,
+    to_the_end,
 };
 use checkrein_api::{CheckPage, CheckView, OutcomeReport};
 use checkrein_core::{
@@ -14,12 +16,12 @@ use checkrein_core::{
     fingerprint::Fingerprint,
     key::Role,
     policy::{Facts, Judgement, Windows},
-    snapshot::Execution,
+    snapshot::{Execution, Origin},
     time::Timestamp,
 };
 use checkrein_store::{AppendError, CheckFilter, CheckRow};
 use std::{
-    sync::PoisonError,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -100,7 +102,7 @@ impl App {
     /// # Errors
     /// When the request makes no sense, the caller may not make it, or it could not be recorded. In each
     /// case the action must not run.
-    pub async fn check(&self, caller: &Caller, check: Check) -> Result<Decision, Error> {
+    pub async fn check(self: &Arc<Self>, caller: &Caller, check: Check) -> Result<Decision, Error> {
         let started = Instant::now();
         caller.within_limit()?;
         let agent = caller.agent(check.agent.as_deref())?;
@@ -113,7 +115,7 @@ impl App {
         }
         let rules = self.rules();
         let understood = rules.catalogue.understand(&check, agent)?;
-        let Known { action, blast_radius, notes } = self.known(&rules, understood, &check).await?;
+        let Known { action, blast_radius, notes, undoable } = self.known(&rules, understood, &check).await?;
         let at = self.clock.now();
         let mut judgement = self.judge(&rules, &action, &check, at);
         judgement.reason.push_str(&notes);
@@ -130,7 +132,8 @@ impl App {
             at,
         };
         let decision = match asked.judgement.verdict {
-            Verdict::Hold => self.hold(asked).await?,
+            Verdict::Hold => self.hold(asked, undoable).await?,
+            Verdict::Allow if undoable.is_some() => self.allow(asked, None, None, undoable).await?,
             Verdict::Allow | Verdict::Block => self.record(asked, None, Vec::new()).await?,
         };
         self.metrics.decided(&decision, started.elapsed());
@@ -145,6 +148,43 @@ impl App {
         } else {
             rules.policies.evaluate(&facts, &mut Windows::default())
         }
+    }
+
+    /// Takes the snapshot that an allowed action leaves, then puts the decision on record; if there is no
+    /// snapshot, the action is blocked.
+    pub(super) async fn allow(
+        self: &Arc<Self>,
+        mut asked: Asked,
+        settled: Option<Settled>,
+        used: Option<Event>,
+        undoable: Option<Undoable>,
+    ) -> Result<Decision, Error> {
+        let app = Arc::clone(self);
+        // A file and its record belong together, whether or not the client waits for them.
+        to_the_end(async move {
+            let purpose = Purpose::of_check(&asked.id, &asked.key_id, &asked.action);
+            let taken = match app.automatic(undoable, purpose).await {
+                Ok(taken) => taken,
+                Err(reason) => {
+                    let blocked = Settled { verdict: Verdict::Block, reason, approval_id: None };
+                    return app.record(asked, Some(blocked), Vec::new()).await;
+                }
+            };
+            let id = taken.as_ref().map(|record| record.id.clone());
+            asked.snapshot_id.clone_from(&id);
+            let taken = taken.map(|record| Event::SnapshotTaken(Box::new(record)));
+            let recorded = app.record(asked, settled, used.into_iter().chain(taken).collect()).await;
+            if let Some(id) = id {
+                match &recorded {
+                    // It may be on record; the next start finds out.
+                    Err(Error::InDoubt(_)) => {}
+                    Ok(decision) if decision.snapshot_id.as_ref() == Some(&id) => {}
+                    _ => app.shelf.remove(&id, 1),
+                }
+            }
+            recorded
+        })
+        .await
     }
 
     /// Puts the decision on record, with `more` in the same breath. `settled` replaces what the policies
@@ -183,7 +223,12 @@ impl App {
     ///
     /// # Errors
     /// When there is no such check, or the caller may not see it.
-    pub async fn view_check(&self, caller: &Caller, id: &str, wait: Duration) -> Result<CheckView, Error> {
+    pub async fn view_check(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &str,
+        wait: Duration,
+    ) -> Result<CheckView, Error> {
         caller.within_limit()?;
         let row = self.visible_check(caller, id).await?;
         let deadline = tokio::time::Instant::now() + wait.min(MAX_WAIT);
@@ -196,6 +241,12 @@ impl App {
                 let mut view = view(row);
                 view.decision.verdict = verdict;
                 view.decision.reason = reason;
+                if verdict == Verdict::Allow && view.decision.snapshot_id.is_none() {
+                    // One that was taken when a person's approval was used.
+                    let taken = self.store.snapshots_of_check(id).await?;
+                    let automatic = taken.into_iter().find(|s| s.record.origin == Origin::Automatic);
+                    view.decision.snapshot_id = automatic.map(|s| s.record.id);
+                }
                 return Ok(view);
             }
             // Expiry changes no approval until somebody looks, so look at least once a second.
@@ -283,8 +334,28 @@ impl App {
             error: report.error.clone(),
             key_id: caller.key_id().to_owned(),
         };
+        if report.status == OutcomeStatus::Ok {
+            self.seal_automatic(id).await;
+        }
         self.append(vec![Event::Outcome(outcome)]).await?;
         Ok(report)
+    }
+
+    /// Adds what the action left to the snapshot that was taken before it. Without that a rollback still
+    /// works, and needs a person to look at what it would overwrite.
+    async fn seal_automatic(&self, check_id: &str) {
+        let sealed = async {
+            for snapshot in self.store.snapshots_of_check(check_id).await? {
+                if snapshot.record.origin == Origin::Automatic && !snapshot.record.sealed {
+                    self.seal(&snapshot.record.id).await?;
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = sealed.await {
+            self.metrics.snapshots.failed.inc();
+            tracing::warn!(%error, check = check_id, "the snapshot of this action could not be sealed");
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 use super::{
     App, Caller, Connected, Error, Rules,
     checks::{Asked, Settled, new_id},
+    counts,
     holds::approved_reason,
     locks,
     results::{self, Given},
@@ -20,7 +21,7 @@ use super::{
 };
 use checkrein_api::{ExecutionRequest, ExecutionView};
 use checkrein_core::{
-    action::{Action, Category},
+    action::{Action, Category, Count},
     approval::{Approval, State, Transition},
     check::Check,
     decision::{Basis, BlastRadius, Verdict},
@@ -126,8 +127,13 @@ impl App {
     /// Judges what is known now. Once an execution: it counts in the rates.
     fn judged(&self, run: &Run, action: Action, found: Option<&Found>) -> Asked {
         let at = self.clock.now();
-        let judgement = self.judge(&run.rules, &action, &run.check, at);
+        let mut judgement = self.judge(&run.rules, &action, &run.check, at);
         let blast_radius = BlastRadius::of(&action, found);
+        if let (Some(found), Some(stated), true) = (found, action.declared, blast_radius.understated) {
+            let records = found.records();
+            let said = format!(" The agent stated {stated} records; it changes {records}.");
+            judgement.reason.push_str(&said);
+        }
         Asked {
             id: run.id.clone(),
             key_id: run.key_id.clone(),
@@ -160,26 +166,34 @@ impl App {
 
     async fn read(self: &Arc<Self>, run: Run) -> Result<ExecutionView, Error> {
         let mut action = run.action.clone();
-        let mut found = None;
+        let (mut found, mut note) = (None, String::new());
         let facts = Facts::of(&action, run.check.details(), self.clock.now());
         if run.rules.policies.turns_on_records(&facts) {
             let selection = Selection::Statements(run.statements.list.clone());
-            // A count that cannot be had leaves the number that was stated, and a read changes nothing.
-            if let Ok(counted) = run.target.target.count(&selection).await {
-                let whole = counted.at_least.is_empty();
-                let counted = found_by(&run.target, Basis::Counted, &counted.affected, whole)?;
-                action.affect(&counted)?;
-                found = Some(counted);
+            match run.target.target.count(&selection).await {
+                Ok(counted) => {
+                    let whole = counted.at_least.is_empty();
+                    let counted = found_by(&run.target, Basis::Counted, &counted.affected, whole)?;
+                    action.affect(&counted)?;
+                    found = Some(counted);
+                }
+                // What nobody can count is too many for a policy that asks.
+                Err(error) => {
+                    note =
+                        format!(" Its records could not be counted: {}.", counts::words(&error.to_string()));
+                    action.records = Count::Unknown;
+                }
             }
         }
         let mut asked = self.judged(&run, action, found.as_ref());
+        asked.judgement.reason.push_str(&note);
         match asked.judgement.verdict {
             Verdict::Block => self.refuse(&run, asked, None).await,
             Verdict::Hold => {
                 // An approval of a check is none of its execution, nor the other way round.
                 asked.fingerprint = Fingerprint::of(&run.check, &asked.action.agent, Some("read"));
                 let Some(approval) = self.approved(&asked.fingerprint, &asked).await? else {
-                    return self.hold(asked).await.map(results::nothing);
+                    return self.hold(asked, None).await.map(results::nothing);
                 };
                 let (settled, used) = by_approval(&approval, &asked);
                 self.read_now(run, Decided { asked, settled: Some(settled), used: Some(used) }).await
@@ -310,7 +324,7 @@ impl App {
                 " {who} approved it, but the rows that it touches have changed since, so it is asked again."
             ));
         }
-        self.hold(asked).await.map(results::nothing)
+        self.hold(asked, None).await.map(results::nothing)
     }
 
     /// The approval of exactly this action, if somebody gave it and it was not used.

@@ -1,11 +1,12 @@
 //! Snapshots: taking, sealing, listing and exporting them.
 
-use super::{App, Caller, Connected, Error, checks::new_id, shelf, to_the_end};
+use super::{App, Caller, Connected, Error, checks::new_id, counts::Undoable, shelf, to_the_end};
 use checkrein_api::{
     Foreseen, RollbackProgress, RollbackStanding, SnapshotPage, SnapshotRequest, SnapshotStanding,
     SnapshotView,
 };
 use checkrein_core::{
+    action::Action,
     check::limits,
     event::Event,
     key::Role,
@@ -45,6 +46,20 @@ pub(super) struct Purpose {
     pub(super) check_id: Option<String>,
     pub(super) origin: Origin,
     pub(super) key_id: String,
+}
+
+impl Purpose {
+    /// Of a check that is about to be allowed.
+    pub(super) fn of_check(id: &str, key_id: &str, action: &Action) -> Self {
+        Self {
+            resource: action.resource.to_string(),
+            agent: action.agent.to_string(),
+            session: action.session.clone(),
+            check_id: Some(id.to_owned()),
+            origin: Origin::Automatic,
+            key_id: key_id.to_owned(),
+        }
+    }
 }
 
 /// A snapshot of which the file is not finished.
@@ -143,6 +158,35 @@ impl App {
             bytes: written.bytes,
             key_id: purpose.key_id,
         })
+    }
+
+    /// Takes the snapshot that an allowed action leaves, if it leaves one. Its file is finished and not on
+    /// record.
+    ///
+    /// # Errors
+    /// Why the action must not run.
+    pub(super) async fn automatic(
+        &self,
+        undoable: Option<Undoable>,
+        purpose: Purpose,
+    ) -> Result<Option<SnapshotRecord>, String> {
+        let Some(Undoable { target, selection, records }) = undoable else { return Ok(None) };
+        // What nobody could count is more than any number.
+        if !target.snapshot_when.wants(records.unwrap_or(u64::MAX)) {
+            return Ok(None);
+        }
+        let failed = |why: &dyn std::fmt::Display| {
+            format!(
+                "Blocked: no snapshot could be taken of what it changes: {why}. \
+                 `snapshot_when` in [targets.{}] says which actions need one",
+                target.name
+            )
+        };
+        let draft = self.capture(&target, &selection).await.map_err(|error| {
+            self.metrics.snapshots.failed.inc();
+            failed(&error)
+        })?;
+        self.finish(&target, draft, purpose).await.map(Some).map_err(|error| failed(&error))
     }
 
     /// Puts `events`, which say that `record` was taken, on record. If they are not, the file goes again.

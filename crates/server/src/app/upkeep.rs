@@ -22,26 +22,30 @@ impl App {
         tokio::join!(self.keep_settling(), self.keep_tidy());
     }
 
+    /// Waits until the server is to stop, which it may be already.
+    async fn stopped(&self) {
+        // An error means that nobody is left to say it, which is a stop as well.
+        let _told = self.stopping().wait_for(|stop| *stop).await.is_ok();
+    }
+
     /// Asks what became of things that are not settled, at the start and whenever there is a reason to.
     async fn keep_settling(&self) {
-        let mut stopping = self.stopping();
         let mut wait = SETTLE_FIRST;
         loop {
             let settled = tokio::select! {
                 settled = self.settle_all() => settled,
-                _ = stopping.changed() => return,
+                () = self.stopped() => return,
             };
             wait = if settled { SETTLE_LAST } else { wait.saturating_mul(2).min(SETTLE_LAST) };
             tokio::select! {
                 () = self.look_again.notified() => wait = SETTLE_FIRST,
                 () = tokio::time::sleep(wait) => {}
-                _ = stopping.changed() => return,
+                () = self.stopped() => return,
             }
         }
     }
 
     async fn keep_tidy(&self) {
-        let mut stopping = self.stopping();
         let mut expiry = tokio::time::interval(EXPIRY);
         expiry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut retention = tokio::time::interval(RETENTION);
@@ -57,7 +61,7 @@ impl App {
                     }
                 }
                 _ = retention.tick() => self.retain().await,
-                _ = stopping.changed() => return,
+                () = self.stopped() => return,
             }
         }
     }

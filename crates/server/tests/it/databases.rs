@@ -1,0 +1,152 @@
+//! Checks on real PostgreSQL and MariaDB servers.
+
+use super::common::Server;
+use checkrein_testbed::servers::{mariadb::Mariadb, postgres::Postgres};
+use mysql_async::prelude::Queryable as _;
+use serde_json::{Value, json};
+
+const SHOP: &str = "
+    CREATE TABLE users (id INT PRIMARY KEY, country VARCHAR(2));
+    CREATE TABLE orders (id INT PRIMARY KEY, user_id INT NOT NULL,
+        FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE);
+    CREATE TABLE notes (id INT PRIMARY KEY, user_id INT, FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE SET NULL);
+    INSERT INTO users VALUES (1, 'DE'), (2, 'DE'), (3, 'US');
+    INSERT INTO orders VALUES (1, 1), (2, 1), (3, 2);
+    INSERT INTO notes VALUES (1, 1), (2, 3);
+";
+
+async fn server(kind: &str, url: &str) -> Server {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("shop.url"), url).unwrap();
+    let config = format!(
+        "[targets.shop]\nkind = '{kind}'\nurl = {{ file = 'shop.url' }}\nenvironment = 'staging'\n\
+         [targets.shop.limits]\ncount = '500ms'\nconnect = '1s'\n"
+    );
+    Server::on(dir, &config).await
+}
+
+/// What every database has to make of the same actions. `main` goes before the tables' names.
+async fn counts(server: &Server, main: &str) {
+    server
+        .policy(json!({"name": "keep_orders", "rule": "block",
+                       "condition": {"action": "delete", "resource_pattern": "shop.orders"}}))
+        .await;
+    server
+        .policy(json!({"name": "limit", "rule": "block", "condition": {"record_count_exceeds": 1000}}))
+        .await;
+    let delete = json!({"action": "delete", "resource": "shop.users", "payload": {"record_count": 0},
+                        "statement": "DELETE FROM users WHERE country = 'DE'"});
+    let decision = server.check(delete).await;
+    let radius = &decision["blast_radius"];
+    assert_eq!((&decision["verdict"], &radius["records"]), (&json!("block"), &json!(6)), "{decision}");
+    assert_eq!((&radius["basis"], &radius["understated"]), (&json!("counted"), &json!(true)), "{decision}");
+    assert_eq!(decision["policies"][0]["name"], "keep_orders", "{decision}");
+    let mut parts: Vec<_> = radius["by_resource"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| (p["resource"].clone(), p["how"].clone(), p["records"].clone()))
+        .collect();
+    parts.sort_by_key(|p| p.0.to_string());
+    let part = |table: &str, how: &str, n: u64| (json!(format!("shop.{main}{table}")), json!(how), json!(n));
+    assert_eq!(parts, [part("notes", "unlink", 1), part("orders", "cascade", 3), part("users", "delete", 2)]);
+
+    for (body, records) in [
+        (json!({"action": "delete", "resource": "shop.users", "record_ids": [3]}), json!(2)),
+        (
+            json!({"action": "update", "resource": format!("SHOP.{main}users"), "where": {"country": ["DE", null]}}),
+            json!(2),
+        ),
+        (json!({"action": "update", "resource": "shop.users", "where": {"no_such": 1}}), Value::Null),
+        (json!({"action": "update", "resource": "shop.gone", "where": {}}), Value::Null),
+        (
+            json!({"tool": "mcp__shop__query", "arguments": {"sql": "UPDATE users SET country = 'FR'"}}),
+            json!(3),
+        ),
+        (json!({"tool": "mcp__shop__query", "arguments": {"sql": "TRUNCATE TABLE users"}}), Value::Null),
+        (
+            json!({"tool": "mcp__shop__query", "arguments": {"sql": "UPDATE users SET country = 'FR'; DELETE FROM users"}}),
+            Value::Null,
+        ),
+    ] {
+        let decision = server.check(body).await;
+        assert_eq!(decision["blast_radius"]["records"], records, "{decision}");
+        assert_eq!(decision["verdict"], if records.is_null() { "block" } else { "allow" }, "{decision}");
+    }
+    let test = server.post("/v1/targets/shop/test", json!({})).await.json();
+    assert!(
+        test["system"].as_str().is_some_and(|system| system.contains("SQL") || system.contains("MariaDB")),
+        "{test}"
+    );
+    assert!(
+        test["privileges"].as_array().is_some_and(|found| found.iter().any(|p| p["needed_for"] == "count"))
+    );
+}
+
+/// A count beyond its time is unknown, and so is one on a server that has gone.
+async fn unknown(server: &Server, slow: &str) {
+    let body = json!({"action": "update", "resource": "shop.users", "statement": slow, "payload": {"record_count": 1}});
+    let decision = server.check(body).await;
+    assert_eq!(
+        (&decision["verdict"], &decision["blast_radius"]["records"]),
+        (&json!("block"), &Value::Null),
+        "{decision}"
+    );
+    assert!(decision["reason"].as_str().unwrap().contains("took longer than 500ms"), "{decision}");
+}
+
+async fn gone(server: &Server) {
+    let decision =
+        server.check(json!({"action": "update", "resource": "shop.users", "record_ids": [1]})).await;
+    assert_eq!(
+        (&decision["verdict"], &decision["blast_radius"]["records"]),
+        (&json!("block"), &Value::Null),
+        "{decision}"
+    );
+    let test = server.post("/v1/targets/shop/test", json!({})).await.json();
+    assert_eq!((&test["ok"], &test["system"]), (&json!(false), &Value::Null));
+    assert!(!test["error"].as_str().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn postgres_counts() {
+    let database = Postgres::start(&[]).unwrap();
+    let url = database.database().unwrap();
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute(SHOP).await.unwrap();
+    let server = server("postgres", &url).await;
+    counts(&server, "public.").await;
+    unknown(&server, "UPDATE users SET country = 'FR' WHERE id IN (SELECT 1 FROM pg_sleep(30))").await;
+    let params = json!({"action": "delete", "resource": "shop.users",
+                        "statement": "DELETE FROM users WHERE id = $1", "params": [3]});
+    assert_eq!(server.check(params).await["blast_radius"]["records"], 2);
+    let left = client.query_one("SELECT count(*) FROM users WHERE country <> 'FR'", &[]).await.unwrap();
+    assert_eq!(left.get::<_, i64>(0), 3, "counting changes nothing");
+    database.kill().unwrap();
+    gone(&server).await;
+}
+
+#[tokio::test]
+async fn mariadb_counts() {
+    let database = Mariadb::start(&[]).unwrap();
+    let name = database.name();
+    let user = checkrein_testbed::servers::mariadb::SUPERUSER;
+    let mut client = mysql_async::Conn::from_url(database.url(user, "mysql")).await.unwrap();
+    client.query_drop(format!("CREATE DATABASE {name}")).await.unwrap();
+    client.query_drop(format!("USE {name}")).await.unwrap();
+    for statement in SHOP.split(';').filter(|s| !s.trim().is_empty()) {
+        client.query_drop(statement).await.unwrap();
+    }
+    let server = server("mysql", &database.url(user, &name)).await;
+    counts(&server, "").await;
+    unknown(&server, "UPDATE users SET country = 'FR' WHERE sleep(30) = 0").await;
+    let params = json!({"action": "delete", "resource": "shop.users",
+                        "statement": "DELETE FROM users WHERE id = ?", "params": [3]});
+    assert_eq!(server.check(params).await["blast_radius"]["records"], 2);
+    let left: Option<u64> =
+        client.query_first("SELECT count(*) FROM users WHERE country <> 'FR'").await.unwrap();
+    assert_eq!(left, Some(3), "counting changes nothing");
+    database.kill().unwrap();
+    gone(&server).await;
+}

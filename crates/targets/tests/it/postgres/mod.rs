@@ -1,9 +1,11 @@
 //! PostgreSQL, on a real server.
 #![expect(clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
 
+mod adversarial;
 mod basics;
 mod model;
 mod property;
+mod refused;
 
 use checkrein_targets::{
     Captured, Error, Limits, Pending, Place, Plan, Statement, Target, TargetConfig, Undo, UndoOptions, open,

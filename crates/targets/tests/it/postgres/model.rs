@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 /// A schema and what is done to it, in one transaction.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub(super) struct Case {
     tables: Vec<TableSpec>,
     statements: Vec<Change>,
 }
@@ -133,7 +133,7 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 /// Any case.
-pub fn case() -> impl Strategy<Value = Case> {
+pub(super) fn case() -> impl Strategy<Value = Case> {
     (prop::collection::vec(table(), 1..5), prop::collection::vec(change(), 1..4))
         .prop_map(|(tables, statements)| Case { tables, statements })
 }
@@ -153,7 +153,7 @@ impl Case {
     }
 
     /// The tables and their rows.
-    pub fn schema(&self) -> String {
+    pub(super) fn schema(&self) -> String {
         let mut sql = String::from("create table log (what text, id int);\n");
         for (number, table) in self.tables.iter().enumerate() {
             self.table(&mut sql, number, table);
@@ -303,7 +303,7 @@ impl Case {
     }
 
     /// The statements.
-    pub fn statements(&self) -> Vec<String> {
+    pub(super) fn statements(&self) -> Vec<String> {
         self.statements.iter().map(|change| self.change(change)).collect()
     }
 

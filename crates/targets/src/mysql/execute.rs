@@ -3,8 +3,9 @@
 
 use super::{
     connect::{Db, Purpose, Session},
-    compare::{rows_modified, tally},
+    compare::tally,
     footprint::{Footprint, Sight, differences, keys_of, sight},
+    measure::rows_modified,
     open::{Open, Proof},
     result,
     schema::{Action, Schema, Table, quote},
@@ -199,7 +200,7 @@ impl Run {
         let rows = if alone {
             self.changed.iter().map(|c| c.rows).sum()
         } else {
-            rows_modified(&mut self.session, &self.db).await?
+            rows_modified(&mut self.session).await?
         };
         let proof = Proof { rows, covered: self.changed.iter().all(|c| c.covered) };
         let measured = match self.changed.as_slice() {

@@ -19,6 +19,7 @@ mod count;
 mod effects;
 mod execute;
 mod footprint;
+mod measure;
 mod open;
 mod resolve;
 mod result;

@@ -266,10 +266,8 @@ impl Column {
 
     /// The parameter for [`Column::written`].
     pub(super) fn to_write(&self, value: Value) -> Value {
-        match (self.sort, &value) {
-            (Sort::Timestamp, Value::Bytes(seconds)) => super::value::timestamp(seconds).map_or(value, Value::Bytes),
-            _ => value,
-        }
+        let text = if self.sort == Sort::Timestamp { super::value::timestamp(&value) } else { None };
+        text.map_or(value, |text| Value::Bytes(text.into_bytes()))
     }
 
     /// The parameter for [`Column::given`].

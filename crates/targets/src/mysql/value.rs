@@ -167,10 +167,10 @@ pub(super) fn record(columns: &[&Column], image: &[u8]) -> Result<Map<String, Js
 fn shown(column: &Column, value: Value) -> Json {
     match (column.sort, value) {
         (Sort::Text, Value::Bytes(b)) => text(column.charset.as_deref(), &b).into(),
-        (Sort::Timestamp, Value::Bytes(b)) => {
-            let text = String::from_utf8_lossy(&b).into_owned();
-            moment(&text).map_or(text, |m| m + "Z").into()
-        }
+        (Sort::Timestamp, value) => match timestamp(&value) {
+            Some(text) => (text + "Z").into(),
+            None => returned(value, false),
+        },
         (Sort::Bytes | Sort::Net | Sort::Uuid, Value::Bytes(b)) => hex(&b).into(),
         (Sort::Enum, value) => match &value {
             Value::Int(n) => member(column, u64::try_from(*n).unwrap_or(0)),
@@ -224,9 +224,14 @@ fn moment(seconds: &str) -> Option<String> {
     Some(format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02}{rest}"))
 }
 
-/// Seconds since 1970 as the text that a TIMESTAMP is written as, in UTC.
-pub(super) fn timestamp(seconds: &[u8]) -> Option<Vec<u8>> {
-    moment(std::str::from_utf8(seconds).ok()?).map(String::into_bytes)
+/// A TIMESTAMP, which is kept in seconds since 1970, as the text that it is written as, in UTC.
+pub(super) fn timestamp(seconds: &Value) -> Option<String> {
+    match seconds {
+        Value::Int(n) => moment(&n.to_string()),
+        Value::UInt(n) => moment(&n.to_string()),
+        Value::Bytes(b) => moment(std::str::from_utf8(b).ok()?),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

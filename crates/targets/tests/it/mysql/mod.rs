@@ -3,3 +3,4 @@
 mod common;
 mod execute;
 mod rollback;
+mod types;

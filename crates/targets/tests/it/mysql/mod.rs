@@ -2,5 +2,6 @@
 
 mod common;
 mod execute;
+mod property;
 mod rollback;
 mod types;

@@ -108,11 +108,6 @@ impl ChunkReader {
         })
     }
 
-    /// Every table that the snapshot has records of.
-    pub(super) fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
-        self.tables.iter().take(1).flatten()
-    }
-
     /// The next chunk.
     pub(super) async fn next(&mut self) -> Result<Option<Chunk>, Error> {
         let Some(block) = self.before.next().await? else { return Ok(None) };
@@ -167,8 +162,7 @@ pub(super) fn shape(table: &snapshot::Table) -> Result<Table, Error> {
 }
 
 fn rows(block: &Block) -> Result<(u64, Vec<Image>), Error> {
-    let (number, data) =
-        block.data.split_first_chunk::<8>().ok_or_else(|| odd("a chunk without a number"))?;
+    let (number, data) = block.data.split_first_chunk::<8>().ok_or_else(|| odd("a chunk without a number"))?;
     let rows = RowReader::new(data).map(|row| Ok(image(&row?))).collect::<Result<Vec<_>, Error>>()?;
     Ok((u64::from_le_bytes(*number), rows))
 }

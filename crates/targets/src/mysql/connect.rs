@@ -46,8 +46,6 @@ pub(super) struct Db {
     pub(super) limits: Limits,
     /// The database of the address. Its tables are named without it.
     pub(super) database: String,
-    /// Who may ask InnoDB about transactions.
-    pub(super) measuring: tokio::sync::Mutex<()>,
     /// When it was last found that this account sees triggers.
     pub(super) triggers_seen: tokio::sync::Mutex<Option<std::time::Instant>>,
 }
@@ -91,8 +89,8 @@ impl Db {
         };
         let main = Pool::new(pool(limits.connections));
         let side = Pool::new(pool((limits.connections / 4).max(2)));
-        let (measuring, triggers_seen) = Default::default();
-        Ok(Self { main, side, target: name, limits, database, measuring, triggers_seen })
+        let triggers_seen = tokio::sync::Mutex::new(None);
+        Ok(Self { main, side, target: name, limits, database, triggers_seen })
     }
 
     /// A connection on which a transaction has begun.
@@ -193,11 +191,7 @@ impl Session {
     }
 
     /// The rows that `sql` returns, in the exact binary form.
-    pub(super) async fn rows(
-        &mut self,
-        sql: &str,
-        params: impl Into<Params> + Send,
-    ) -> Result<Vec<Row>, Error> {
+    pub(super) async fn rows(&mut self, sql: &str, params: impl Into<Params> + Send) -> Result<Vec<Row>, Error> {
         self.conn.exec(sql, params.into()).await.map_err(meaning)
     }
 
@@ -264,7 +258,9 @@ pub(super) fn meaning(error: mysql_async::Error) -> Error {
         return Error::Unreachable(format!("the connection broke: {error}"));
     };
     match e.code {
-        1969 | 3024 | 1317 => Error::TimedOut { what: "the statement", limit: Duration::ZERO },
+        1969 | 3024 | 1317 => {
+            Error::TimedOut { what: "the statement", limit: Duration::ZERO }
+        }
         1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1698 => {
             Error::Forbidden(format!("{}; `checkrein target grants` prints what is needed", e.message))
         }

@@ -8,7 +8,7 @@ use super::{
     schema::{Schema, Table, join, quote},
     sql::{Change, Named, NewRows, Parsed, Work},
     value::{Image, param},
-    walk::{Fate, Walk},
+    walk::{Fate, Walk, consequence},
 };
 use crate::{Affected, Counted, Error, How, ResultSet, Selection, Statement};
 use mysql_async::{Params, Value};
@@ -110,8 +110,7 @@ impl<'a> Counting<'a> {
         for (resource, count) in forbidding {
             *self.forbidding.entry(resource).or_default() += count;
         }
-        self.at_least
-            .extend(triggers.into_iter().map(|t| format!("the trigger {t} fires and may change more")));
+        self.at_least.extend(triggers.into_iter().map(|t| format!("the trigger {t} fires and may change more")));
     }
 
     /// The common case: one table, and nothing follows. Whether it was that.
@@ -124,10 +123,8 @@ impl<'a> Counting<'a> {
         let [(_, table, fate)] = targets.as_slice() else { return Ok(false) };
         let event = if deletes { "DELETE" } else { "UPDATE" };
         walk.fire(table, &[event]).await?;
-        let follows = walk.schema.children(walk.session, table).await?.iter().any(|f| match fate {
-            Fate::Deleted => true,
-            Fate::Changed(columns) => f.columns.iter().any(|(_, c)| columns.contains(&c.to_lowercase())),
-        });
+        let children = walk.schema.children(walk.session, table).await?;
+        let follows = children.iter().any(|f| consequence(table, f, fate).is_some());
         let triggers = walk.triggers;
         if follows {
             return Ok(false);
@@ -363,10 +360,7 @@ fn fitting(column: &super::schema::Column, value: &Json) -> Result<Value, Error>
         _ => true,
     };
     if !fits {
-        return Err(Error::Invalid(format!(
-            "{value} is no value for the column {} ({})",
-            column.name, column.declared
-        )));
+        return Err(Error::Invalid(format!("{value} is no value for the column {} ({})", column.name, column.declared)));
     }
     match (column.sort, value) {
         (Sort::Text | Sort::Enum, Json::Number(n)) => Ok(Value::Bytes(n.to_string().into_bytes())),

@@ -71,10 +71,9 @@ impl<'a> Walk<'a> {
         if deletes {
             for alias in &change.doomed {
                 let named = change.tables.iter().find(|n| n.alias.eq_ignore_ascii_case(alias));
+                let named = named.or_else(|| change.tables.iter().find(|n| n.table.eq_ignore_ascii_case(alias)));
                 let named =
-                    named.or_else(|| change.tables.iter().find(|n| n.table.eq_ignore_ascii_case(alias)));
-                let named = named
-                    .ok_or_else(|| Error::Invalid(format!("{alias} is not in the FROM of this DELETE")))?;
+                    named.ok_or_else(|| Error::Invalid(format!("{alias} is not in the FROM of this DELETE")))?;
                 targets.push((named.clone(), self.table(named).await?, Fate::Deleted));
             }
             return Ok(targets);
@@ -114,12 +113,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Finds the records that an UPDATE or DELETE names, and what follows from it. Answers how many it names.
-    pub(super) async fn change(
-        &mut self,
-        parsed: &Parsed,
-        change: &Change,
-        deletes: bool,
-    ) -> Result<u64, Error> {
+    pub(super) async fn change(&mut self, parsed: &Parsed, change: &Change, deletes: bool) -> Result<u64, Error> {
         let targets = self.targets(change, deletes).await?;
         let mut named_records = 0;
         for (named, table, fate) in &targets {
@@ -175,7 +169,7 @@ impl<'a> Walk<'a> {
             }
             let list = self.schema.children(self.session, &parent).await?;
             for foreign in list.iter() {
-                let Some(action) = consequence(foreign, &fate) else { continue };
+                let Some(action) = consequence(&parent, foreign, &fate) else { continue };
                 let own: BTreeSet<String> = foreign.columns.iter().map(|(c, _)| c.to_lowercase()).collect();
                 if action == Action::Restrict {
                     if !self.lock {
@@ -291,14 +285,17 @@ impl<'a> Walk<'a> {
 }
 
 /// What a foreign key does about it; `None`: nothing.
-fn consequence(foreign: &Foreign, fate: &Fate) -> Option<Action> {
+pub(super) fn consequence(parent: &Table, foreign: &Foreign, fate: &Fate) -> Option<Action> {
     match fate {
         Fate::Deleted => Some(foreign.on_delete),
-        Fate::Changed(columns) => foreign
-            .columns
-            .iter()
-            .any(|(_, c)| columns.contains(&c.to_lowercase()))
-            .then_some(foreign.on_update),
+        // Computed columns and stamps change with others.
+        Fate::Changed(columns) => {
+            let changes = |name: &String| {
+                columns.contains(&name.to_lowercase())
+                    || parent.column(name).is_none_or(|c| c.generated || c.stamped)
+            };
+            foreign.columns.iter().any(|(_, c)| changes(c)).then_some(foreign.on_update)
+        }
     }
 }
 

@@ -3,9 +3,12 @@
 
 mod adversarial;
 mod basics;
+mod concurrent;
+mod crash;
 mod model;
 mod property;
 mod refused;
+mod types;
 
 use checkrein_targets::{
     Captured, Error, Limits, Pending, Place, Plan, Statement, Target, TargetConfig, Undo, UndoOptions, open,

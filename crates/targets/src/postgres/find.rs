@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use tokio_postgres::Client;
 
 /// Smaller tables are read as a whole; in blocks.
-const SMALL: u64 = 64;
+const SMALL: u64 = 8;
 /// Keys in one query.
 const KEYS: usize = 5_000;
 

@@ -5,9 +5,11 @@ mod adversarial;
 mod basics;
 mod concurrent;
 mod crash;
+mod large;
 mod model;
 mod property;
 mod refused;
+mod tls;
 mod types;
 
 use checkrein_targets::{

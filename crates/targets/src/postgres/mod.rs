@@ -13,6 +13,7 @@ mod copy;
 mod count;
 mod derive;
 mod execute;
+mod find;
 mod grants;
 mod guard;
 mod images;
@@ -114,9 +115,9 @@ async fn identity(client: &Client) -> Result<Identity, Trouble> {
 }
 
 /// Writes into a snapshot where it comes from.
-async fn identify(client: &Client, out: &mut SnapshotWriter) -> Result<(), Trouble> {
+async fn identify(client: &Client, out: &mut SnapshotWriter, alike: images::Alike) -> Result<(), Trouble> {
     let here = identity(client).await?;
-    out.system(json!({ "server": here.system, "database": here.database }));
+    out.system(json!({ "server": here.system, "database": here.database, "alike": alike }));
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use super::{
     Postgres,
     connect::Session,
     execute::{self, Transaction, abandon, begin, pin, token},
+    find::Hints,
     sql::{ask, failed, words},
     values::Trouble,
 };
@@ -84,15 +85,17 @@ impl Postgres {
             return Ok(Undo::Nothing(plan));
         }
         self.disarm(&session, &staged, &compared).await?;
-        let measured = restore::restore(&session, &staged, &compared, out).await?;
+        let (measured, alike) = restore::restore(&session, &staged, &compared, out).await?;
         keys::check(&session, &staged, &compared).await?;
         restore::nothing_else(&session, &staged, &compared).await?;
-        super::identify(&session, out).await?;
+        super::identify(&session, out, alike).await?;
         out.sealed();
         let transaction = Transaction {
             session,
             watch,
             touched: Vec::new(),
+            keys: Vec::new(),
+            hints: Hints::default(),
             measured,
             results: Vec::new(),
             token,

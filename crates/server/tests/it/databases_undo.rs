@@ -25,7 +25,11 @@ async fn story(server: &Server) {
     let before = dump(server).await;
     // A cascade, measured, and undone.
     let run = server.execute("DELETE FROM users WHERE country = 'DE'").await;
-    assert_eq!((&run["verdict"], &run["executed"], &run["affected"]), (&json!("allow"), &json!(true), &json!(6)), "{run}");
+    assert_eq!(
+        (&run["verdict"], &run["executed"], &run["affected"]),
+        (&json!("allow"), &json!(true), &json!(6)),
+        "{run}"
+    );
     assert_eq!(server.outcome(text(&run["id"])).await["status"], "ok");
     assert_ne!(dump(server).await, before);
     let done = server.rollback(text(&run["snapshot_id"]), json!({})).await.json();
@@ -71,13 +75,17 @@ async fn story(server: &Server) {
     assert_eq!((&planned["status"], &planned["restored"]), (&json!("planned"), &json!(2)), "{planned}");
     server.execute("UPDATE users SET country = 'IT' WHERE id = 1").await;
     let refused = server.rollback(text(&ran["snapshot_id"]), json!({})).await;
-    assert_eq!((refused.problem().as_str(), &refused.json()["conflict_count"]), ("rollback-conflicts", &json!(1)));
+    assert_eq!(
+        (refused.problem().as_str(), &refused.json()["conflict_count"]),
+        ("rollback-conflicts", &json!(1))
+    );
     let forced = server.rollback(text(&ran["snapshot_id"]), json!({"on_conflict": "force"})).await.json();
     assert_eq!(forced["status"], "done", "{forced}");
     assert_eq!(dump(server).await, before);
 
     // A check leaves a snapshot, the outcome seals it.
-    let check = server.check(json!({"action": "delete", "resource": "shop.users", "record_ids": [1, 2]})).await;
+    let check =
+        server.check(json!({"action": "delete", "resource": "shop.users", "record_ids": [1, 2]})).await;
     assert_eq!(check["verdict"], "allow", "{check}");
     let id = text(&check["snapshot_id"]).to_owned();
     server.execute("DELETE FROM users WHERE id IN (1, 2)").await;

@@ -84,6 +84,7 @@ async fn story(server: &Server) {
     assert_eq!(dump(server).await, before);
 
     // A check leaves a snapshot, the outcome seals it.
+    assert_eq!(server.send("DELETE", "/v1/policies/ask", super::common::ADMIN, "").await.status, 204);
     let check =
         server.check(json!({"action": "delete", "resource": "shop.users", "record_ids": [1, 2]})).await;
     assert_eq!(check["verdict"], "allow", "{check}");

@@ -1,5 +1,6 @@
 //! MariaDB. MySQL is not installed where these tests run.
 
+
 mod common;
 mod concurrent;
 mod crash;

@@ -2,8 +2,8 @@
 //! does not add up to the number of rows that InnoDB itself says were changed.
 
 use super::{
-    compare::{rows_modified, tally},
     connect::{Db, Purpose, Session},
+    compare::{rows_modified, tally},
     footprint::{Footprint, Sight, differences, keys_of, sight},
     open::{Open, Proof},
     result,

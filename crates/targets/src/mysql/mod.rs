@@ -87,10 +87,7 @@ impl Target for Mysql {
     }
 
     async fn plan(&self, snapshot: &Snapshot, options: &UndoOptions) -> Result<Plan, Error> {
-        {
-            let _ = (snapshot, options);
-            Err(Error::Unsupported("later".into()))
-        }
+        { let _ = (snapshot, options); Err(Error::Unsupported("later".into())) }
     }
 
     async fn rollback(
@@ -99,10 +96,7 @@ impl Target for Mysql {
         options: &UndoOptions,
         out: &mut SnapshotWriter,
     ) -> Result<Undo, Error> {
-        {
-            let _ = (snapshot, options, out);
-            Err(Error::Unsupported("later".into()))
-        }
+        { let _ = (snapshot, options, out); Err(Error::Unsupported("later".into())) }
     }
 
     async fn resolve(&self, token: &str, snapshot: &Snapshot) -> Result<Settled, Error> {

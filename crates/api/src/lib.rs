@@ -11,6 +11,8 @@ pub use checkrein_core::{
     event::OutcomeStatus,
     fingerprint::Fingerprint,
     key::Role,
+    rollback::{ConflictKind, OnConflict},
+    snapshot::{Held, Origin, Steps},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -20,9 +22,15 @@ use std::collections::BTreeMap;
 #[cfg(feature = "client")]
 mod client;
 mod target;
+mod undo;
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError};
 pub use target::{TargetList, TargetPrivilege, TargetReport, TargetView};
+pub use undo::{
+    EXPORT_MEDIA_TYPE, ExecutionRequest, ExecutionView, Foreseen, RollbackConflict, RollbackOutcome,
+    RollbackPlan, RollbackProgress, RollbackRequest, RollbackStanding, RollbackView, SnapshotPage,
+    SnapshotRequest, SnapshotStanding, SnapshotView, StatementRequest, StatementResult,
+};
 
 /// The media type of every error.
 pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
@@ -43,6 +51,26 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[schema(required = false)]
     pub errors: Vec<ProblemItem>,
+    /// Of `statement-failed`: the database's own code, such as a SQLSTATE.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub code: Option<String>,
+    /// The check that put the attempt on record, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub check_id: Option<String>,
+    /// Of `rollback-conflicts`: what somebody changed since; the first 200.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[schema(required = false)]
+    pub conflicts: Vec<RollbackConflict>,
+    /// Of `rollback-conflicts`: how many there are.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub conflict_count: Option<u64>,
+    /// Of `rollback-conflicts`: what the rollback would do.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub plan: Option<RollbackPlan>,
     /// The same as in the header `x-request-id`.
     pub request_id: String,
 }

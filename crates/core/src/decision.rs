@@ -128,6 +128,10 @@ pub struct Decision {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[cfg_attr(feature = "schema", schema(required = false))]
     pub approval_id: Option<String>,
+    /// The snapshot that was taken of what it touches.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[cfg_attr(feature = "schema", schema(required = false))]
+    pub snapshot_id: Option<String>,
     /// When this was put on record.
     #[cfg_attr(feature = "schema", schema(value_type = String, format = DateTime))]
     pub logged_at: Timestamp,

@@ -7,6 +7,7 @@ use crate::{
     decision::Decision,
     fingerprint::Fingerprint,
     key::KeyRecord,
+    snapshot::{Execution, RollbackRecord, RollbackStatus, SnapshotRecord},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,39 @@ pub enum Event {
         /// What.
         #[serde(flatten)]
         transition: Transition,
+    },
+    /// A snapshot was taken: its file is durably there.
+    #[serde(rename = "snapshot.taken")]
+    SnapshotTaken(Box<SnapshotRecord>),
+    /// After-images were added to a snapshot, in a second file.
+    #[serde(rename = "snapshot.sealed")]
+    SnapshotSealed {
+        /// `snp_…`.
+        id: String,
+        /// Size of the second file.
+        bytes: u64,
+    },
+    /// A snapshot's files are about to be removed.
+    #[serde(rename = "snapshot.removed")]
+    SnapshotRemoved {
+        /// `snp_…`.
+        id: String,
+        /// Why.
+        reason: String,
+    },
+    /// A rollback is about to be committed.
+    #[serde(rename = "rollback.started")]
+    RollbackStarted(Box<RollbackRecord>),
+    /// What became of it.
+    #[serde(rename = "rollback.finished")]
+    RollbackFinished {
+        /// `rbk_…`.
+        id: String,
+        /// How it ended.
+        status: RollbackStatus,
+        /// Why, where there is more to say.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        reason: Option<String>,
     },
     /// A policy was created or replaced through the API.
     #[serde(rename = "policy.put")]
@@ -112,6 +146,9 @@ pub struct Checked {
     pub fingerprint: Fingerprint,
     /// What was answered.
     pub decision: Decision,
+    /// Where Checkrein runs it itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub execution: Option<Execution>,
 }
 
 /// What became of an action.
@@ -152,6 +189,11 @@ impl Event {
             Self::Outcome(_) => "outcome",
             Self::ApprovalRequested(_) => "approval.requested",
             Self::ApprovalChanged { .. } => "approval.changed",
+            Self::SnapshotTaken(_) => "snapshot.taken",
+            Self::SnapshotSealed { .. } => "snapshot.sealed",
+            Self::SnapshotRemoved { .. } => "snapshot.removed",
+            Self::RollbackStarted(_) => "rollback.started",
+            Self::RollbackFinished { .. } => "rollback.finished",
             Self::PolicyPut { .. } => "policy.put",
             Self::PolicyDeleted { .. } => "policy.deleted",
             Self::PoliciesLoaded { .. } => "policy.loaded",
@@ -163,13 +205,19 @@ impl Event {
         }
     }
 
-    /// What it is about: the id of the check, approval or key, or the policy's name. Empty for none.
+    /// What it is about: the id of the check, approval, key, snapshot or rollback, or the policy's name. Empty for none.
     pub fn subject(&self) -> &str {
         match self {
             Self::Check(c) => &c.decision.id,
             Self::Outcome(o) => &o.check_id,
             Self::ApprovalRequested(a) => &a.id,
-            Self::ApprovalChanged { id, .. } | Self::KeyRevoked { id, .. } => id,
+            Self::SnapshotTaken(s) => &s.id,
+            Self::RollbackStarted(r) => &r.id,
+            Self::ApprovalChanged { id, .. }
+            | Self::KeyRevoked { id, .. }
+            | Self::SnapshotSealed { id, .. }
+            | Self::SnapshotRemoved { id, .. }
+            | Self::RollbackFinished { id, .. } => id,
             Self::PolicyPut { name, .. } | Self::PolicyDeleted { name, .. } => name,
             Self::KeyCreated { key, .. } => &key.id,
             Self::PoliciesLoaded { .. }
@@ -184,6 +232,7 @@ impl Event {
         match self {
             Self::Check(c) => &c.action.agent,
             Self::ApprovalRequested(a) => &a.action.agent,
+            Self::SnapshotTaken(s) => &s.agent,
             _ => "",
         }
     }

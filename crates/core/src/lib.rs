@@ -20,5 +20,6 @@ pub mod key;
 pub mod name;
 pub mod policy;
 pub mod rollback;
+pub mod snapshot;
 pub mod time;
 pub mod touched;

@@ -128,6 +128,32 @@ impl Action {
     }
 }
 
+impl Action {
+    /// This action and `other` of the same agent, as one: named after the graver.
+    ///
+    /// # Errors
+    /// When that makes more effects than can be judged.
+    pub fn and(self, other: Self) -> Result<Self, Refused> {
+        let (mut whole, rest) = if other.category > self.category { (other, self) } else { (self, other) };
+        if whole.effects.len() + rest.effects.len() > MAX_EFFECTS {
+            return Err(Refused::TooManyTables(MAX_EFFECTS));
+        }
+        whole.effects.extend(rest.effects);
+        whole.environment = whole.environment.max(rest.environment);
+        whole.records = whole.records.plus(rest.records);
+        whole.systems = whole.systems.max(rest.systems);
+        whole.recipients = whole.recipients.max(rest.recipients);
+        whole.payload_bytes = whole.payload_bytes.saturating_add(rest.payload_bytes);
+        whole.domains.unknown |= rest.domains.unknown;
+        for host in rest.domains.known {
+            if !whole.domains.known.contains(&host) {
+                whole.domains.known.push(host);
+            }
+        }
+        Ok(whole)
+    }
+}
+
 impl BlastRadius {
     /// How much `action` affects: as it is stated, or as a target `found` it, which [`Action::affect`] has
     /// added to it.

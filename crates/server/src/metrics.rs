@@ -1,5 +1,7 @@
 //! What the server counts about itself, in the Prometheus text format.
 
+mod undo;
+
 use checkrein_core::{
     action::Category,
     decision::{Decision, Verdict},
@@ -40,6 +42,10 @@ pub(crate) struct Metrics {
     pub(crate) policies: Gauge,
     pub(crate) refused: Counter,
     pub(crate) streams: Gauge,
+    pub(crate) executions: undo::Executions,
+    pub(crate) snapshots: undo::Snapshots,
+    pub(crate) rollbacks: undo::Rollbacks,
+    pub(crate) unsettled: Gauge,
     log_entries: Gauge,
     clock_ahead: Gauge,
 }
@@ -76,6 +82,10 @@ impl Metrics {
             policies: Gauge::default(),
             refused: Counter::default(),
             streams: Gauge::default(),
+            executions: undo::Executions::register(&mut registry),
+            snapshots: undo::Snapshots::register(&mut registry),
+            rollbacks: undo::Rollbacks::register(&mut registry),
+            unsettled: Gauge::default(),
             log_entries: Gauge::default(),
             clock_ahead: Gauge::default(),
             registry: Registry::default(),
@@ -101,6 +111,11 @@ impl Metrics {
             metrics.approvals_decided.clone(),
         );
         registry.register("requests_refused", "Requests answered with an error", metrics.refused.clone());
+        registry.register(
+            "unsettled",
+            "Executions and rollbacks of which it is not known yet whether they took place",
+            metrics.unsettled.clone(),
+        );
         registry.register("policies", "Policies in force", metrics.policies.clone());
         registry.register("streams", "Open event streams", metrics.streams.clone());
         registry.register(

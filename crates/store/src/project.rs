@@ -1,5 +1,6 @@
 //! The tables that derive from the log: what each event does to them.
 
+use crate::snapshots;
 use checkrein_core::{
     approval::{Approval, Refused},
     event::Event,
@@ -53,10 +54,20 @@ impl From<Refusal> for Fault {
 /// A refusal leaves the tables as they were.
 pub(crate) fn apply(db: &Connection, seq: u64, at: Timestamp, event: &Event) -> Result<(), Fault> {
     match event {
-        Event::Check(checked) => match &checked.check.idempotency_key {
-            Some(key) => remember_key(db, seq, &checked.key_id, key),
-            None => Ok(()),
-        },
+        Event::Check(checked) => {
+            if let Some(key) = &checked.check.idempotency_key {
+                remember_key(db, seq, &checked.key_id, key)?;
+            }
+            snapshots::executing(db, seq, &checked.decision.id, checked.execution.as_ref())
+        }
+        Event::Outcome(outcome) => snapshots::settled(db, outcome),
+        Event::SnapshotTaken(record) => snapshots::taken(db, seq, at, record),
+        Event::SnapshotSealed { id, bytes } => snapshots::changed(db, id, |s| s.seal(*bytes)),
+        Event::SnapshotRemoved { id, reason } => snapshots::changed(db, id, |s| s.remove(reason)),
+        Event::RollbackStarted(record) => snapshots::begun(db, seq, at, record),
+        Event::RollbackFinished { id, status, reason } => {
+            snapshots::ended(db, id, *status, reason.as_deref())
+        }
         Event::ApprovalRequested(approval) => {
             let added = db
                 .prepare_cached(
@@ -110,8 +121,7 @@ pub(crate) fn apply(db: &Connection, seq: u64, at: Timestamp, event: &Event) -> 
             let gone = db.prepare_cached("DELETE FROM keys WHERE id = ?1")?.execute([id])?;
             unless(gone == 0, || Refusal::NotFound(format!("key {id}")))
         }
-        Event::Outcome(_)
-        | Event::PoliciesLoaded { .. }
+        Event::PoliciesLoaded { .. }
         | Event::ServerStarted { .. }
         | Event::ServerStopped {}
         | Event::LogPruned { .. } => Ok(()),
@@ -137,6 +147,6 @@ pub(crate) fn remember_key(db: &Connection, seq: u64, key_id: &str, key: &str) -
     Err(Refusal::Duplicate(crate::schema::seq(first)).into())
 }
 
-fn unless(refused: bool, refusal: impl FnOnce() -> Refusal) -> Result<(), Fault> {
+pub(crate) fn unless(refused: bool, refusal: impl FnOnce() -> Refusal) -> Result<(), Fault> {
     if refused { Err(refusal().into()) } else { Ok(()) }
 }

@@ -387,7 +387,7 @@ pub(crate) fn approvals(
     Ok(page)
 }
 
-fn bodies<T: DeserializeOwned>(
+pub(crate) fn bodies<T: DeserializeOwned>(
     db: &Connection,
     sql: &str,
     params: impl rusqlite::Params,
@@ -406,10 +406,10 @@ fn bodies<T: DeserializeOwned>(
     Ok(found)
 }
 
-fn parse<T: DeserializeOwned>(seq: u64, body: &str) -> Result<T, StoreError> {
+pub(crate) fn parse<T: DeserializeOwned>(seq: u64, body: &str) -> Result<T, StoreError> {
     serde_json::from_str(body).map_err(|e| StoreError::Entry { seq, cause: e.to_string() })
 }
 
-fn count(limit: usize) -> i64 {
+pub(crate) fn count(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

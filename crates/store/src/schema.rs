@@ -13,10 +13,14 @@ use std::{collections::BTreeSet, time::Duration};
 const APPLICATION_ID: i64 = 0x4368_6b52;
 
 /// One step a version; a step that has been released is never changed.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+const MIGRATIONS: &[&str] = &[
+    concat!(include_str!("schema/1.sql"), include_str!("schema/1-projections.sql")),
+    include_str!("schema/2.sql"),
+];
 
 /// The tables that derive from the log, apart, so that `verify` can build them anew elsewhere.
-pub(crate) const PROJECTIONS: &str = include_str!("schema/1-projections.sql");
+pub(crate) const PROJECTIONS: &str =
+    concat!(include_str!("schema/1-projections.sql"), include_str!("schema/2.sql"));
 
 /// Bytes of a page. Larger ones would hold entries of 1 to 2 KB with less waste, but each commit writes the
 /// last page of every tree that it touched anew.
@@ -157,7 +161,6 @@ fn migrate(db: &mut Connection) -> Result<(), rusqlite::Error> {
     for (index, step) in MIGRATIONS.iter().enumerate().skip(done) {
         tx.execute_batch(step)?;
         if index == 0 {
-            tx.execute_batch(PROJECTIONS)?;
             tx.pragma_update(None, "application_id", APPLICATION_ID)?;
         }
     }
@@ -169,10 +172,11 @@ fn migrate(db: &mut Connection) -> Result<(), rusqlite::Error> {
 /// trigger that somebody added, a view that tells something else. What ANALYZE keeps is no part of it.
 pub(crate) fn altered(db: &Connection) -> Result<Option<String>, rusqlite::Error> {
     let made = Connection::open_in_memory()?;
-    for step in MIGRATIONS {
+    let version: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0))?;
+    // One that an older Checkrein wrote, and no server has opened since, is whole as it is.
+    for step in MIGRATIONS.iter().take(usize::try_from(version).unwrap_or(usize::MAX)) {
         made.execute_batch(step)?;
     }
-    made.execute_batch(PROJECTIONS)?;
     let objects = |db: &Connection| -> Result<BTreeSet<(String, String, String)>, rusqlite::Error> {
         db.prepare(
             "SELECT name, type || ' on ' || tbl_name, coalesce(sql, '') FROM sqlite_schema

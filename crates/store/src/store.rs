@@ -190,7 +190,8 @@ impl Store {
         }
     }
 
-    /// Removes the oldest entries, those before `older_than`, as far as no open approval refers to them.
+    /// Removes the oldest entries, those before `older_than`, as far as no open approval, snapshot or
+    /// unsettled execution or rollback refers to them.
     /// What remains can still be verified.
     ///
     /// # Errors
@@ -240,7 +241,7 @@ impl Store {
     }
 
     /// Runs `read` on a connection of its own, away from the async threads.
-    async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {

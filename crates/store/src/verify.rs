@@ -8,10 +8,12 @@ use crate::{
     error::{Difference, StoreError, VerifyError},
     project::{self, Fault, Refusal},
     schema::{self, Mark},
+    snapshots,
 };
 use checkrein_core::{
     chain::{Broken, Walk},
     event::{Entry, Event},
+    snapshot::Execution,
 };
 use rusqlite::{Connection, Row, types::Value as Sql};
 use serde::Deserialize;
@@ -40,6 +42,9 @@ const TABLES: &[(&str, usize, &str)] = &[
         1,
         "SELECT seq, id, check_id, agent, fingerprint, state, open, expires_at, body FROM approvals ORDER BY seq",
     ),
+    ("snapshots", 1, "SELECT seq, id, agent, target, check_id, live, body FROM snapshots ORDER BY seq"),
+    ("executions", 1, "SELECT seq, check_id, target, token, snapshot_id FROM executions ORDER BY seq"),
+    ("rollbacks", 1, "SELECT seq, id, snapshot_id, open, body FROM rollbacks ORDER BY seq"),
     ("idempotency", 2, "SELECT key_id, key, seq FROM idempotency ORDER BY key_id, key"),
 ];
 
@@ -126,6 +131,8 @@ impl Anchor {
 struct SlimChecked {
     key_id: String,
     check: SlimCheck,
+    #[serde(default)]
+    execution: Option<Execution>,
 }
 
 #[derive(Deserialize)]
@@ -162,12 +169,14 @@ impl Rebuilt {
             "check" => {
                 let checked: SlimChecked =
                     serde_json::from_str(&entry.body).map_err(|e| wrong(e.to_string()))?;
-                match checked.check.idempotency_key {
-                    Some(key) => project::remember_key(&self.db, entry.seq, &checked.key_id, &key),
-                    None => Ok(()),
-                }
+                let SlimChecked { key_id, check, execution } = checked;
+                let key = check.idempotency_key;
+                let remembered =
+                    key.map_or(Ok(()), |key| project::remember_key(&self.db, entry.seq, &key_id, &key));
+                remembered.and_then(|()| {
+                    snapshots::executing(&self.db, entry.seq, &entry.subject, execution.as_ref())
+                })
             }
-            "outcome" => Ok(()),
             kind => {
                 let event = Event::from_parts(kind, &entry.body).map_err(|e| wrong(e.to_string()))?;
                 match &event {
@@ -202,7 +211,13 @@ impl Rebuilt {
     }
 
     fn compare(&self, db: &Connection) -> Result<(), VerifyError> {
-        TABLES.iter().try_for_each(|(table, keys, sql)| self.compare_table(db, table, *keys, sql))
+        for (table, keys, sql) in TABLES {
+            // The schema is known to be that of its version, and an older one has fewer tables.
+            if db.table_exists(None, *table)? {
+                self.compare_table(db, table, *keys, sql)?;
+            }
+        }
+        Ok(())
     }
 
     /// Walks both tables in the order of their keys.

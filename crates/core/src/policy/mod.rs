@@ -6,6 +6,7 @@
 
 mod cel;
 mod condition;
+mod early;
 pub mod examples;
 #[doc(hidden)]
 pub mod fuzz;

@@ -163,10 +163,12 @@ mod tests {
                     by_resource: Vec::new(),
                 },
                 approval_id: None,
+                snapshot_id: None,
                 logged_at: at(id.into()),
             },
             check,
             action,
+            execution: None,
         }
     }
 

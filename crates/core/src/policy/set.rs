@@ -129,7 +129,7 @@ pub struct PolicySet {
     policies: Vec<Policy>,
     index: Index,
     /// For policies with a rate.
-    rates: HashMap<u32, WindowKey>,
+    pub(super) rates: HashMap<u32, WindowKey>,
     /// For policies with `except`: the allow policies.
     exceptions: HashMap<u32, Box<[u32]>>,
     needs: Needs,
@@ -261,7 +261,7 @@ impl PolicySet {
     }
 
     /// Every policy whose condition, the rate aside, holds: by id, each once.
-    fn hits(&self, case: &Case<'_>) -> SmallVec<[Hit; 8]> {
+    pub(super) fn hits(&self, case: &Case<'_>) -> SmallVec<[Hit; 8]> {
         let mut hits = SmallVec::<[Hit; 8]>::new();
         for (at, effect) in case.effects().iter().enumerate() {
             self.index.candidates(case.facts.action, effect, case.facts.records, |id| {
@@ -360,7 +360,7 @@ impl PolicySet {
         self.index.candidates(action, effect, records, visit);
     }
 
-    fn policy(&self, id: u32) -> Option<&Policy> {
+    pub(super) fn policy(&self, id: u32) -> Option<&Policy> {
         self.policies.get(usize::try_from(id).ok()?)
     }
 }
@@ -383,7 +383,7 @@ impl Ranked<'_> {
 }
 
 /// Whether a policy matches, given what its condition says.
-fn resolve(policy: &Policy, truth: Truth) -> bool {
+pub(super) fn resolve(policy: &Policy, truth: Truth) -> bool {
     match truth {
         Truth::True => true,
         Truth::False => false,

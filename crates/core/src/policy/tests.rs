@@ -1,6 +1,7 @@
 //! The policies as a whole: each condition, precedence, exceptions, and the index against a plain search.
 
 mod conditions;
+mod early;
 mod hostile;
 mod index;
 mod judging;

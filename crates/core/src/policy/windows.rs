@@ -97,6 +97,16 @@ impl Windows {
         exceeded.into()
     }
 
+    /// What [`Windows::count`] would say, without counting.
+    pub(super) fn would(&self, key: &WindowKey, rate: Rate, agent: &Name, now: Timestamp) -> Truth {
+        let now = self.now.max(now.as_micros());
+        let since = now.saturating_sub(i64::from(rate.period_seconds) * 1_000_000);
+        let times = self.policies.get(key).and_then(|policy| policy.agents.get(agent.as_str()));
+        let inside = times.map_or(0, |times| times.iter().filter(|at| **at > since).count());
+        let exceeded = inside >= usize::try_from(rate.count).unwrap_or(usize::MAX);
+        if !exceeded && self.used >= self.capacity { Truth::Unknown } else { exceeded.into() }
+    }
+
     /// Forgets what counts no more.
     fn sweep(&mut self) {
         let (now, mut used) = (self.now, 0);

@@ -2,8 +2,10 @@
 
 use super::{
     App, Caller, Error, Rules,
-    counts::Known,
+    counts::{Known, Undoable},
     holds::{Settlement, approved_reason},
+    snapshots::Purpose,
+    to_the_end,
 };
 use checkrein_api::{CheckPage, CheckView, OutcomeReport};
 use checkrein_core::{
@@ -14,11 +16,12 @@ use checkrein_core::{
     fingerprint::Fingerprint,
     key::Role,
     policy::{Facts, Judgement, Windows},
+    snapshot::{Execution, Origin},
     time::Timestamp,
 };
 use checkrein_store::{AppendError, CheckFilter, CheckRow};
 use std::{
-    sync::PoisonError,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -49,7 +52,48 @@ pub(super) struct Asked {
     pub(super) blast_radius: BlastRadius,
     pub(super) fingerprint: Fingerprint,
     pub(super) judgement: Judgement,
+    /// The snapshot that was taken for it.
+    pub(super) snapshot_id: Option<String>,
+    /// Where Checkrein runs it itself.
+    pub(super) execution: Option<Execution>,
     pub(super) at: Timestamp,
+}
+
+/// A verdict that replaces what the policies said.
+pub(super) struct Settled {
+    pub(super) verdict: Verdict,
+    pub(super) reason: String,
+    pub(super) approval_id: Option<String>,
+}
+
+impl Asked {
+    /// How it is put on record.
+    pub(super) fn decided(self, settled: Option<Settled>) -> Checked {
+        let (verdict, reason, approval_id) = match settled {
+            Some(Settled { verdict, reason, approval_id }) => (verdict, reason, approval_id),
+            None => (self.judgement.verdict, self.judgement.reason, None),
+        };
+        let decision = Decision {
+            id: self.id,
+            verdict,
+            reason,
+            policies: self.judgement.matched,
+            category: self.action.category,
+            environment: self.action.environment,
+            blast_radius: self.blast_radius,
+            approval_id,
+            snapshot_id: self.snapshot_id,
+            logged_at: self.at,
+        };
+        Checked {
+            key_id: self.key_id,
+            check: self.check,
+            action: self.action,
+            fingerprint: self.fingerprint,
+            decision,
+            execution: self.execution,
+        }
+    }
 }
 
 impl App {
@@ -58,7 +102,7 @@ impl App {
     /// # Errors
     /// When the request makes no sense, the caller may not make it, or it could not be recorded. In each
     /// case the action must not run.
-    pub async fn check(&self, caller: &Caller, check: Check) -> Result<Decision, Error> {
+    pub async fn check(self: &Arc<Self>, caller: &Caller, check: Check) -> Result<Decision, Error> {
         let started = Instant::now();
         caller.within_limit()?;
         let agent = caller.agent(check.agent.as_deref())?;
@@ -71,7 +115,7 @@ impl App {
         }
         let rules = self.rules();
         let understood = rules.catalogue.understand(&check, agent)?;
-        let Known { action, blast_radius, notes } = self.known(&rules, understood, &check).await?;
+        let Known { action, blast_radius, notes, undoable } = self.known(&rules, understood, &check).await?;
         let at = self.clock.now();
         let mut judgement = self.judge(&rules, &action, &check, at);
         judgement.reason.push_str(&notes);
@@ -83,17 +127,20 @@ impl App {
             blast_radius,
             fingerprint,
             judgement,
+            snapshot_id: None,
+            execution: None,
             at,
         };
         let decision = match asked.judgement.verdict {
-            Verdict::Hold => self.hold(asked).await?,
+            Verdict::Hold => self.hold(asked, undoable).await?,
+            Verdict::Allow if undoable.is_some() => self.allow(asked, None, None, undoable).await?,
             Verdict::Allow | Verdict::Block => self.record(asked, None, Vec::new()).await?,
         };
         self.metrics.decided(&decision, started.elapsed());
         Ok(decision)
     }
 
-    fn judge(&self, rules: &Rules, action: &Action, check: &Check, now: Timestamp) -> Judgement {
+    pub(super) fn judge(&self, rules: &Rules, action: &Action, check: &Check, now: Timestamp) -> Judgement {
         let facts = Facts::of(action, check.details(), now);
         if rules.policies.needs().rate_period_seconds.is_some() {
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,40 +150,58 @@ impl App {
         }
     }
 
+    /// Takes the snapshot that an allowed action leaves, then puts the decision on record; if there is no
+    /// snapshot, the action is blocked.
+    pub(super) async fn allow(
+        self: &Arc<Self>,
+        mut asked: Asked,
+        settled: Option<Settled>,
+        used: Option<Event>,
+        undoable: Option<Undoable>,
+    ) -> Result<Decision, Error> {
+        let app = Arc::clone(self);
+        // A file and its record belong together, whether or not the client waits for them.
+        to_the_end(async move {
+            let purpose = Purpose::of_check(&asked.id, &asked.key_id, &asked.action);
+            let taken = match app.automatic(undoable, purpose).await {
+                Ok(taken) => taken,
+                Err(reason) => {
+                    let blocked = Settled { verdict: Verdict::Block, reason, approval_id: None };
+                    return app.record(asked, Some(blocked), Vec::new()).await;
+                }
+            };
+            let id = taken.as_ref().map(|record| record.id.clone());
+            asked.snapshot_id.clone_from(&id);
+            let taken = taken.map(|record| Event::SnapshotTaken(Box::new(record)));
+            let recorded = app.record(asked, settled, used.into_iter().chain(taken).collect()).await;
+            if let Some(id) = id {
+                match &recorded {
+                    // It may be on record; the next start finds out.
+                    Err(Error::InDoubt(_)) => {}
+                    Ok(decision) if decision.snapshot_id.as_ref() == Some(&id) => {}
+                    _ => app.shelf.remove(&id, 1),
+                }
+            }
+            recorded
+        })
+        .await
+    }
+
     /// Puts the decision on record, with `more` in the same breath. `settled` replaces what the policies
     /// said.
     pub(super) async fn record(
         &self,
         asked: Asked,
-        settled: Option<(Verdict, String, String)>,
+        settled: Option<Settled>,
         more: Vec<Event>,
     ) -> Result<Decision, Error> {
-        let (verdict, reason, approval_id) = match settled {
-            Some((verdict, reason, approval_id)) => (verdict, reason, Some(approval_id)),
-            None => (asked.judgement.verdict, asked.judgement.reason, None),
-        };
-        let decision = Decision {
-            id: asked.id,
-            verdict,
-            reason,
-            policies: asked.judgement.matched,
-            category: asked.action.category,
-            environment: asked.action.environment,
-            blast_radius: asked.blast_radius,
-            approval_id,
-            logged_at: asked.at,
-        };
-        let checked = Checked {
-            key_id: asked.key_id,
-            check: asked.check,
-            action: asked.action,
-            fingerprint: asked.fingerprint.clone(),
-            decision: decision.clone(),
-        };
+        let (at, fingerprint) = (asked.at, asked.fingerprint.clone());
+        let checked = asked.decided(settled);
+        let decision = checked.decision.clone();
         let touches_approvals = !more.is_empty();
         let mut events = vec![Event::Check(Box::new(checked))];
         events.extend(more);
-        match self.store.append(events, asked.at).await {
+        match self.store.append(events, at).await {
             Ok(_) => {
                 if touches_approvals {
                     self.approvals_changed.send_modify(|n| *n += 1);
@@ -144,7 +209,7 @@ impl App {
                 Ok(decision)
             }
             // The same key was on its way at the same time, or was forgotten by `recent`.
-            Err(AppendError::Duplicate(before)) => same_answer(*before, &asked.fingerprint),
+            Err(AppendError::Duplicate(before)) => same_answer(*before, &fingerprint),
             Err(error) => {
                 self.metrics.not_recorded.inc();
                 Err(error.into())
@@ -158,7 +223,12 @@ impl App {
     ///
     /// # Errors
     /// When there is no such check, or the caller may not see it.
-    pub async fn view_check(&self, caller: &Caller, id: &str, wait: Duration) -> Result<CheckView, Error> {
+    pub async fn view_check(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &str,
+        wait: Duration,
+    ) -> Result<CheckView, Error> {
         caller.within_limit()?;
         let row = self.visible_check(caller, id).await?;
         let deadline = tokio::time::Instant::now() + wait.min(MAX_WAIT);
@@ -171,6 +241,12 @@ impl App {
                 let mut view = view(row);
                 view.decision.verdict = verdict;
                 view.decision.reason = reason;
+                if verdict == Verdict::Allow && view.decision.snapshot_id.is_none() {
+                    // One that was taken when a person's approval was used.
+                    let taken = self.store.snapshots_of_check(id).await?;
+                    let automatic = taken.into_iter().find(|s| s.record.origin == Origin::Automatic);
+                    view.decision.snapshot_id = automatic.map(|s| s.record.id);
+                }
                 return Ok(view);
             }
             // Expiry changes no approval until somebody looks, so look at least once a second.
@@ -183,7 +259,7 @@ impl App {
         }
     }
 
-    async fn visible_check(&self, caller: &Caller, id: &str) -> Result<CheckRow, Error> {
+    pub(super) async fn visible_check(&self, caller: &Caller, id: &str) -> Result<CheckRow, Error> {
         let row = self.store.check(id).await?;
         row.filter(|row| caller.may_see(&row.checked.action.agent))
             .ok_or_else(|| Error::NotFound("check", id.chars().take(64).collect()))
@@ -237,6 +313,11 @@ impl App {
     ) -> Result<OutcomeReport, Error> {
         caller.within_limit()?;
         let row = self.visible_check(caller, id).await?;
+        if row.checked.execution.is_some() {
+            return Err(Error::Conflict(format!(
+                "Checkrein ran {id} itself and puts its outcome on record itself; nothing needs to be reported"
+            )));
+        }
         let error = report.error.map(|e| e.chars().take(MAX_OUTCOME_ERROR).collect::<String>());
         let report = OutcomeReport { error, ..report };
         match row.outcome.as_ref().map(outcome_view) {
@@ -253,14 +334,36 @@ impl App {
             error: report.error.clone(),
             key_id: caller.key_id().to_owned(),
         };
+        if report.status == OutcomeStatus::Ok {
+            self.seal_automatic(id).await;
+        }
         self.append(vec![Event::Outcome(outcome)]).await?;
         Ok(report)
     }
+
+    /// Adds what the action left to the snapshot that was taken before it. Without that a rollback still
+    /// works, and needs a person to look at what it would overwrite.
+    async fn seal_automatic(&self, check_id: &str) {
+        let sealed = async {
+            for snapshot in self.store.snapshots_of_check(check_id).await? {
+                if snapshot.record.origin == Origin::Automatic && !snapshot.record.sealed {
+                    self.seal(&snapshot.record.id).await?;
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = sealed.await {
+            self.metrics.snapshots.failed.inc();
+            tracing::warn!(%error, check = check_id, "the snapshot of this action could not be sealed");
+        }
+    }
 }
 
-/// What an approval means for a check that waits for it.
+/// The answer that the same idempotency key got before.
 fn same_answer(before: Checked, fingerprint: &Fingerprint) -> Result<Decision, Error> {
-    if before.fingerprint == *fingerprint { Ok(before.decision) } else { Err(Error::KeyReused) }
+    // What Checkrein ran itself was another request, whatever it was for.
+    let same = before.execution.is_none() && before.fingerprint == *fingerprint;
+    if same { Ok(before.decision) } else { Err(Error::KeyReused) }
 }
 
 pub(super) fn new_id(prefix: &str) -> String {
@@ -273,7 +376,7 @@ fn outcome_view(outcome: &Outcome) -> OutcomeReport {
 }
 
 fn view(row: CheckRow) -> CheckView {
-    let Checked { key_id: _, check, action, fingerprint, decision } = row.checked;
+    let Checked { key_id: _, check, action, fingerprint, decision, execution: _ } = row.checked;
     CheckView {
         decision,
         agent: action.agent.to_string(),

@@ -25,6 +25,16 @@ pub(super) struct Known {
     pub(super) blast_radius: BlastRadius,
     /// What a person should know about the count: sentences, each after a blank.
     pub(super) notes: String,
+    /// What of it a snapshot could be taken of.
+    pub(super) undoable: Option<Undoable>,
+}
+
+/// Records on a connected target that an action changes or removes.
+pub(super) struct Undoable {
+    pub(super) target: Arc<Connected>,
+    pub(super) selection: Selection,
+    /// How many, cascades included, where that could be counted.
+    pub(super) records: Option<u64>,
 }
 
 /// What can be asked about an action, and whom.
@@ -50,7 +60,7 @@ impl App {
         let Understood { mut action, countable, .. } = understood;
         let Some(Question { target, what }) = question else {
             let blast_radius = BlastRadius::of(&action, None);
-            return Ok(Known { action, blast_radius, notes: String::new() });
+            return Ok(Known { action, blast_radius, notes: String::new(), undoable: None });
         };
         let answer = match &what {
             Ok(what) => self.count(&target, what).await,
@@ -79,7 +89,10 @@ impl App {
             }
             _ => notes,
         };
-        Ok(Known { action, blast_radius, notes })
+        let changes = matches!(action.category, Category::Write | Category::Delete);
+        let records = found.as_ref().filter(|found| found.whole).map(Found::records);
+        let undoable = what.ok().filter(|_| changes).map(|selection| Undoable { target, selection, records });
+        Ok(Known { action, blast_radius, notes, undoable })
     }
 
     async fn count(&self, target: &Connected, what: &Selection) -> Result<Counted, String> {
@@ -190,7 +203,7 @@ fn found(
 }
 
 /// A target's words, which may repeat what an agent wrote, as part of a sentence.
-fn words(text: &str) -> String {
+pub(super) fn words(text: &str) -> String {
     let mut words: String = text.chars().take(MAX_WORDS).flat_map(char::escape_debug).collect();
     if text.chars().nth(MAX_WORDS).is_some() {
         words.push('…');

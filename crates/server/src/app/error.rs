@@ -1,7 +1,9 @@
 //! Why the application did not do what was asked. `http` decides which status each becomes.
 
+use checkrein_api::RollbackPlan;
 use checkrein_core::{approval::Refused as ApprovalRefused, classify, policy};
 use checkrein_store::{AppendError, StoreError};
+use checkrein_targets::Error as TargetError;
 
 /// One mistake of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +59,44 @@ pub enum Error {
     /// It may or may not be on record, so nothing may run.
     #[error("nothing may run: {0}")]
     InDoubt(String),
+    /// The database refused the statement. Nothing was changed.
+    #[error("{message}")]
+    Statement {
+        /// Its own code: a SQLSTATE or the like.
+        code: String,
+        /// Its words.
+        message: String,
+        /// The check that has the attempt on record.
+        check_id: Option<String>,
+    },
+    /// The system cannot do what was asked.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The system could not be reached or did not answer. Nothing was changed.
+    #[error("{0}")]
+    Target(String),
+    /// A snapshot could not be taken or kept. Nothing was changed.
+    #[error("no snapshot could be taken: {0}")]
+    Snapshot(String),
+    /// It is not known whether an execution took place.
+    #[error("{message}")]
+    ExecutionUnknown {
+        /// What is known, and what to do.
+        message: String,
+        /// The check that will say.
+        check_id: String,
+    },
+    /// A rollback would overwrite what somebody did since. Nothing was changed.
+    #[error(
+        "{} of these records were changed since; nothing was rolled back. Look at `conflicts`, then ask again with on_conflict `skip` to leave them as they are, or `force` to overwrite them", .0.conflict_count
+    )]
+    RollbackConflicts(Box<RollbackPlan>),
+    /// A rollback cannot be made whole. Nothing was changed.
+    #[error("{0}")]
+    RollbackImpossible(String),
+    /// It is not known whether a rollback took place.
+    #[error("{0}")]
+    RollbackUnknown(String),
     /// The store cannot be read or opened.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -71,6 +111,26 @@ impl From<AppendError> for Error {
             AppendError::Refused(refused) => Self::Approval(refused),
             AppendError::Unknown(_) => Self::InDoubt(error.to_string()),
             other => Self::NotRecorded(other.to_string()),
+        }
+    }
+}
+
+impl Error {
+    /// What a target could not do, outside of an execution and a rollback.
+    pub(super) fn of_target(error: TargetError) -> Self {
+        match error {
+            TargetError::Invalid(message) => Self::Invalid(message),
+            TargetError::Statement { code, message } => Self::Statement { code, message, check_id: None },
+            TargetError::Unmeasurable(message)
+            | TargetError::Unsupported(message)
+            | TargetError::TooLarge(message)
+            | TargetError::Irreversible(message)
+            | TargetError::Forbidden(message) => Self::Unsupported(message),
+            TargetError::Snapshot(message) => Self::Snapshot(message),
+            other @ (TargetError::Config(_)
+            | TargetError::Unreachable(_)
+            | TargetError::TimedOut { .. }
+            | TargetError::Internal(_)) => Self::Target(other.to_string()),
         }
     }
 }

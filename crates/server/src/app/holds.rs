@@ -2,8 +2,10 @@
 
 use super::{
     App, Caller, Error,
-    checks::{Asked, new_id},
-    counts::Known,
+    checks::{Asked, Settled, new_id},
+    counts::{Known, Undoable},
+    snapshots::Purpose,
+    to_the_end,
 };
 use checkrein_core::{
     approval::{Approval, State, Transition},
@@ -13,17 +15,23 @@ use checkrein_core::{
     policy::{Facts, Judgement, Mode, Rule, Windows},
     time::Timestamp,
 };
+use std::sync::Arc;
 
 impl App {
     /// A policy wants a person to approve: use an approval that is there, join one that is pending, or ask
     /// for a new one.
-    pub(super) async fn hold(&self, asked: Asked) -> Result<Decision, Error> {
-        let _one_at_a_time = self.holding.lock().await;
+    pub(super) async fn hold(
+        self: &Arc<Self>,
+        asked: Asked,
+        undoable: Option<Undoable>,
+    ) -> Result<Decision, Error> {
+        let one_at_a_time = self.holding.lock().await;
         let open = self.store.open_approval(&asked.fingerprint).await?.filter(|a| asked.at < a.expires_at);
         // What has grown since somebody was asked is asked for anew.
         let open = open.filter(|a| !asked.blast_radius.exceeds(&a.blast_radius));
         match open {
-            Some(approval) if approval.decided_by.is_some() => {
+            // What Checkrein runs itself needs more than an answer: it runs again, and uses the approval then.
+            Some(approval) if approval.decided_by.is_some() && asked.execution.is_none() => {
                 let reason = approved_reason(&approval);
                 let used = Event::ApprovalChanged {
                     id: approval.id.clone(),
@@ -32,15 +40,18 @@ impl App {
                         fingerprint: asked.fingerprint.clone(),
                     },
                 };
-                self.record(asked, Some((Verdict::Allow, reason, approval.id)), vec![used]).await
+                let settled = Settled { verdict: Verdict::Allow, reason, approval_id: Some(approval.id) };
+                // An approval is used once in any case, and a snapshot may take its time.
+                drop(one_at_a_time);
+                self.allow(asked, Some(settled), Some(used), undoable).await
             }
             Some(pending) => {
-                let reason = asked.judgement.reason.clone();
-                self.record(asked, Some((Verdict::Hold, reason, pending.id)), Vec::new()).await
+                let settled = held(&asked, pending.id);
+                self.record(asked, Some(settled), Vec::new()).await
             }
             None => {
                 let approval = self.new_approval(&asked);
-                let settled = (Verdict::Hold, asked.judgement.reason.clone(), approval.id.clone());
+                let settled = held(&asked, approval.id.clone());
                 self.record(asked, Some(settled), vec![Event::ApprovalRequested(Box::new(approval))]).await
             }
         }
@@ -69,7 +80,7 @@ impl App {
 
     /// The verdict of a recorded check as it stands now.
     pub(super) async fn standing(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         checked: &Checked,
     ) -> Result<(Verdict, String), Error> {
@@ -88,6 +99,10 @@ impl App {
         Ok(match self.settlement(&approval, decision, now) {
             Settlement::Waiting => return recorded(),
             Settlement::Settled(verdict, reason) => (verdict, reason),
+            Settlement::Approved if checked.execution.is_some() => (
+                Verdict::Allow,
+                format!("{} Send the execution again to run it.", approved_reason(&approval)),
+            ),
             Settlement::Approved if caller.key_id() != checked.key_id => {
                 (Verdict::Hold, format!("{} The agent has not used it yet.", approved_reason(&approval)))
             }
@@ -122,7 +137,7 @@ impl App {
 
     /// Looks at the action once more before an approval lets it through: policies may have changed since.
     async fn use_approval(
-        &self,
+        self: &Arc<Self>,
         checked: &Checked,
         approval: &Approval,
         now: Timestamp,
@@ -130,7 +145,8 @@ impl App {
         let rules = self.rules();
         let agent: Name = checked.action.agent.clone();
         let understood = rules.catalogue.understand(&checked.check, agent)?;
-        let Known { action, blast_radius, notes } = self.known(&rules, understood, &checked.check).await?;
+        let Known { action, blast_radius, notes, undoable } =
+            self.known(&rules, understood, &checked.check).await?;
         if blast_radius.exceeds(&approval.blast_radius) {
             let (then, now) = (approval.blast_radius.records, blast_radius.records);
             let reason = format!(
@@ -151,9 +167,25 @@ impl App {
             check_id: checked.decision.id.clone(),
             fingerprint: checked.fingerprint.clone(),
         };
-        let id = approval.id.clone();
-        match self.append(vec![Event::ApprovalChanged { id, transition }]).await {
-            Ok(()) => Ok((Verdict::Allow, approved_reason(approval))),
+        let used = Event::ApprovalChanged { id: approval.id.clone(), transition };
+        let purpose = Purpose::of_check(&checked.decision.id, &checked.key_id, &action);
+        let app = Arc::clone(self);
+        let using = to_the_end(async move {
+            let taken = match app.automatic(undoable, purpose).await {
+                Ok(taken) => taken,
+                Err(reason) => return Ok(Some(reason)),
+            };
+            let id = taken.as_ref().map(|record| record.id.clone());
+            let taken = taken.map(|record| Event::SnapshotTaken(Box::new(record)));
+            let recorded = app.append(std::iter::once(used).chain(taken).collect()).await;
+            if let (Some(id), false) = (id, matches!(recorded, Ok(()) | Err(Error::InDoubt(_)))) {
+                app.shelf.remove(&id, 1);
+            }
+            recorded.map(|()| None)
+        });
+        match using.await {
+            Ok(None) => Ok((Verdict::Allow, approved_reason(approval))),
+            Ok(Some(no_snapshot)) => Ok((Verdict::Block, no_snapshot)),
             // Somebody was faster: this request, repeated, or the same action asked for anew.
             Err(Error::Approval(refused)) => {
                 let now_stands = self.store.approval(&approval.id).await?;
@@ -183,6 +215,11 @@ fn denied_reason(approval: &Approval) -> String {
     let who = approval.decided_by.as_ref().map_or("somebody", |by| &by.name);
     let comment = approval.comment.as_deref().map(|c| format!(": {c}")).unwrap_or_default();
     format!("Denied by {who}{comment}.")
+}
+
+fn held(asked: &Asked, approval_id: String) -> Settled {
+    let reason = asked.judgement.reason.clone();
+    Settled { verdict: Verdict::Hold, reason, approval_id: Some(approval_id) }
 }
 
 /// The policies that want a person to approve.

@@ -4,11 +4,19 @@ mod approvals;
 mod checks;
 mod counts;
 mod error;
+mod executions;
 mod holds;
 mod keys;
+mod locks;
 mod policies;
 mod recent;
+mod recovery;
+mod results;
+mod rollbacks;
 mod rules;
+mod shelf;
+mod snapshots;
+mod statements;
 mod targets;
 mod upkeep;
 
@@ -18,16 +26,19 @@ pub use error::{Error, Item};
 pub use keys::{Caller, ENV_KEY_ID};
 pub use policies::Put;
 pub use rules::Rules;
+pub use snapshots::{Export, SnapshotQuery};
 pub use targets::{Connected, Targets};
 
 use crate::{clock::Clock, config::Config, metrics::Metrics};
 use checkrein_core::{event::Event, policy::Windows, time::Timestamp};
 use checkrein_store::{EntryFilter, Options, Store};
+use checkrein_targets::Progress;
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, RwLock, atomic::AtomicBool},
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Everything that the server knows and does.
 pub struct App {
@@ -54,6 +65,16 @@ pub struct App {
     body_timeout: Duration,
     approval_life_seconds: i64,
     keep_log_seconds: Option<i64>,
+    /// The files of snapshots.
+    shelf: shelf::Shelf,
+    /// Seconds and bytes that snapshots are kept for.
+    keep_snapshots: (Option<i64>, Option<u64>),
+    /// What happens once or one after the other: executions, changes of a snapshot, idempotency keys.
+    locks: locks::Locks,
+    /// How far rollbacks are, by snapshot.
+    rolling: Mutex<HashMap<String, (String, Arc<Progress>)>>,
+    /// Something may have to be settled by asking a target.
+    look_again: Notify,
 }
 
 impl App {
@@ -96,7 +117,13 @@ impl App {
             body_timeout: config.limits.request_timeout,
             approval_life_seconds: seconds(config.approvals.expire_after),
             keep_log_seconds: config.log.keep_for.map(seconds),
+            shelf: shelf::Shelf::open(&config.data, config.snapshots.encryption_key.clone())?,
+            keep_snapshots: (config.snapshots.keep_for.map(seconds), config.snapshots.keep_bytes),
+            locks: locks::Locks::default(),
+            rolling: Mutex::default(),
+            look_again: Notify::new(),
         };
+        app.tidy_snapshots().await?;
         app.append(vec![
             Event::ServerStarted { version: env!("CARGO_PKG_VERSION").to_owned() },
             app.rules().loaded_event(),
@@ -119,6 +146,7 @@ impl App {
 
     /// Puts the stop on record and closes the store. Nothing can be recorded afterwards.
     pub async fn close(&self) {
+        self.land().await;
         if let Err(error) = self.append(vec![Event::ServerStopped {}]).await {
             tracing::error!(%error, "the stop could not be recorded");
         }
@@ -191,6 +219,17 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// Runs `work` to its end even if whoever asked for it leaves, which drops the request wherever it waits:
+/// what is on record must also happen.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    // Only a panic in `work` ends it early.
+    tokio::spawn(work)
+        .await
+        .map_err(|_| Error::NotRecorded("the server failed on this request".to_owned()))?
 }
 
 fn seconds(duration: Duration) -> i64 {

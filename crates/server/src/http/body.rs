@@ -120,14 +120,3 @@ pub(super) fn wait(text: Option<&str>) -> Result<Duration, Error> {
         Error::Invalid("wait: write seconds like 30s, at most 60s are waited in one request".to_owned())
     })
 }
-
-/// Runs `work` to its end even if the client leaves, which drops the handler wherever it waits: what is on
-/// record must also come into force.
-pub(super) async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Error> {
-    // Only a panic in `work` ends it early.
-    tokio::spawn(work)
-        .await
-        .map_err(|_| Error::NotRecorded("the server failed on this request".to_owned()))?
-}

@@ -2,9 +2,9 @@
 
 use super::{
     AdminKey, Shared,
-    body::{Json, Path, to_the_end},
+    body::{Json, Path},
 };
-use crate::app::Error;
+use crate::app::{Error, to_the_end};
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use checkrein_api::{CreatedKey, KeyList, NewKey, Problem};
 

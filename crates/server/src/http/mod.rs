@@ -3,10 +3,12 @@
 mod approvals;
 mod body;
 mod checks;
+mod executions;
 mod keys;
 mod listen;
 mod policies;
 mod problem;
+mod snapshots;
 mod stream;
 mod system;
 mod targets;
@@ -63,6 +65,12 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(checks::create, checks::list))
         .routes(routes!(checks::show))
         .routes(routes!(checks::outcome))
+        .routes(routes!(executions::create))
+        .routes(routes!(snapshots::list, snapshots::create))
+        .routes(routes!(snapshots::show))
+        .routes(routes!(snapshots::seal))
+        .routes(routes!(snapshots::rollback))
+        .routes(routes!(snapshots::export))
         .routes(routes!(policies::list, policies::create, policies::apply))
         .routes(routes!(policies::show, policies::replace, policies::delete))
         .routes(routes!(policies::replay))

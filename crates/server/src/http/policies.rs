@@ -2,9 +2,9 @@
 
 use super::{
     AdminKey, OperatorKey, Shared,
-    body::{AnyJson, Json, Path, to_the_end},
+    body::{AnyJson, Json, Path},
 };
-use crate::app::{Error, Put};
+use crate::app::{Error, Put, to_the_end};
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use checkrein_api::{PolicyBundle, PolicyChanges, PolicyList, Problem, ReplayRequest};
 use checkrein_core::policy::replay::ReplayReport;

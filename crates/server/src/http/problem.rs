@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use checkrein_api::{PROBLEM_MEDIA_TYPE, Problem, ProblemItem};
+use checkrein_api::{PROBLEM_MEDIA_TYPE, Problem, ProblemItem, RollbackPlan};
 
 const BASE: &str = "https://checkrein.dev/problems/";
 
@@ -18,12 +18,27 @@ pub(super) struct Draft {
     title: &'static str,
     detail: String,
     errors: Vec<ProblemItem>,
+    more: Box<More>,
     retry_after_seconds: Option<u64>,
+}
+
+/// What few problems tell besides.
+#[derive(Clone, Default)]
+struct More {
+    code: Option<String>,
+    check_id: Option<String>,
+    plan: Option<RollbackPlan>,
 }
 
 impl Draft {
     pub(super) fn into_response(self, request_id: &str) -> Response {
+        let More { code, check_id, plan } = *self.more;
         let problem = Problem {
+            code,
+            check_id,
+            conflicts: plan.as_ref().map(|plan| plan.conflicts.clone()).unwrap_or_default(),
+            conflict_count: plan.as_ref().map(|plan| plan.conflict_count),
+            plan,
             kind: format!("{BASE}{}", self.word),
             title: self.title.to_owned(),
             status: self.status.as_u16(),
@@ -47,7 +62,7 @@ impl Draft {
 }
 
 fn draft(status: StatusCode, word: &'static str, title: &'static str, detail: String) -> Draft {
-    Draft { status, word, title, detail, errors: Vec::new(), retry_after_seconds: None }
+    Draft { status, word, title, detail, errors: Vec::new(), more: Box::default(), retry_after_seconds: None }
 }
 
 fn carried(draft: Draft) -> Response {
@@ -101,6 +116,55 @@ impl IntoResponse for Error {
                 retry_after_seconds: Some(1),
                 ..draft(StatusCode::SERVICE_UNAVAILABLE, "not-recorded", "It could not be recorded", detail)
             },
+            Self::Statement { code, check_id, .. } => Draft {
+                more: Box::new(More { code: Some(code), check_id, plan: None }),
+                ..draft(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "statement-failed",
+                    "The database refused the statement",
+                    detail,
+                )
+            },
+            Self::Unsupported(_) => {
+                draft(StatusCode::UNPROCESSABLE_ENTITY, "unsupported", "The system cannot do this", detail)
+            }
+            Self::Target(_) => Draft {
+                retry_after_seconds: Some(5),
+                ..draft(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "target-unavailable",
+                    "The system cannot be used now",
+                    detail,
+                )
+            },
+            Self::Snapshot(_) => draft(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "snapshot-failed",
+                "No snapshot could be taken or used",
+                detail,
+            ),
+            Self::ExecutionUnknown { check_id, .. } => Draft {
+                more: Box::new(More { check_id: Some(check_id), ..More::default() }),
+                ..draft(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "execution-unknown",
+                    "It is not known whether it took place",
+                    detail,
+                )
+            },
+            Self::RollbackConflicts(plan) => Draft {
+                more: Box::new(More { plan: Some(*plan), ..More::default() }),
+                ..draft(StatusCode::CONFLICT, "rollback-conflicts", "Records were changed since", detail)
+            },
+            Self::RollbackImpossible(_) => {
+                draft(StatusCode::CONFLICT, "rollback-impossible", "It cannot be rolled back", detail)
+            }
+            Self::RollbackUnknown(_) => draft(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "rollback-unknown",
+                "It is not known whether it took place",
+                detail,
+            ),
             Self::Store(_) => {
                 draft(StatusCode::SERVICE_UNAVAILABLE, "store", "The store does not answer", detail)
             }

@@ -7,10 +7,16 @@ mod common;
 #[cfg(test)]
 mod databases;
 #[cfg(test)]
+mod executions;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod interrupted;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]
+mod shop;
+#[cfg(test)]
 mod targets;
+#[cfg(test)]
+mod undo;

@@ -108,8 +108,10 @@ pub(crate) fn checked_with(
             environment: Environment::Production,
             blast_radius,
             approval_id: None,
+            snapshot_id: None,
             logged_at: at(0),
         },
+        execution: None,
     }
 }
 

@@ -12,4 +12,5 @@ mod faults;
 mod model;
 mod records;
 mod retention;
+mod snapshots;
 mod tamper;

@@ -108,11 +108,6 @@ impl ChunkReader {
         })
     }
 
-    /// Every table that the snapshot has records of.
-    pub(super) fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
-        self.tables.iter().take(1).flatten()
-    }
-
     /// The next chunk.
     pub(super) async fn next(&mut self) -> Result<Option<Chunk>, Error> {
         let Some(block) = self.before.next().await? else { return Ok(None) };

@@ -7,15 +7,11 @@
 use super::{
     connect::{Db, Session},
     footprint::{CHUNK, Footprint, fetch},
-    schema::{Table, get},
+    schema::Table,
     value::{Image, pick},
 };
 use crate::{Affected, Error, How};
-use mysql_async::{Row, prelude::Queryable as _};
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::collections::{BTreeMap, HashMap};
 
 /// One record, before and after. Without a key the content is the key, and only how often it is there differs.
 pub(super) struct Record {
@@ -129,39 +125,4 @@ pub(super) async fn tally(own: &mut Session, db: &Db, found: &Footprint) -> Resu
         }
     }
     Ok(tally)
-}
-
-/// How long InnoDB keeps its answer about transactions after somebody has read it.
-const STALE: Duration = Duration::from_millis(105);
-
-/// How many rows InnoDB has changed in this session's transaction, cascades and triggers included.
-///
-/// The server answers from a cache that it renews only when nobody has read it for 0.1 s. The cache also
-/// holds what each transaction is running, so an answer that shows this very question is a fresh one.
-pub(super) async fn rows_modified(session: &mut Session, db: &Db) -> Result<u64, Error> {
-    // One at a time: those who ask too often would keep each other from ever hearing anything new.
-    let _turn = db.measuring.lock().await;
-    loop {
-        let mut nonce = [0_u8; 8];
-        getrandom::fill(&mut nonce).map_err(|e| Error::Internal(format!("no random numbers: {e}")))?;
-        let nonce = u64::from_le_bytes(nonce);
-        let sql = format!(
-            "SELECT {nonce}, trx_rows_modified, trx_query FROM information_schema.INNODB_TRX \
-             WHERE trx_mysql_thread_id = CONNECTION_ID()"
-        );
-        let row: Option<Row> = session.conn.query_first(&sql).await.map_err(|e| {
-            match super::connect::meaning(e) {
-                Error::Forbidden(why) => Error::Forbidden(format!(
-                    "{why}. What cascades and triggers do can only be measured with PROCESS: GRANT PROCESS ON *.* TO this account"
-                )),
-                other => other,
-            }
-        })?;
-        if let Some(row) = row
-            && get::<Option<String>>(&row, 2)?.is_some_and(|query| query.contains(&nonce.to_string()))
-        {
-            return get(&row, 1);
-        }
-        tokio::time::sleep(STALE).await;
-    }
 }

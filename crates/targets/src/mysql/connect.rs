@@ -46,8 +46,6 @@ pub(super) struct Db {
     pub(super) limits: Limits,
     /// The database of the address. Its tables are named without it.
     pub(super) database: String,
-    /// Who may ask InnoDB about transactions.
-    pub(super) measuring: tokio::sync::Mutex<()>,
     /// When it was last found that this account sees triggers.
     pub(super) triggers_seen: tokio::sync::Mutex<Option<std::time::Instant>>,
 }
@@ -91,8 +89,8 @@ impl Db {
         };
         let main = Pool::new(pool(limits.connections));
         let side = Pool::new(pool((limits.connections / 4).max(2)));
-        let (measuring, triggers_seen) = Default::default();
-        Ok(Self { main, side, target: name, limits, database, measuring, triggers_seen })
+        let triggers_seen = tokio::sync::Mutex::new(None);
+        Ok(Self { main, side, target: name, limits, database, triggers_seen })
     }
 
     /// A connection on which a transaction has begun.

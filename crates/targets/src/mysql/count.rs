@@ -8,7 +8,7 @@ use super::{
     schema::{Schema, Table, join, quote},
     sql::{Change, Named, NewRows, Parsed, Work},
     value::{Image, param},
-    walk::{Fate, Walk},
+    walk::{Fate, Walk, consequence},
 };
 use crate::{Affected, Counted, Error, How, ResultSet, Selection, Statement};
 use mysql_async::{Params, Value};
@@ -123,10 +123,8 @@ impl<'a> Counting<'a> {
         let [(_, table, fate)] = targets.as_slice() else { return Ok(false) };
         let event = if deletes { "DELETE" } else { "UPDATE" };
         walk.fire(table, &[event]).await?;
-        let follows = walk.schema.children(walk.session, table).await?.iter().any(|f| match fate {
-            Fate::Deleted => true,
-            Fate::Changed(columns) => f.columns.iter().any(|(_, c)| columns.contains(&c.to_lowercase())),
-        });
+        let children = walk.schema.children(walk.session, table).await?;
+        let follows = children.iter().any(|f| consequence(table, f, fate).is_some());
         let triggers = walk.triggers;
         if follows {
             return Ok(false);

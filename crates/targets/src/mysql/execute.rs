@@ -3,13 +3,14 @@
 
 use super::{
     connect::{Db, Purpose, Session},
-    compare::{rows_modified, tally},
+    compare::tally,
     footprint::{Footprint, Sight, differences, keys_of, sight},
+    measure::rows_modified,
     open::{Open, Proof},
     result,
     schema::{Action, Schema, Table, quote},
     sql::{NewRows, Parsed, Work},
-    walk::{Walk, Watch},
+    walk::{Fate, Walk, Watch, consequence},
 };
 use crate::{Affected, Error, How, Measured, Pending, ResultSet, Statement};
 use std::sync::Arc;
@@ -85,15 +86,13 @@ impl Run {
                 let whole = targets.iter().all(|(_, t, _)| watch.iter().any(|w| w.table.id() == t.id()));
                 for (_, table, fate) in &targets {
                     let list = self.schema.children(&mut self.session, table).await?;
-                    let acts = |on: Action| on != Action::Restrict;
-                    alone &= !list.iter().any(|f| match fate {
-                        super::walk::Fate::Deleted => acts(f.on_delete),
-                        super::walk::Fate::Changed(_) => acts(f.on_update),
-                    });
+                    alone &= !list
+                        .iter()
+                        .any(|f| consequence(table, f, fate).is_some_and(|a| a != Action::Restrict));
                     // A changed key is a deletion and an insertion to InnoDB.
                     alone &= match fate {
-                        super::walk::Fate::Deleted => true,
-                        super::walk::Fate::Changed(c) => !table.keyed || !c.iter().any(|c| table.in_key(c)),
+                        Fate::Deleted => true,
+                        Fate::Changed(c) => !table.keyed || !c.iter().any(|c| table.in_key(c)),
                     };
                 }
                 let (sql, params) = parsed.bind(&parsed.sql)?;
@@ -199,7 +198,7 @@ impl Run {
         let rows = if alone {
             self.changed.iter().map(|c| c.rows).sum()
         } else {
-            rows_modified(&mut self.session, &self.db).await?
+            rows_modified(&mut self.session).await?
         };
         let proof = Proof { rows, covered: self.changed.iter().all(|c| c.covered) };
         let measured = match self.changed.as_slice() {

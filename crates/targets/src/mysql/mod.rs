@@ -19,12 +19,14 @@ mod count;
 mod effects;
 mod execute;
 mod footprint;
+mod measure;
 mod open;
 mod resolve;
 mod result;
 mod schema;
 mod snapshots;
 mod sql;
+mod undo;
 mod value;
 mod walk;
 
@@ -87,7 +89,7 @@ impl Target for Mysql {
     }
 
     async fn plan(&self, snapshot: &Snapshot, options: &UndoOptions) -> Result<Plan, Error> {
-        { let _ = (snapshot, options); Err(Error::Unsupported("later".into())) }
+        undo::plan(&self.db, snapshot, options).await
     }
 
     async fn rollback(
@@ -96,7 +98,7 @@ impl Target for Mysql {
         options: &UndoOptions,
         out: &mut SnapshotWriter,
     ) -> Result<Undo, Error> {
-        { let _ = (snapshot, options, out); Err(Error::Unsupported("later".into())) }
+        undo::rollback(&self.db, snapshot, options, out).await
     }
 
     async fn resolve(&self, token: &str, snapshot: &Snapshot) -> Result<Settled, Error> {

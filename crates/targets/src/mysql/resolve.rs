@@ -7,14 +7,13 @@
 use super::{
     blocks::ChunkReader,
     compare::by_key,
-    connect::{Db, Purpose, Session, meaning},
+    connect::{Db, Purpose, Session},
     footprint::{CHUNK, fetch},
-    schema::get,
-    value::{Image, pick},
+    measure::transactions,
+    value::Image,
 };
 use crate::{Error, Settled, snapshot::Snapshot};
-use mysql_async::{Row, prelude::Queryable as _};
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt};
 
 /// Names a transaction.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,31 +56,9 @@ pub(super) async fn resolve(db: &Db, token: &str, snapshot: &Snapshot) -> Result
 }
 
 async fn is_open(session: &mut Session, token: Token) -> Result<bool, Error> {
-    loop {
-        let mut nonce = [0_u8; 8];
-        getrandom::fill(&mut nonce).map_err(|e| Error::Internal(format!("no random numbers: {e}")))?;
-        let nonce = u64::from_le_bytes(nonce);
-        let sql = format!(
-            "SELECT {nonce}, trx_query, CAST(UNIX_TIMESTAMP(trx_started) AS DOUBLE), \
-             trx_mysql_thread_id = CONNECTION_ID() FROM information_schema.INNODB_TRX \
-             WHERE trx_mysql_thread_id IN (CONNECTION_ID(), {})",
-            token.connection
-        );
-        let rows: Vec<Row> = session.conn.query(&sql).await.map_err(meaning)?;
-        let (mut fresh, mut open) = (false, false);
-        for row in &rows {
-            if get::<u8>(row, 3)? == 1 {
-                fresh = get::<Option<String>>(row, 1)?.is_some_and(|q| q.contains(&nonce.to_string()));
-            } else {
-                // The connection may serve another transaction by now, or belong to a server started since.
-                open |= get::<f64>(row, 2)? <= token.begun + 1.0;
-            }
-        }
-        if fresh {
-            return Ok(open);
-        }
-        tokio::time::sleep(Duration::from_millis(105)).await;
-    }
+    let all = transactions(session, Some(token.connection)).await?;
+    // The connection may serve another transaction by now, or belong to a server started since.
+    Ok(all.iter().any(|t| t.connection == token.connection && t.started <= token.begun + 1.0))
 }
 
 async fn by_records(session: &mut Session, snapshot: &Snapshot) -> Result<Settled, Error> {
@@ -118,11 +95,6 @@ async fn by_records(session: &mut Session, snapshot: &Snapshot) -> Result<Settle
         (0, _) => Ok(Settled::NotCommitted),
         _ => unknown("some records are as before it and some as after it: somebody has worked on them since"),
     }
-}
-
-/// The key of an image, for readers of snapshots.
-pub(super) fn key_of(table: &super::schema::Table, image: &[u8]) -> Result<Image, Error> {
-    pick(image, &table.key)
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub(super) struct Column {
     pub(super) generated: bool,
     /// AUTO_INCREMENT.
     pub(super) auto: bool,
+    /// ON UPDATE CURRENT_TIMESTAMP: set by the server unless it is said what it is.
+    pub(super) stamped: bool,
 }
 
 /// A table that may be written. In a snapshot, its shape.
@@ -215,7 +217,7 @@ impl Column {
     }
 
     /// The left side of a comparison with [`Column::given`], as an index can serve it.
-    fn compared(&self, alias: &str) -> String {
+    pub(super) fn compared(&self, alias: &str) -> String {
         let at = self.at(alias);
         match self.sort {
             Sort::Enum | Sort::Bits => format!("{at} + 0"),
@@ -234,7 +236,7 @@ impl Column {
     }
 
     /// The right side: a placeholder, made independent of the session's character set.
-    fn given(&self, exactly: bool) -> String {
+    pub(super) fn given(&self, exactly: bool) -> String {
         match self.sort {
             Sort::Text if !exactly => match (&self.charset, &self.collation) {
                 (Some(charset), Some(collation)) => {
@@ -250,6 +252,22 @@ impl Column {
             }
             Sort::Plain | Sort::Enum | Sort::Bits | Sort::Timestamp => "?".to_owned(),
         }
+    }
+
+    /// The placeholder that a value is written through, in the session of a rollback: texts are sent as the
+    /// bytes that they are stored as.
+    pub(super) fn written(&self) -> String {
+        match self.sort {
+            Sort::Uuid | Sort::Net => format!("CAST(? AS {})", self.declared),
+            Sort::Json => "CONVERT(? USING utf8mb4)".to_owned(),
+            _ => "?".to_owned(),
+        }
+    }
+
+    /// The parameter for [`Column::written`].
+    pub(super) fn to_write(&self, value: Value) -> Value {
+        let text = if self.sort == Sort::Timestamp { super::value::timestamp(&value) } else { None };
+        text.map_or(value, |text| Value::Bytes(text.into_bytes()))
     }
 
     /// The parameter for [`Column::given`].
@@ -326,6 +344,7 @@ async fn load(db: &Db, session: &mut Session, schema: &str, name: &str) -> Resul
             collation: get(row, 4)?,
             generated: !generation.is_empty(),
             auto: extra.to_ascii_lowercase().contains("auto_increment"),
+            stamped: extra.to_ascii_lowercase().contains("on update"),
         });
     }
     let indexes = indexes(session, schema, name).await?;

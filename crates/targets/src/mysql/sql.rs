@@ -70,7 +70,6 @@ pub(super) struct NewRows {
     /// The SELECT.
     pub(super) query: Option<String>,
     pub(super) replace: bool,
-    pub(super) ignore: bool,
     /// ON DUPLICATE KEY UPDATE: the columns that it assigns.
     pub(super) updates: Option<Vec<String>>,
     pub(super) returning: bool,
@@ -415,7 +414,6 @@ fn insert_of(i: &Insert) -> Result<Work, Error> {
         rows,
         query,
         replace: i.replace_into,
-        ignore: i.ignore,
         updates,
         returning: i.returning.is_some(),
     })))

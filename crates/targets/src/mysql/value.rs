@@ -167,10 +167,10 @@ pub(super) fn record(columns: &[&Column], image: &[u8]) -> Result<Map<String, Js
 fn shown(column: &Column, value: Value) -> Json {
     match (column.sort, value) {
         (Sort::Text, Value::Bytes(b)) => text(column.charset.as_deref(), &b).into(),
-        (Sort::Timestamp, Value::Bytes(b)) => {
-            let text = String::from_utf8_lossy(&b).into_owned();
-            moment(&text).unwrap_or(text).into()
-        }
+        (Sort::Timestamp, value) => match timestamp(&value) {
+            Some(text) => (text + "Z").into(),
+            None => returned(value, false),
+        },
         (Sort::Bytes | Sort::Net | Sort::Uuid, Value::Bytes(b)) => hex(&b).into(),
         (Sort::Enum, value) => match &value {
             Value::Int(n) => member(column, u64::try_from(*n).unwrap_or(0)),
@@ -221,7 +221,17 @@ fn moment(seconds: &str) -> Option<String> {
     let year = yoe + era * 400 + i64::from(month <= 2);
     let rest = if rest.is_empty() { String::new() } else { format!(".{rest}") };
     let (h, m, s) = (second / 3_600, second / 60 % 60, second % 60);
-    Some(format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02}{rest}Z"))
+    Some(format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02}{rest}"))
+}
+
+/// A TIMESTAMP, which is kept in seconds since 1970, as the text that it is written as, in UTC.
+pub(super) fn timestamp(seconds: &Value) -> Option<String> {
+    match seconds {
+        Value::Int(n) => moment(&n.to_string()),
+        Value::UInt(n) => moment(&n.to_string()),
+        Value::Bytes(b) => moment(std::str::from_utf8(b).ok()?),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -250,8 +260,8 @@ mod tests {
 
     #[test]
     fn people_read_dates() {
-        assert_eq!(moment("1704070923.123").unwrap(), "2024-01-01 01:02:03.123Z");
-        assert_eq!(moment("951782400").unwrap(), "2000-02-29 00:00:00Z");
+        assert_eq!(moment("1704070923.123").unwrap(), "2024-01-01 01:02:03.123");
+        assert_eq!(moment("951782400").unwrap(), "2000-02-29 00:00:00");
         assert_eq!(moment("0").unwrap(), "0000-00-00 00:00:00");
         assert_eq!(returned(Value::UInt(u64::MAX), false), json!("18446744073709551615"));
         assert_eq!(returned(Value::Time(true, 1, 1, 2, 3, 0), false), json!("-25:02:03"));

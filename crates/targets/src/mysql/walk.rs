@@ -169,7 +169,7 @@ impl<'a> Walk<'a> {
             }
             let list = self.schema.children(self.session, &parent).await?;
             for foreign in list.iter() {
-                let Some(action) = consequence(foreign, &fate) else { continue };
+                let Some(action) = consequence(&parent, foreign, &fate) else { continue };
                 let own: BTreeSet<String> = foreign.columns.iter().map(|(c, _)| c.to_lowercase()).collect();
                 if action == Action::Restrict {
                     if !self.lock {
@@ -285,11 +285,16 @@ impl<'a> Walk<'a> {
 }
 
 /// What a foreign key does about it; `None`: nothing.
-fn consequence(foreign: &Foreign, fate: &Fate) -> Option<Action> {
+pub(super) fn consequence(parent: &Table, foreign: &Foreign, fate: &Fate) -> Option<Action> {
     match fate {
         Fate::Deleted => Some(foreign.on_delete),
+        // Computed columns and stamps change with others.
         Fate::Changed(columns) => {
-            foreign.columns.iter().any(|(_, c)| columns.contains(&c.to_lowercase())).then_some(foreign.on_update)
+            let changes = |name: &String| {
+                columns.contains(&name.to_lowercase())
+                    || parent.column(name).is_none_or(|c| c.generated || c.stamped)
+            };
+            foreign.columns.iter().any(|(_, c)| changes(c)).then_some(foreign.on_update)
         }
     }
 }

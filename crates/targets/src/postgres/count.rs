@@ -80,7 +80,13 @@ impl Postgres {
 pub(super) fn told(trouble: Trouble, what: &'static str, limit: Duration) -> Error {
     match trouble {
         Trouble::Ours(error) => error,
-        Trouble::Server(error) if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => {
+        // A WITH that changes rows cannot be part of a query, and a function that does not run in one.
+        Trouble::Server(error)
+            if matches!(
+                error.code(),
+                Some(&SqlState::READ_ONLY_SQL_TRANSACTION | &SqlState::FEATURE_NOT_SUPPORTED)
+            ) =>
+        {
             Error::Unmeasurable(
                 "it changes more than the table that it names, which is known only when it runs; an execution measures it".to_owned(),
             )

@@ -211,8 +211,8 @@ impl Pending for Transaction {
             ask(&self.session, &bound).await?;
             self.watch.busy();
             let looks = Looks { inside: &self.session, outside: &self.watch };
-            let captured = images::capture(&looks, &self.touched, &self.measured, out).await?;
-            super::identify(&self.session, out).await?;
+            let (captured, alike) = images::capture(&looks, &self.touched, &self.measured, out).await?;
+            super::identify(&self.session, out, alike).await?;
             Ok::<_, Trouble>(captured)
         };
         match tokio::time::timeout(limit, work).await {

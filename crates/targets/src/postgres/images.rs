@@ -36,13 +36,18 @@ pub(super) struct Looks<'c> {
     pub(super) outside: &'c Client,
 }
 
+/// For tables without a key, by number: how many records were like one of those captured before. Only this
+/// tells, later, whether they have been put back already.
+pub(super) type Alike = serde_json::Map<String, serde_json::Value>;
+
 /// Takes the images of everything that `touched` names.
 pub(super) async fn capture(
     looks: &Looks<'_>,
     touched: &[Touched],
     measured: &Measured,
     out: &mut SnapshotWriter,
-) -> Result<Captured, Trouble> {
+) -> Result<(Captured, Alike), Trouble> {
+    let mut alike = Alike::new();
     let mut digest = RowsDigest::default();
     let mut sums: BTreeMap<(&str, How), u64> = BTreeMap::new();
     ask(looks.inside, "DECLARE checkrein_hold NO SCROLL CURSOR FOR SELECT 1").await?;
@@ -57,7 +62,21 @@ pub(super) async fn capture(
             let digest = Some(DigestOf { digest: &mut digest, resource, columns: None });
             let mut sink = Sink { out, table, side: Side::Before, digest };
             let pass = Pass { one: looks.outside, other: looks.inside, relation, filter: "xmax <> 0" };
-            pass.run(pages, most_before, &mut sink).await?
+            let mut left = Vec::new();
+            let before = pass.run(pages, most_before, &mut sink, &mut left).await?;
+            if relation.key.is_empty() && (1..=MOST_PLACES as u64).contains(&before) {
+                let image = |alias: &str| format!("ROW({})::text", relation.list(alias));
+                let count = format!(
+                    "SELECT pg_catalog.count(*) FROM ONLY {t} x WHERE {} IN (SELECT {} FROM ONLY {t} y WHERE {})",
+                    image("x"),
+                    image("y"),
+                    at(&left),
+                    t = relation.sql()
+                );
+                let number = ask_one(looks.outside, &count).await?.and_then(|n| n.parse().ok());
+                alike.extend(number.map(|number: u64| (relation.oid.to_string(), number.into())));
+            }
+            before
         };
         let after = {
             let resource = relation.resource.as_str();
@@ -68,7 +87,7 @@ pub(super) async fn capture(
             let mut sink = Sink { out, table, side: Side::After, digest };
             let filter = "pg_catalog.age(xmin) <= 0";
             let pass = Pass { one: looks.inside, other: looks.outside, relation, filter };
-            pass.run(pages, most_after, &mut sink).await?
+            pass.run(pages, most_after, &mut sink, &mut Vec::new()).await?
         };
         digest.add(&relation.resource, format!("+{}", t.inserted).as_bytes());
         // What the counters cannot tell apart the images can, unless rows came and went in one table.
@@ -92,7 +111,7 @@ pub(super) async fn capture(
     // The same numbers: then the words for how they came about are the better ones.
     let same = affected.iter().map(|a| a.records).sum::<u64>() == measured.records();
     let affected = if same { measured.affected.clone() } else { affected };
-    Ok(Captured { affected, digest: Some(digest.finish()) })
+    Ok((Captured { affected, digest: Some(digest.finish()) }, alike))
 }
 
 /// Where the key's columns are in a row; `None` without a key, or with one that the database fills.
@@ -124,7 +143,14 @@ struct Pass<'c> {
 
 impl Pass<'_> {
     /// Copies them into `sink`; there cannot be more than `most`, and all of them are found. Answers how many.
-    async fn run(&self, pages: u64, most: u64, sink: &mut Sink<'_>) -> Result<u64, Trouble> {
+    /// The places go into `kept` as well, as long as they are few.
+    async fn run(
+        &self,
+        pages: u64,
+        most: u64,
+        sink: &mut Sink<'_>,
+        kept: &mut Vec<String>,
+    ) -> Result<u64, Trouble> {
         let (mut found, mut from, mut blocks) = (0, 0, BLOCKS);
         while found < most && from < pages {
             let to = from + blocks;
@@ -143,7 +169,7 @@ impl Pass<'_> {
                 blocks = (blocks / 2).max(1);
             }
             for places in places.chunks(MOST_PLACES) {
-                found += self.places(places, sink).await?;
+                found += self.places(places, sink, kept).await?;
             }
             from = to;
         }
@@ -151,7 +177,12 @@ impl Pass<'_> {
     }
 
     /// The second and the third look, at these places.
-    async fn places(&self, places: &[String], sink: &mut Sink<'_>) -> Result<u64, Trouble> {
+    async fn places(
+        &self,
+        places: &[String],
+        sink: &mut Sink<'_>,
+        kept: &mut Vec<String>,
+    ) -> Result<u64, Trouble> {
         let table = self.relation.sql();
         let seen =
             ask_list(self.other, &format!("SELECT ctid FROM ONLY {table} WHERE {}", at(places))).await?;
@@ -159,6 +190,9 @@ impl Pass<'_> {
         let left: Vec<_> = places.iter().filter(|place| !seen.contains(*place)).collect();
         if left.is_empty() {
             return Ok(0);
+        }
+        if self.relation.key.is_empty() && kept.len() < MOST_PLACES {
+            kept.extend(left.iter().map(|place| (*place).clone()));
         }
         let columns = self.relation.list("x");
         copy_out(self.one, &format!("SELECT {columns} FROM ONLY {table} x WHERE {}", at(&left)), sink).await

@@ -114,9 +114,9 @@ async fn identity(client: &Client) -> Result<Identity, Trouble> {
 }
 
 /// Writes into a snapshot where it comes from.
-async fn identify(client: &Client, out: &mut SnapshotWriter) -> Result<(), Trouble> {
+async fn identify(client: &Client, out: &mut SnapshotWriter, alike: images::Alike) -> Result<(), Trouble> {
     let here = identity(client).await?;
-    out.system(json!({ "server": here.system, "database": here.database }));
+    out.system(json!({ "server": here.system, "database": here.database, "alike": alike }));
     Ok(())
 }
 

@@ -81,7 +81,7 @@ impl Postgres {
                 *sums.entry((relation.resource.clone(), how)).or_default() += records;
             }
         }
-        super::identify(&session, out).await?;
+        super::identify(&session, out, super::images::Alike::new()).await?;
         abandon(session).await;
         let affected =
             sums.into_iter().map(|((resource, how), records)| Affected { resource, how, records }).collect();
@@ -96,7 +96,7 @@ impl Postgres {
             begin(&mut session, "READ COMMITTED READ WRITE", limit, self.limits()).await?;
             pin(&session).await?;
             undo::stage::seal(&session, snapshot, &Progress::default(), out).await?;
-            super::identify(&session, out).await?;
+            super::identify(&session, out, super::images::Alike::new()).await?;
             abandon(session).await;
             out.sealed();
             Ok::<_, Trouble>(())

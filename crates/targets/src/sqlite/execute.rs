@@ -41,6 +41,9 @@ pub(super) struct Open {
 /// A counter of AUTOINCREMENT: table, value before, value after; null is absence.
 pub(super) type Moved = (String, Option<i64>, Option<i64>);
 
+/// What is told of each record that differs: its table, before, after.
+type EachChange<'a> = dyn FnMut(&Changed, Option<&[u8]>, Option<&[u8]>) -> Result<(), Fault> + 'a;
+
 /// A table that the agent may have changed.
 struct Changed {
     shape: Shape,
@@ -181,10 +184,7 @@ impl Open {
         Ok(Captured { affected: affected(counts), digest: Some(digest.finish()) })
     }
 
-    fn differences(
-        &self,
-        each: &mut dyn FnMut(&Changed, Option<&[u8]>, Option<&[u8]>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+    fn differences(&self, each: &mut EachChange<'_>) -> Result<(), Fault> {
         let Some(observer) = &self.observer else {
             return Err(Error::Internal("the state before is gone".to_owned()).into());
         };

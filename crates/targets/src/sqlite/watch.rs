@@ -129,11 +129,30 @@ impl Watch {
         match (prepared, state.denied.take()) {
             (Err(_), Some(why)) => Err(Error::Unmeasurable(why).into()),
             (Err(error), None) if super::connect::is_nonsense(&error) => {
-                Err(Error::Invalid(words(&error)).into())
+                let words = words(&error);
+                Err(match words.contains("may not be modified") {
+                    true => {
+                        Error::Unmeasurable(format!("{words}: it belongs to SQLite or to a virtual table"))
+                    }
+                    false => Error::Invalid(words),
+                }
+                .into())
             }
             (Err(error), None) => Err(error.into()),
             (Ok(statement), _) => {
                 let first = state.wrote.get(known).map(|(table, _)| table.clone());
+                let agents = matches!(mode, Mode::Writing | Mode::Reading);
+                if agents && statement.readonly() && statement.column_count() == 0 {
+                    return Err(Error::Invalid("there is no statement in the text".to_owned()).into());
+                }
+                // SQLite asks nobody about VACUUM.
+                if agents && !statement.readonly() && first.is_none() {
+                    return Err(Error::Unmeasurable(
+                        "the statement works on the whole file, which cannot be measured; ask the operator to run it"
+                            .to_owned(),
+                    )
+                    .into());
+                }
                 Ok((statement, first.or_else(|| state.read.clone())))
             }
         }

@@ -187,14 +187,21 @@ fn by_content(staged: &Staged) -> String {
     }
     let (there, changed) = (AFTER + NOW + AFTER_IS_NOW, BEFORE + AFTER);
     let restored = BEFORE + NOW + BEFORE_IS_NOW;
+    // Everything is as it was when nothing that was made is there, and of what was there as much as then.
+    let done = match staged.alike {
+        Some(number) => {
+            format!("{number} = (SELECT pg_catalog.count(*) FROM n WHERE n.image IN (SELECT image FROM b))")
+        }
+        None => "EXISTS (SELECT 1 FROM gone) AND NOT EXISTS (SELECT 1 FROM back LEFT JOIN n \
+            ON n.image = back.image AND n.n = back.m WHERE n.place IS NULL)"
+            .to_owned(),
+    };
     format!(
         "{with}, back AS (SELECT b.*, pg_catalog.row_number() OVER (PARTITION BY b.image ORDER BY b.place) AS m \
            FROM b LEFT JOIN a ON a.image = b.image AND a.n = b.n WHERE a.place IS NULL), \
          gone AS (SELECT a.*, pg_catalog.row_number() OVER (PARTITION BY a.image ORDER BY a.place) AS m \
            FROM a LEFT JOIN b ON b.image = a.image AND b.n = a.n WHERE b.place IS NULL), \
-         done AS (SELECT EXISTS (SELECT 1 FROM gone) \
-           AND NOT EXISTS (SELECT 1 FROM gone JOIN n ON n.image = gone.image AND n.n = gone.m) \
-           AND NOT EXISTS (SELECT 1 FROM back LEFT JOIN n ON n.image = back.image AND n.n = back.m WHERE n.place IS NULL) AS done) \
+         done AS (SELECT {done} AND NOT EXISTS (SELECT 1 FROM gone JOIN n ON n.image = gone.image AND n.n = gone.m) AS done) \
          SELECT CASE WHEN done THEN {restored} ELSE {BEFORE} END AS code, back.place AS b, NULL::tid AS a, NULL::tid AS n FROM back, done \
          UNION ALL SELECT CASE WHEN done THEN {AFTER} WHEN n.place IS NOT NULL THEN {there} \
              WHEN EXISTS (SELECT 1 FROM back) THEN {changed} ELSE {AFTER} END, \

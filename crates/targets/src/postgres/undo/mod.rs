@@ -84,10 +84,10 @@ impl Postgres {
             return Ok(Undo::Nothing(plan));
         }
         self.disarm(&session, &staged, &compared).await?;
-        let measured = restore::restore(&session, &staged, &compared, out).await?;
+        let (measured, alike) = restore::restore(&session, &staged, &compared, out).await?;
         keys::check(&session, &staged, &compared).await?;
         restore::nothing_else(&session, &staged, &compared).await?;
-        super::identify(&session, out).await?;
+        super::identify(&session, out, alike).await?;
         out.sealed();
         let transaction = Transaction {
             session,

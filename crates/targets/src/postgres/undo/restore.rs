@@ -5,6 +5,7 @@ use super::{
     super::{
         connect::Session,
         copy::{Sink, copy_out},
+        images::Alike,
         schema,
         sql::{ask, ask_one, ident},
         values::Trouble,
@@ -24,7 +25,8 @@ pub(super) async fn restore(
     staged: &[Staged],
     compared: &[Compared],
     out: &mut SnapshotWriter,
-) -> Result<Measured, Trouble> {
+) -> Result<(Measured, Alike), Trouble> {
+    let mut alike = Alike::new();
     let mut tables = Vec::with_capacity(staged.len());
     for (one, done) in staged.iter().zip(compared) {
         if done.nothing() {
@@ -33,7 +35,7 @@ pub(super) async fn restore(
         }
         let shape = serde_json::to_value(&one.now).map_err(|e| Error::Internal(e.to_string()))?;
         let table = out.table(&one.now.resource, shape).await?;
-        remove(session, one, done, out, table).await?;
+        remove(session, one, done, out, table, &mut alike).await?;
         tables.push(Some(table));
     }
     for ((one, done), table) in staged.iter().zip(compared).zip(&tables) {
@@ -41,7 +43,7 @@ pub(super) async fn restore(
             put_back(session, one, done, out, *table).await?;
         }
     }
-    Ok(measured(staged, compared))
+    Ok((measured(staged, compared), alike))
 }
 
 async fn remove(
@@ -50,6 +52,7 @@ async fn remove(
     done: &Compared,
     out: &mut SnapshotWriter,
     table: u32,
+    alike: &mut Alike,
 ) -> Result<(), Trouble> {
     let removed = done.removed();
     if removed.is_empty() {
@@ -73,6 +76,17 @@ async fn remove(
         ),
     )
     .await?;
+    if one.now.key.is_empty() {
+        let image = |alias: &str| format!("ROW({})::text", one.now.list(alias));
+        let count = format!(
+            "SELECT pg_catalog.count(*) FROM ONLY {now} x WHERE {} IN (SELECT {} FROM {} y)",
+            image("x"),
+            image("y"),
+            one.removed()
+        );
+        let number = ask_one(session, &count).await?.and_then(|n| n.parse().ok());
+        alike.extend(number.map(|number: u64| (one.now.oid.to_string(), number.into())));
+    }
     let replaced = done.replaced();
     if !one.added.is_empty() && !replaced.is_empty() {
         let added = schema::list(one.added.iter().map(String::as_str), "x");

@@ -31,6 +31,8 @@ pub(super) struct Staged {
     pub(super) sealed: bool,
     /// Whether records are told apart by a key.
     pub(super) keyed: bool,
+    /// How many records were like one of those recorded before, where there is no key and this is known.
+    pub(super) alike: Option<u64>,
     /// What a person should know.
     pub(super) notes: Vec<String>,
     number: usize,
@@ -90,7 +92,9 @@ pub(super) async fn stage(
                 then.resource
             ))
         })?;
-        staged.push(fit(number, then, now, snapshot.is_sealed())?);
+        let alike = snapshot.footer(0)?.system.get("alike").and_then(|all| all.get(then.oid.to_string()));
+        let one = fit(number, then, now, snapshot.is_sealed())?;
+        staged.push(Staged { alike: alike.and_then(serde_json::Value::as_u64), ..one });
     }
     for one in &staged {
         let columns = one.list("t");
@@ -189,6 +193,7 @@ fn fit(number: usize, then: &Relation, now: &Relation, sealed: bool) -> Result<S
     let generated_added = |name: &String| now.columns.iter().any(|c| c.name == *name && c.generated);
     let added = added.into_iter().filter(|name| !generated_added(name)).collect();
     Ok(Staged {
+        alike: None,
         now: now.clone(),
         then: then.clone(),
         columns,

@@ -62,6 +62,17 @@ impl Shop {
         self.sql.query_drop(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
     }
 
+    /// The same, where it may fail.
+    pub(super) async fn sql_result(&mut self, sql: &str) -> mysql_async::Result<()> {
+        self.sql.query_drop(sql).await
+    }
+
+    /// Frees what it took.
+    pub(super) async fn drop_database(mut self) {
+        let name = self.name.clone();
+        self.run(&format!("DROP DATABASE {name}")).await;
+    }
+
     /// The single number that a query returns.
     pub(super) async fn number(&mut self, sql: &str) -> i64 {
         self.sql.query_first(sql).await.unwrap().unwrap_or_else(|| panic!("{sql} returns nothing"))

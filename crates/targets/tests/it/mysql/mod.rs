@@ -2,3 +2,6 @@
 
 mod common;
 mod execute;
+mod property;
+mod rollback;
+mod types;

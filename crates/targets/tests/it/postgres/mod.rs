@@ -1,7 +1,11 @@
 //! PostgreSQL, on a real server.
 #![expect(clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
 
+mod adversarial;
 mod basics;
+mod model;
+mod property;
+mod refused;
 
 use checkrein_targets::{
     Captured, Error, Limits, Pending, Place, Plan, Statement, Target, TargetConfig, Undo, UndoOptions, open,
@@ -47,6 +51,19 @@ impl Shop {
         client.batch_execute(schema).await.unwrap();
         let target = open(config(&url, Limits::default())).unwrap();
         Self { url, client, target, folder: tempfile::tempdir().unwrap(), snapshots: 0.into() }
+    }
+
+    /// The same database through a target with connections of its own.
+    async fn fresh(&self) -> Self {
+        let target = open(config(&self.url, Limits::default())).unwrap();
+        let client = connect(&self.url).await;
+        Self {
+            url: self.url.clone(),
+            client,
+            target,
+            folder: tempfile::tempdir().unwrap(),
+            snapshots: 0.into(),
+        }
     }
 
     /// Runs SQL beside Checkrein.
@@ -122,6 +139,24 @@ async fn rows(client: &Client, sql: &str) -> Vec<Vec<String>> {
         _ => None,
     });
     rows.collect()
+}
+
+/// The rows of a table as a snapshot writes them.
+async fn copy(client: &Client, table: &str) -> Vec<String> {
+    client
+        .batch_execute(
+            "set datestyle = 'ISO, MDY'; set intervalstyle = 'postgres'; set extra_float_digits = 3; \
+            set timezone = 'UTC'; set bytea_output = 'hex'",
+        )
+        .await
+        .unwrap();
+    let columns = rows(client, &format!("select string_agg(quote_ident(attname), ',' order by attnum) from pg_attribute where attrelid = '{table}'::regclass and attnum > 0 and not attisdropped")).await;
+    let stream = client
+        .copy_out(&format!("copy (select {} from only {table}) to stdout", columns[0][0].replace("NULL", "")))
+        .await
+        .unwrap();
+    let parts: Vec<bytes::Bytes> = futures_util::TryStreamExt::try_collect(stream).await.unwrap();
+    parts.iter().map(|part| String::from_utf8(part.to_vec()).unwrap()).collect()
 }
 
 async fn dump(client: &Client) -> BTreeMap<String, Vec<String>> {

@@ -5,7 +5,7 @@ use super::{
     harness::{Fixture, statement},
     recipe::{Case, Recipe},
 };
-use checkrein_targets::{Affected, How, Settled};
+use checkrein_targets::{Affected, Counted, How, Selection, Settled};
 use proptest::{
     collection::vec,
     prelude::any,
@@ -79,6 +79,25 @@ fn numbers(affected: &[Affected]) -> Numbers {
     numbers
 }
 
+/// A count that calls itself exact is never too small, and is right about what is deleted.
+fn compare(counted: &Counted, measured: &[Affected]) {
+    if !counted.at_least.is_empty() {
+        return;
+    }
+    assert_eq!(counted.refusals, Vec::<String>::new(), "it was done all the same");
+    let (before, after) = (numbers(&counted.affected), numbers(measured));
+    for (table, (inserted, updated, deleted)) in after {
+        let counted = before.get(&table).copied().unwrap_or_default();
+        assert!(counted.0 >= inserted, "{table}: {inserted} inserted, {} counted", counted.0);
+        assert!(
+            counted.0 > inserted || counted.2 == deleted,
+            "{table}: {deleted} deleted, {} counted",
+            counted.2
+        );
+        assert!(counted.1 + counted.0 >= updated, "{table}: {updated} updated, {} counted", counted.1);
+    }
+}
+
 /// SQLite itself leaves references behind when a column refers to one of another affinity: its cascade does not
 /// find them. A rollback into such a state is refused, so such a case ends there.
 fn is_broken(db: &Connection) -> bool {
@@ -103,10 +122,15 @@ async fn check(case: &Case) -> Result<usize, TestCaseError> {
     for transaction in &case.transactions {
         let (dump, before) = (file.dump(), state(&file.other()));
         let statements: Vec<_> = transaction.iter().map(|sql| statement(sql)).collect();
+        let counted = file.target.count(&Selection::Statements(statements.clone())).await;
+        assert_eq!(file.dump(), dump, "counting changes nothing");
         let Ok(ran) = file.try_run(&statements).await else {
             assert_eq!(file.dump(), dump, "an error means that nothing was changed");
             continue;
         };
+        if let Ok(counted) = counted {
+            compare(&counted, &ran.measured.affected);
+        }
         let truth = true_difference(&before, &state(&file.other()));
         assert_eq!(numbers(&ran.measured.affected), truth, "measured");
         assert_eq!(ran.measured.affected, ran.captured.affected, "captured");

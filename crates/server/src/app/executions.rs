@@ -1,0 +1,630 @@
+//! Guarded execution: run in an open transaction, measure, judge, keep what can undo it, record, commit.
+//!
+//! ```text
+//! understand ─► block early? ─► run ─► measure ─► judge ─► capture ─► record ─► commit ─► outcome
+//!                                │ refused, blocked, held, not recorded: rolled back, nothing changed
+//! ```
+//! Until its record is begun, an execution belongs to the request: a client that leaves takes it back. From
+//! then on it runs to its end on a task of its own.
+
+use super::{
+    App, Caller, Connected, Error, Rules,
+    checks::{Asked, Settled, new_id},
+    counts,
+    holds::approved_reason,
+    locks,
+    results::{self, Given},
+    shelf,
+    snapshots::{Draft, Purpose},
+    statements::{self, Statements},
+    to_the_end,
+};
+use checkrein_api::{ExecutionRequest, ExecutionView};
+use checkrein_core::{
+    action::{Action, Category, Count},
+    approval::{Approval, State, Transition},
+    check::Check,
+    decision::{Basis, BlastRadius, Verdict},
+    event::{Checked, Event, Outcome, OutcomeStatus},
+    fingerprint::Fingerprint,
+    policy::Facts,
+    snapshot::{Execution, Origin},
+    touched::{Found, Touched},
+};
+use checkrein_store::{AppendError, ApprovalFilter};
+use checkrein_targets::{Affected, CommitError, Error as TargetError, Kind, Pending, Selection};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Instant,
+};
+
+/// The key that outcomes which Checkrein observed itself are recorded under.
+pub(super) const OWN_KEY_ID: &str = "checkrein";
+
+/// Approvals of an agent that are looked through for one of the same action on other rows.
+const STALE_APPROVALS: usize = 100;
+
+/// An execution on its way.
+struct Run {
+    id: String,
+    key_id: String,
+    target: Arc<Connected>,
+    rules: Arc<Rules>,
+    statements: Statements,
+    check: Check,
+    action: Action,
+    /// Of the action, whatever rows it touches.
+    fingerprint: Fingerprint,
+    started: Instant,
+    /// Keeps a repeated idempotency key waiting.
+    _once: Option<locks::Held>,
+}
+
+/// Where a run stands when it is put on record.
+struct Decided {
+    asked: Asked,
+    settled: Option<Settled>,
+    used: Option<Event>,
+}
+
+impl App {
+    /// Runs statements on a target, if the policies allow what they really change.
+    ///
+    /// # Errors
+    /// When the request makes no sense, the database refuses it, or it could not be recorded. Nothing was
+    /// changed then, unless the error says that it is unknown.
+    pub async fn execute(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: ExecutionRequest,
+    ) -> Result<ExecutionView, Error> {
+        let started = Instant::now();
+        caller.within_limit()?;
+        let agent = caller.agent(request.agent.as_deref())?;
+        let rules = self.rules();
+        let target = rules
+            .targets
+            .get(&request.target)
+            .cloned()
+            .ok_or_else(|| Error::NotFound("target", request.target.chars().take(64).collect()))?;
+        let statements = Statements::of(&request)?;
+        let (check, action) =
+            statements::understand(&rules.catalogue, &target, request, &statements, &agent)?;
+        let fingerprint = Fingerprint::of(&check, &agent, None);
+        let mut once = None;
+        if let Some(key) = &check.idempotency_key {
+            once = Some(self.locks.lock(&format!("idempotency {} {key}", caller.key_id())).await);
+            self.recent.seen(caller.key_id(), key);
+            if let Some(before) = self.store.by_idempotency_key(caller.key_id(), key).await? {
+                return self.repeated(before, &fingerprint).await;
+            }
+        }
+        let run = Run {
+            id: new_id("chk"),
+            key_id: caller.key_id().to_owned(),
+            target,
+            rules,
+            statements,
+            check,
+            action,
+            fingerprint,
+            started,
+            _once: once,
+        };
+        if self.blocks_early(&run) {
+            let asked = self.judged(&run, run.action.clone(), None);
+            return self.refuse(&run, asked, None).await;
+        }
+        if run.action.category == Category::Read { self.read(run).await } else { self.write(run).await }
+    }
+
+    fn blocks_early(&self, run: &Run) -> bool {
+        let facts = Facts::of(&run.action, run.check.details(), self.clock.now());
+        let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        run.rules.policies.blocks_uncounted(&facts, &windows)
+    }
+
+    /// Judges what is known now. Once an execution: it counts in the rates.
+    fn judged(&self, run: &Run, action: Action, found: Option<&Found>) -> Asked {
+        let at = self.clock.now();
+        let mut judgement = self.judge(&run.rules, &action, &run.check, at);
+        let blast_radius = BlastRadius::of(&action, found);
+        if let (Some(found), Some(stated), true) = (found, action.declared, blast_radius.understated) {
+            let records = found.records();
+            let said = format!(" The agent stated {stated} records; it changes {records}.");
+            judgement.reason.push_str(&said);
+        }
+        Asked {
+            id: run.id.clone(),
+            key_id: run.key_id.clone(),
+            check: run.check.clone(),
+            action,
+            fingerprint: run.fingerprint.clone(),
+            blast_radius,
+            judgement,
+            snapshot_id: None,
+            execution: Some(Execution {
+                target: run.target.name.to_string(),
+                token: None,
+                snapshot_id: None,
+            }),
+            at,
+        }
+    }
+
+    /// Puts a decision on record by which nothing runs.
+    async fn refuse(&self, run: &Run, asked: Asked, reason: Option<String>) -> Result<ExecutionView, Error> {
+        let settled = reason.map(|reason| Settled { verdict: Verdict::Block, reason, approval_id: None });
+        let decided = Decided { asked, settled, used: None };
+        match self.record_execution(run, decided, None).await? {
+            Ok(checked) => Ok(results::nothing(checked.decision)),
+            Err(before) => self.repeated(*before, &run.fingerprint).await,
+        }
+    }
+
+    // Reading.
+
+    async fn read(self: &Arc<Self>, run: Run) -> Result<ExecutionView, Error> {
+        let mut action = run.action.clone();
+        let (mut found, mut note) = (None, String::new());
+        let facts = Facts::of(&action, run.check.details(), self.clock.now());
+        if run.rules.policies.turns_on_records(&facts) {
+            let selection = Selection::Statements(run.statements.list.clone());
+            match run.target.target.count(&selection).await {
+                Ok(counted) => {
+                    let whole = counted.at_least.is_empty();
+                    let counted = found_by(&run.target, Basis::Counted, &counted.affected, whole)?;
+                    action.affect(&counted)?;
+                    found = Some(counted);
+                }
+                // What nobody can count is too many for a policy that asks.
+                Err(error) => {
+                    note =
+                        format!(" Its records could not be counted: {}.", counts::words(&error.to_string()));
+                    action.records = Count::Unknown;
+                }
+            }
+        }
+        let mut asked = self.judged(&run, action, found.as_ref());
+        asked.judgement.reason.push_str(&note);
+        match asked.judgement.verdict {
+            Verdict::Block => self.refuse(&run, asked, None).await,
+            Verdict::Hold => {
+                // An approval of a check is none of its execution, nor the other way round.
+                asked.fingerprint = Fingerprint::of(&run.check, &asked.action.agent, Some("read"));
+                let Some(approval) = self.approved(&asked.fingerprint, &asked).await? else {
+                    return self.hold(asked, None).await.map(results::nothing);
+                };
+                let (settled, used) = by_approval(&approval, &asked);
+                self.read_now(run, Decided { asked, settled: Some(settled), used: Some(used) }).await
+            }
+            Verdict::Allow => self.read_now(run, Decided { asked, settled: None, used: None }).await,
+        }
+    }
+
+    async fn read_now(self: &Arc<Self>, run: Run, decided: Decided) -> Result<ExecutionView, Error> {
+        let checked = match self.record_execution(&run, decided, None).await? {
+            Ok(checked) => checked,
+            Err(before) => return self.repeated(*before, &run.fingerprint).await,
+        };
+        let mut given = Vec::with_capacity(run.statements.list.len());
+        for statement in &run.statements.list {
+            match run.target.target.read(statement).await {
+                Ok(result) => given.push(result),
+                Err(error) => {
+                    let message = error.to_string();
+                    self.settle(&run.id, OutcomeStatus::Error, None, Some(message)).await;
+                    return Err(statement_error(error, &run.id));
+                }
+            }
+        }
+        self.settle(&run.id, OutcomeStatus::Ok, Some(0), None).await;
+        self.metrics.executions.done.inc();
+        Ok(results::view(checked.decision, 0, Given { results: given, several: run.statements.several }))
+    }
+
+    // Changing.
+
+    async fn write(self: &Arc<Self>, run: Run) -> Result<ExecutionView, Error> {
+        let pending = match run.target.target.execute(&run.statements.list).await {
+            Ok(pending) => pending,
+            Err(error) => return self.not_run(&run, error).await,
+        };
+        let measured = pending.measured();
+        let mut action = run.action.clone();
+        let found = found_by(&run.target, Basis::Measured, &measured.affected, true)
+            .and_then(|found| action.affect(&found).map(|()| found).map_err(Error::from));
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                pending.rollback().await;
+                return Err(error);
+            }
+        };
+        let asked = self.judged(&run, action, Some(&found));
+        match asked.judgement.verdict {
+            Verdict::Block => {
+                pending.rollback().await;
+                self.refuse(&run, asked, None).await
+            }
+            Verdict::Hold => self.held(run, pending, asked).await,
+            Verdict::Allow => {
+                let wanted = run.target.snapshot_when.wants(pending.measured().records());
+                let decided = Decided { asked, settled: None, used: None };
+                self.capture_and_commit(run, pending, decided, wanted).await
+            }
+        }
+    }
+
+    /// The database would not run it, or what it does cannot be known.
+    async fn not_run(&self, run: &Run, error: TargetError) -> Result<ExecutionView, Error> {
+        let reason = match &error {
+            TargetError::Statement { message, .. } | TargetError::Invalid(message) => {
+                format!("Blocked: {} refused the statement: {message}", run.target.name)
+            }
+            TargetError::Unmeasurable(why) => {
+                format!(
+                    "Blocked: what it changes cannot be measured or undone, so it does not run here. {why}"
+                )
+            }
+            TargetError::Unsupported(why) | TargetError::TooLarge(why) | TargetError::Forbidden(why) => {
+                format!("Blocked: {why}")
+            }
+            TargetError::TimedOut { .. } => format!("Blocked: {error}"),
+            // Nothing was decided: the same request can be sent again.
+            _ => {
+                self.metrics.executions.failed.inc();
+                return Err(Error::of_target(error));
+            }
+        };
+        let asked = self.judged(run, run.action.clone(), None);
+        let id = asked.id.clone();
+        let view = self.refuse(run, asked, Some(reason)).await?;
+        match error {
+            TargetError::Statement { .. } | TargetError::Invalid(_) => Err(statement_error(error, &id)),
+            _ => Ok(view),
+        }
+    }
+
+    /// A person must approve: exactly this, on exactly these rows.
+    async fn held(
+        self: &Arc<Self>,
+        run: Run,
+        mut pending: Box<dyn Pending>,
+        mut asked: Asked,
+    ) -> Result<ExecutionView, Error> {
+        let draft = match self.capture_pending(&run, pending.as_mut()).await {
+            Ok(draft) => draft,
+            Err(error) => {
+                pending.rollback().await;
+                return self.refuse(&run, asked, Some(no_snapshot(&error))).await;
+            }
+        };
+        let digest = draft.captured.digest.as_ref().map_or("rows", |digest| digest.0.as_str());
+        asked.fingerprint = Fingerprint::of(&run.check, &asked.action.agent, Some(digest));
+        let approval = match self.approved(&asked.fingerprint, &asked).await {
+            Ok(approval) => approval,
+            Err(error) => {
+                pending.rollback().await;
+                return Err(error);
+            }
+        };
+        if let Some(approval) = approval {
+            let (settled, used) = by_approval(&approval, &asked);
+            let wanted = run.target.snapshot_when.wants(pending.measured().records());
+            let decided = Decided { asked, settled: Some(settled), used: Some(used) };
+            return self.commit_with(run, pending, decided, Some(draft), wanted).await;
+        }
+        // No lock and no snapshot outlives this.
+        pending.rollback().await;
+        drop(draft);
+        if let Some(stale) = self.approved_for_other_rows(&run, &asked).await? {
+            let who = stale.decided_by.as_ref().map_or("somebody", |by| &by.name);
+            asked.judgement.reason.push_str(&format!(
+                " {who} approved it, but the rows that it touches have changed since, so it is asked again."
+            ));
+        }
+        self.hold(asked, None).await.map(results::nothing)
+    }
+
+    /// The approval of exactly this action, if somebody gave it and it was not used.
+    async fn approved(&self, of: &Fingerprint, asked: &Asked) -> Result<Option<Approval>, Error> {
+        let open = self.store.open_approval(of).await?;
+        Ok(open.filter(|a| a.state == State::Approved && asked.at < a.expires_at))
+    }
+
+    /// An unused approval of the same action that was given for other rows.
+    async fn approved_for_other_rows(&self, run: &Run, asked: &Asked) -> Result<Option<Approval>, Error> {
+        let filter = ApprovalFilter {
+            state: Some(State::Approved),
+            open: Some(true),
+            agent: checkrein_core::name::Pattern::new(&asked.action.agent).ok(),
+        };
+        let page = self.store.approvals(filter, None, STALE_APPROVALS).await?;
+        Ok(page.rows.into_iter().find(|a| {
+            Fingerprint::of(&a.check, &a.action.agent, None) == run.fingerprint && asked.at < a.expires_at
+        }))
+    }
+
+    async fn capture_pending(&self, run: &Run, pending: &mut dyn Pending) -> Result<Draft, TargetError> {
+        let since = Instant::now();
+        let id = new_id("snp");
+        let mut writer = self.shelf.begin(&id, 1, &run.target)?;
+        let captured = pending.capture(&mut writer).await;
+        if captured.is_err() {
+            self.metrics.snapshots.failed.inc();
+        }
+        Ok(Draft { id, writer, captured: captured?, since })
+    }
+
+    async fn capture_and_commit(
+        self: &Arc<Self>,
+        run: Run,
+        mut pending: Box<dyn Pending>,
+        decided: Decided,
+        wanted: bool,
+    ) -> Result<ExecutionView, Error> {
+        let mut draft = None;
+        if wanted || needs_images(run.target.target.kind()) {
+            match self.capture_pending(&run, pending.as_mut()).await {
+                Ok(captured) => draft = Some(captured),
+                Err(error) => {
+                    pending.rollback().await;
+                    return self.refuse(&run, decided.asked, Some(no_snapshot(&error))).await;
+                }
+            }
+        }
+        self.commit_with(run, pending, decided, draft, wanted).await
+    }
+
+    /// From here on it runs to its end.
+    async fn commit_with(
+        self: &Arc<Self>,
+        run: Run,
+        pending: Box<dyn Pending>,
+        decided: Decided,
+        draft: Option<Draft>,
+        wanted: bool,
+    ) -> Result<ExecutionView, Error> {
+        // Only for an approval whose rows were captured to tell them from others.
+        let draft = draft.filter(|_| wanted || needs_images(run.target.target.kind()));
+        let app = Arc::clone(self);
+        to_the_end(async move { app.record_and_commit(run, pending, decided, draft, wanted).await }).await
+    }
+
+    async fn record_and_commit(
+        self: Arc<Self>,
+        run: Run,
+        pending: Box<dyn Pending>,
+        mut decided: Decided,
+        draft: Option<Draft>,
+        wanted: bool,
+    ) -> Result<ExecutionView, Error> {
+        let _in_flight = self.locks.lock(&execution_lock(&run.id)).await;
+        let mut snapshot = None;
+        if let Some(draft) = draft {
+            let purpose = Purpose {
+                resource: decided.asked.action.resource.to_string(),
+                agent: decided.asked.action.agent.to_string(),
+                session: run.check.session.clone(),
+                check_id: Some(run.id.clone()),
+                origin: Origin::Execution,
+                key_id: run.key_id.clone(),
+            };
+            match self.finish(&run.target, draft, purpose).await {
+                Ok(record) => snapshot = Some(record),
+                Err(error) => {
+                    pending.rollback().await;
+                    let asked = decided.asked;
+                    return self.refuse(&run, asked, Some(format!("Blocked: {error}"))).await;
+                }
+            }
+        }
+        let snapshot_id = snapshot.as_ref().map(|record| record.id.clone());
+        decided.asked.snapshot_id = snapshot_id.clone().filter(|_| wanted);
+        decided.asked.execution = Some(Execution {
+            target: run.target.name.to_string(),
+            token: Some(pending.token().to_owned()),
+            snapshot_id: snapshot_id.clone(),
+        });
+        let taken = snapshot.map(|record| Event::SnapshotTaken(Box::new(record)));
+        let checked = match self.record_execution(&run, decided, taken).await {
+            Ok(Ok(checked)) => checked,
+            Ok(Err(before)) => {
+                pending.rollback().await;
+                if let Some(id) = &snapshot_id {
+                    self.shelf.remove(id, 1);
+                }
+                return self.repeated(*before, &run.fingerprint).await;
+            }
+            Err(error) => {
+                pending.rollback().await;
+                if let (Some(id), false) = (&snapshot_id, matches!(error, Error::InDoubt(_))) {
+                    self.shelf.remove(id, 1);
+                }
+                return Err(error);
+            }
+        };
+        let records = pending.measured().records();
+        let given = Given { results: pending.results().to_vec(), several: run.statements.several };
+        // Kept only to tell whether it was committed, should nobody hear the answer.
+        let spare = snapshot_id.filter(|_| !wanted);
+        match pending.commit().await {
+            Ok(()) => {
+                self.metrics.executions.done.inc();
+                self.settle(&run.id, OutcomeStatus::Ok, Some(records), None).await;
+                if let Some(id) = spare {
+                    self.remove_snapshot(&id, NOT_WANTED).await;
+                }
+                Ok(results::view(checked.decision, records, given))
+            }
+            Err(CommitError::NotCommitted(why)) => {
+                self.metrics.executions.failed.inc();
+                self.settle(&run.id, OutcomeStatus::Error, Some(0), Some(why.clone())).await;
+                if let Some(id) = checked.decision.snapshot_id.or(spare) {
+                    self.remove_snapshot(&id, NOT_COMMITTED).await;
+                }
+                Err(Error::Statement { code: String::new(), message: why, check_id: Some(run.id) })
+            }
+            Err(CommitError::Unknown(why)) => {
+                self.metrics.executions.unknown.inc();
+                self.look_again.notify_one();
+                Err(unknown(&run.id, &why))
+            }
+        }
+    }
+
+    /// Puts a decision on record; or tells which execution had the idempotency key before.
+    async fn record_execution(
+        &self,
+        run: &Run,
+        decided: Decided,
+        taken: Option<Event>,
+    ) -> Result<Result<Checked, Box<Checked>>, Error> {
+        let Decided { mut asked, settled, used } = decided;
+        asked.at = self.clock.now();
+        let (at, touches_approvals) = (asked.at, used.is_some());
+        let checked = asked.decided(settled);
+        let mut events = vec![Event::Check(Box::new(checked.clone()))];
+        events.extend(used);
+        events.extend(taken);
+        match self.store.append(events, at).await {
+            Ok(_) => {
+                if touches_approvals {
+                    self.approvals_changed.send_modify(|n| *n += 1);
+                }
+                self.metrics.decided(&checked.decision, run.started.elapsed());
+                Ok(Ok(checked))
+            }
+            Err(AppendError::Duplicate(before)) => Ok(Err(before)),
+            Err(error) => {
+                self.metrics.not_recorded.inc();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Puts on record how an execution ended. If that cannot be recorded, the record of the execution itself
+    /// stands, and it is settled later by asking the target.
+    pub(super) async fn settle(
+        &self,
+        check_id: &str,
+        status: OutcomeStatus,
+        records: Option<u64>,
+        error: Option<String>,
+    ) {
+        let outcome = Outcome {
+            check_id: check_id.to_owned(),
+            status,
+            records,
+            error: error.map(|e| e.chars().take(4096).collect()),
+            key_id: OWN_KEY_ID.to_owned(),
+        };
+        if let Err(error) = self.append(vec![Event::Outcome(outcome)]).await {
+            tracing::error!(%error, check = check_id, "the outcome of an execution is not on record yet");
+            self.look_again.notify_one();
+        }
+    }
+
+    /// The answer to an idempotency key that was used before.
+    async fn repeated(&self, before: Checked, fingerprint: &Fingerprint) -> Result<ExecutionView, Error> {
+        let same = before.execution.is_some()
+            && Fingerprint::of(&before.check, &before.action.agent, None) == *fingerprint;
+        if !same {
+            return Err(Error::KeyReused);
+        }
+        if before.decision.verdict != Verdict::Allow {
+            return Ok(results::nothing(before.decision));
+        }
+        let id = before.decision.id.clone();
+        let outcome = || async { Ok::<_, Error>(self.store.check(&id).await?.and_then(|row| row.outcome)) };
+        let mut settled = outcome().await?;
+        if settled.is_none() {
+            self.settle_execution(&id).await;
+            settled = outcome().await?;
+        }
+        match settled {
+            Some(Outcome { status: OutcomeStatus::Ok, records, .. }) => {
+                let given = Given { results: Vec::new(), several: false };
+                let view = results::view(before.decision, records.unwrap_or(0), given);
+                Ok(ExecutionView { rows: None, ..view })
+            }
+            Some(Outcome { status: OutcomeStatus::Error, error, .. }) => Err(Error::Statement {
+                code: String::new(),
+                message: error.unwrap_or_else(|| "it did not take place".to_owned()),
+                check_id: Some(id),
+            }),
+            Some(Outcome { error, .. }) => Err(unknown(&id, error.as_deref().unwrap_or("nobody can tell"))),
+            None => Err(unknown(&id, "it is not on record yet how it ended")),
+        }
+    }
+}
+
+/// Why a snapshot goes that nobody asked to keep.
+pub(super) const NOT_WANTED: &str = "it was only kept until the execution was settled (snapshot_when)";
+/// Why a snapshot goes of what did not happen.
+pub(super) const NOT_COMMITTED: &str = "what it was taken for did not take place";
+
+/// Whoever runs or settles an execution holds this.
+pub(super) fn execution_lock(check_id: &str) -> String {
+    format!("{EXECUTION_LOCKS}{check_id}")
+}
+
+/// How the names of those locks begin.
+pub(super) const EXECUTION_LOCKS: &str = "execution ";
+
+/// Whether such a system can tell only by its records, before and after, if a transaction took place.
+const fn needs_images(kind: Kind) -> bool {
+    !matches!(kind, Kind::Postgres)
+}
+
+/// What a target says, with the names that policies know.
+fn found_by(of: &Connected, basis: Basis, affected: &[Affected], whole: bool) -> Result<Found, Error> {
+    let named = |a: &Affected| {
+        let resource = of.resource(&a.resource).map_err(|error| {
+            Error::Unsupported(format!(
+                "it touches a table whose name no policy could be written for ({error}); rename it: {}",
+                shelf::full_name(of, &a.resource).chars().take(128).collect::<String>().escape_debug()
+            ))
+        })?;
+        Ok(Touched { resource, how: a.how, records: a.records })
+    };
+    let touched = affected.iter().map(named).collect::<Result<_, Error>>()?;
+    Ok(Found { basis, environment: of.environment, touched, whole })
+}
+
+fn by_approval(approval: &Approval, asked: &Asked) -> (Settled, Event) {
+    let settled = Settled {
+        verdict: Verdict::Allow,
+        reason: approved_reason(approval),
+        approval_id: Some(approval.id.clone()),
+    };
+    let transition = Transition::Use { check_id: asked.id.clone(), fingerprint: asked.fingerprint.clone() };
+    (settled, Event::ApprovalChanged { id: approval.id.clone(), transition })
+}
+
+fn no_snapshot(error: &TargetError) -> String {
+    format!("Blocked: no snapshot could be taken of what it changes: {error}")
+}
+
+fn statement_error(error: TargetError, check_id: &str) -> Error {
+    match error {
+        TargetError::Statement { code, message } => {
+            Error::Statement { code, message, check_id: Some(check_id.to_owned()) }
+        }
+        TargetError::Invalid(message) => {
+            Error::Statement { code: String::new(), message, check_id: Some(check_id.to_owned()) }
+        }
+        other => Error::of_target(other),
+    }
+}
+
+fn unknown(check_id: &str, why: &str) -> Error {
+    Error::ExecutionUnknown {
+        message: format!(
+            "it is not known yet whether this took place: {why}. Do not send it again; \
+             GET /v1/checks/{check_id} has the outcome as soon as the database tells"
+        ),
+        check_id: check_id.to_owned(),
+    }
+}

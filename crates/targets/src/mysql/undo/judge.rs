@@ -1,0 +1,157 @@
+//! What is to be done to each record.
+
+use super::{States, Today, states};
+use crate::{
+    CONFLICTS_SHOWN, Conflict, Error, Plan, ResourcePlan, UndoOptions,
+    mysql::{
+        blocks::ChunkReader,
+        connect::Session,
+        schema::{Column, Table},
+        value::record,
+    },
+    snapshot::Snapshot,
+};
+use checkrein_core::rollback::{self, ConflictKind, OnConflict, Step as CoreStep};
+use serde_json::{Map, Value as Json};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::Ordering,
+};
+
+/// What is done to one record; a byte, because there is one for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Step {
+    Keep,
+    Insert,
+    Update,
+    Delete,
+    /// Removed and inserted again, because a unique value of it may be another's by then.
+    Move,
+}
+
+/// A plan, and a step for each record in the order of the snapshot.
+pub(super) struct Judged {
+    pub(super) plan: Plan,
+    pub(super) steps: Vec<Step>,
+}
+
+impl Judged {
+    pub(super) fn changes(&self) -> bool {
+        self.steps.iter().any(|s| *s != Step::Keep)
+    }
+}
+
+/// Compares every record. With `lock`, nobody can change them afterwards.
+pub(super) async fn judge(
+    session: &mut Session,
+    snapshot: &Snapshot,
+    today: &Today,
+    options: &UndoOptions,
+    lock: bool,
+) -> Result<Judged, Error> {
+    let total = snapshot.footer(0)?.tables.iter().map(|t| t.before.max(t.after)).sum();
+    options.progress.total.store(total, Ordering::Relaxed);
+    let (mut plan, mut steps) = (Plan::default(), Vec::new());
+    let mut resources: BTreeMap<String, ResourcePlan> = BTreeMap::new();
+    let mut auto = false;
+    let mut reader = ChunkReader::new(snapshot)?;
+    while let Some(chunk) = reader.next().await? {
+        let table = today
+            .get(&chunk.table.id())
+            .ok_or_else(|| Error::Snapshot("the snapshot has rows of no table".to_owned()))?;
+        let part = resources.entry(table.resource.clone()).or_insert_with(|| ResourcePlan {
+            resource: table.resource.clone(),
+            ..ResourcePlan::default()
+        });
+        for state in states(session, table, chunk.before, chunk.after, lock).await? {
+            let (mut step, kind) = step(table, &state);
+            if let Some(kind) = kind {
+                plan.conflict_count += 1;
+                part.conflicts += 1;
+                if plan.conflicts.len() < CONFLICTS_SHOWN {
+                    plan.conflicts.push(conflict(table, &state, kind)?);
+                }
+                if options.on_conflict != OnConflict::Force {
+                    steps.push(Step::Keep);
+                    continue;
+                }
+                step = core(table, &state).1;
+            }
+            let records = if table.keyed { 1 } else { loose(&state) };
+            match step {
+                CoreStep::Insert => part.insert += records,
+                CoreStep::Delete => part.delete += records,
+                CoreStep::Update => match state.now.as_ref().map_or(0, |n| n.1) {
+                    now if table.keyed || now == 0 => part.update += records,
+                    now if now > state.before.as_ref().map_or(0, |b| b.1) => part.delete += records,
+                    _ => part.insert += records,
+                },
+                CoreStep::Keep | CoreStep::Conflict(_) => part.keep += 1,
+            }
+            auto |= step == CoreStep::Delete && table.key_columns().any(|c| c.auto);
+            steps.push(match step {
+                CoreStep::Insert => Step::Insert,
+                CoreStep::Delete => Step::Delete,
+                CoreStep::Update if moves(table, &state)? => Step::Move,
+                CoreStep::Update => Step::Update,
+                CoreStep::Keep | CoreStep::Conflict(_) => Step::Keep,
+            });
+        }
+    }
+    if auto {
+        plan.notes.push("AUTO_INCREMENT is not set back: numbers that were given are not given again".to_owned());
+    }
+    plan.by_resource = resources.into_values().collect();
+    Ok(Judged { plan, steps })
+}
+
+/// How many more or fewer there are of a record without a key.
+fn loose(state: &States) -> u64 {
+    let count = |s: &Option<_>| s.as_ref().map_or(0, |(_, n): &(Vec<u8>, u64)| *n);
+    count(&state.now).abs_diff(count(&state.before))
+}
+
+fn step(table: &Table, state: &States) -> (CoreStep, Option<ConflictKind>) {
+    match core(table, state).0 {
+        CoreStep::Conflict(kind) => (CoreStep::Keep, Some(kind)),
+        other => (other, None),
+    }
+}
+
+/// The step, and the one that is taken whoever made the difference.
+fn core(_table: &Table, state: &States) -> (CoreStep, CoreStep) {
+    let states = rollback::States {
+        before: state.before.as_ref(),
+        after: state.after.as_ref().map(Option::as_ref),
+        now: state.now.as_ref(),
+    };
+    (states.step(), states.overwrite())
+}
+
+/// Whether a value that must be unique changes.
+fn moves(table: &Table, state: &States) -> Result<bool, Error> {
+    let (Some((now, _)), Some((before, _))) = (&state.now, &state.before) else { return Ok(false) };
+    for places in &table.uniques {
+        if crate::mysql::value::pick(now, places)? != crate::mysql::value::pick(before, places)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn conflict(table: &Table, state: &States, kind: ConflictKind) -> Result<Conflict, Error> {
+    let columns: Vec<&Column> = table.columns.iter().collect();
+    let shown = |image: Option<&(Vec<u8>, u64)>| -> Result<Option<Map<String, Json>>, Error> {
+        image.map(|(image, _)| record(&columns, image)).transpose()
+    };
+    let keys: Vec<&Column> = table.key_columns().collect();
+    Ok(Conflict {
+        resource: table.resource.clone(),
+        key: record(&keys, &state.key)?,
+        kind,
+        before: shown(state.before.as_ref())?,
+        after: shown(state.after.as_ref().and_then(Option::as_ref))?,
+        now: shown(state.now.as_ref())?,
+    })
+}

@@ -1,0 +1,203 @@
+//! Rollback: locked, compared, restored, checked, verified; one transaction, in bounded memory.
+//!
+//! The snapshot is read several times, a chunk at a time. First each record is judged; that is a byte a
+//! record, and the only thing that grows. Then what must go goes, and only then comes back what must come
+//! back: so unique values can swap. Foreign keys are switched off meanwhile (nothing cascades) and checked
+//! afterwards, in both directions. Triggers cannot be switched off: what they do to other records is undone
+//! as well, and if that does not settle, the rollback is refused. A trigger can spare itself all of that by
+//! asking for `@checkrein_rollback`, which is 1 in such a session.
+
+mod apply;
+mod judge;
+mod keys;
+
+use super::{
+    compare::{Record, by_key},
+    connect::{Db, Purpose, Session},
+    footprint::{CHUNK, Footprint, fetch},
+    open::{Open, Proof},
+    schema::{Schema, Table},
+    value::Image,
+};
+use crate::{
+    Affected, Error, How, Measured, Plan, Undo, UndoOptions,
+    snapshot::{Snapshot, SnapshotWriter},
+};
+use apply::Work;
+use judge::{Judged, judge};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+/// The tables of a snapshot as they are today.
+type Today = BTreeMap<(String, String), Arc<Table>>;
+
+/// What a rollback would do.
+pub(super) async fn plan(db: &Db, snapshot: &Snapshot, options: &UndoOptions) -> Result<Plan, Error> {
+    db.within(Purpose::Snapshot, async {
+        let mut session = db.begin(Purpose::Snapshot).await?;
+        let mut schema = Schema::default();
+        let today = today(db, &mut session, &mut schema, snapshot).await?;
+        Ok(judge(&mut session, snapshot, &today, options, false).await?.plan)
+    })
+    .await
+}
+
+/// Does it, up to the commit.
+pub(super) async fn rollback(
+    db: &Arc<Db>,
+    snapshot: &Snapshot,
+    options: &UndoOptions,
+    out: &mut SnapshotWriter,
+) -> Result<Undo, Error> {
+    db.within(Purpose::Undo, async {
+        let mut session = db.begin(Purpose::Undo).await?;
+        let mut schema = Schema::default();
+        let today = today(db, &mut session, &mut schema, snapshot).await?;
+        super::access::sees_triggers(db, &mut session).await?;
+        let judged = judge(&mut session, snapshot, &today, options, true).await?;
+        if judged.plan.conflict_count > 0
+            && options.on_conflict == checkrein_core::rollback::OnConflict::Refuse
+        {
+            return Ok(Undo::Conflicts(judged.plan));
+        }
+        if !judged.changes() {
+            return Ok(Undo::Nothing(judged.plan));
+        }
+        let Judged { plan, steps } = judged;
+        let mut work = Work { db, session, schema, snapshot, today: &today, steps, progress: &options.progress };
+        work.run(out).await?;
+        let session = work.session;
+        let measured = Measured { affected: affected(&plan), exact: true };
+        let proof = Proof { rows: 0, covered: true };
+        let open = Open::new(Arc::clone(db), session, Footprint::default(), proof, measured, Vec::new());
+        Ok(Undo::Ready(plan, Box::new(open)))
+    })
+    .await
+}
+
+fn affected(plan: &Plan) -> Vec<Affected> {
+    let of = |resource: &str, how, records| Affected { resource: resource.to_owned(), how, records };
+    let all = plan.by_resource.iter().flat_map(|r| {
+        [
+            of(&r.resource, How::Insert, r.insert),
+            of(&r.resource, How::Update, r.update),
+            of(&r.resource, How::Delete, r.delete),
+        ]
+    });
+    all.filter(|a| a.records > 0).collect()
+}
+
+/// The tables of the snapshot, if they are still what they were.
+async fn today(
+    db: &Db,
+    session: &mut Session,
+    schema: &mut Schema,
+    snapshot: &Snapshot,
+) -> Result<Today, Error> {
+    let mut today = Today::new();
+    for described in snapshot.tables(0)? {
+        let then = super::blocks::shape(described)?;
+        let name = &then.resource;
+        let now = schema.table(db, session, &then.schema, &then.name).await.map_err(|e| match e {
+            Error::Invalid(_) => Error::Irreversible(format!("the table {name} is gone; its records have nowhere to go back to")),
+            Error::Unmeasurable(why) => Error::Irreversible(why),
+            other => other,
+        })?;
+        if let Some(difference) = difference(&then, &now) {
+            return Err(Error::Irreversible(format!(
+                "{name} has changed its shape since the snapshot: {difference}. Export the snapshot and have a person put the records back"
+            )));
+        }
+        today.insert(then.id(), now);
+    }
+    Ok(today)
+}
+
+fn difference(then: &Table, now: &Table) -> Option<String> {
+    for column in &then.columns {
+        match now.column(&column.name) {
+            None => return Some(format!("the column {} is gone", column.name)),
+            Some(today) if today != column => {
+                return Some(format!(
+                    "the column {} was {} and is {}",
+                    column.name, column.declared, today.declared
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    let added = now.columns.iter().find(|c| then.column(&c.name).is_none());
+    if let Some(added) = added {
+        return Some(format!("the column {} is new", added.name));
+    }
+    if then.columns != now.columns {
+        return Some("its columns stand in another order".to_owned());
+    }
+    (then.key != now.key || then.keyed != now.keyed).then(|| "its key is another one".to_owned())
+}
+
+/// The records of one chunk with their three states. Each state is the image and how often it is there.
+struct States {
+    key: Image,
+    before: Option<(Image, u64)>,
+    after: Option<Option<(Image, u64)>>,
+    now: Option<(Image, u64)>,
+}
+
+/// All records of a chunk, in an order that is the same each time it is read.
+async fn states(
+    session: &mut Session,
+    table: &Table,
+    before: Vec<Image>,
+    after: Option<Vec<Image>>,
+    lock: bool,
+) -> Result<Vec<States>, Error> {
+    let before = by_key(table, before)?;
+    let after = after.map(|rows| by_key(table, rows)).transpose()?;
+    let none = HashMap::new();
+    let mut keys: Vec<Image> = before.keys().chain(after.as_ref().unwrap_or(&none).keys()).cloned().collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let mut all = Vec::with_capacity(keys.len());
+    for part in keys.chunks(CHUNK) {
+        let now = by_key(table, fetch(session, table, part, lock).await?)?;
+        for key in part {
+            all.push(States {
+                key: key.clone(),
+                before: before.get(key).cloned(),
+                after: after.as_ref().map(|a| a.get(key).cloned()),
+                now: now.get(key).cloned(),
+            });
+        }
+    }
+    Ok(all)
+}
+
+impl States {
+    /// As the record of a snapshot of this rollback: from what is there now to what it puts there.
+    fn undone(&self) -> Record {
+        let count = |state: &Option<(Image, u64)>| state.as_ref().map_or(0, |(_, n)| *n);
+        Record {
+            key: self.key.clone(),
+            before: self.now.as_ref().map(|(image, _)| image.clone()),
+            after: self.before.as_ref().map(|(image, _)| image.clone()),
+            counts: (count(&self.now), count(&self.before)),
+            how: How::Update,
+        }
+    }
+}
+
+/// What an error of the server means while records are put back.
+fn irreversible(error: Error) -> Error {
+    match error {
+        Error::Statement { code, message } if code.starts_with("23") || code.starts_with("22") => {
+            Error::Irreversible(format!(
+                "the server refuses a record that would be put back: {message}; free what stands in its way, or export the snapshot"
+            ))
+        }
+        Error::Unmeasurable(why) => Error::Irreversible(why),
+        other => other,
+    }
+}

@@ -1,0 +1,214 @@
+//! What cannot be measured, and whoever may not do it: refused, and nothing has happened.
+
+use super::{Shop, config, connect, statement};
+use checkrein_core::rollback::OnConflict;
+use checkrein_targets::{Error, Limits, UndoOptions, open};
+use std::time::Duration;
+
+const SCHEMA: &str = "
+    create table t (id int primary key, v int); insert into t select i, i from generate_series(1, 10) i;
+    create table u (id int primary key references t, v int);
+    create function truncates() returns int language plpgsql as $$ begin truncate u; return 1; end $$;
+    create function makes() returns int language plpgsql as $$ begin create temp table x (a int); return 1; end $$;
+    create function grants() returns int language plpgsql as $$ begin grant select on t to public; return 1; end $$;
+    create function replicates() returns int language plpgsql as $$ begin set session_replication_role = replica; return 1; end $$;
+    create function becomes() returns int language plpgsql as $$ begin set role pg_monitor; return 1; end $$;
+    create function commits() returns int language plpgsql as $$ begin commit; return 1; end $$;
+    create procedure steps() language plpgsql as $$ begin update t set v = 0; commit; end $$;
+    create procedure plain(inout n int) language plpgsql as $$ begin update t set v = n; end $$;
+    create function blob() returns oid language sql as $$ select lo_create(0) $$;";
+
+#[tokio::test]
+async fn what_cannot_be_measured_does_not_run() {
+    let shop = Shop::new(SCHEMA).await;
+    let before = shop.dump().await;
+    for sql in [
+        "truncate u",
+        "select truncates()",
+        "update t set v = truncates()",
+        "select makes()",
+        "select grants()",
+        "select replicates()",
+        "select becomes()",
+        "select blob()",
+        "create table x (a int)",
+        "select 1 into x",
+        "drop table u",
+        "commit",
+        "rollback; delete from t",
+        "set role pg_monitor",
+        "lock table t",
+        "copy t to program 'true'",
+        "do $$ begin delete from t; end $$",
+        "select pg_notify('a', 'b')",
+        "notify a",
+        "select dblink('a', 'b')",
+        "prepare x as delete from t",
+        "execute x",
+        "vacuum",
+    ] {
+        let error = shop.execute(sql).await.err().unwrap_or_else(|| panic!("{sql} was measured"));
+        assert!(matches!(error, Error::Unmeasurable(_)), "{sql}: {error:?}");
+        assert_eq!(shop.dump().await, before, "{sql}");
+    }
+    for sql in [
+        "update t set v = commits()",
+        "call steps()",
+        "delete from t; delete from u",
+        "delete from nowhere",
+        "update t set v = 1 / 0",
+        "insert into u values (99, 1)",
+        "selec 1",
+    ] {
+        match shop.execute(sql).await.err() {
+            Some(Error::Statement { .. } | Error::Unmeasurable(_)) => {}
+            other => panic!("{sql}: {other:?}"),
+        }
+        assert_eq!(shop.dump().await, before, "{sql}");
+    }
+    // The connections are as good as new after all that.
+    let pending = shop.execute("call plain(7)").await.unwrap();
+    assert_eq!(super::affected(&pending.measured().affected), super::expect(&[("public.t", "update", 10)]));
+    pending.rollback().await;
+}
+
+#[tokio::test]
+async fn counters_start_from_nothing_each_time() {
+    let shop = Shop::new(SCHEMA).await;
+    for n in 1..30 {
+        let pending = shop.execute(&format!("update t set v = 1 where id <= {}", n % 10)).await.unwrap();
+        assert_eq!(
+            pending.measured().records(),
+            n % 10,
+            "a session keeps the counters of the transaction before"
+        );
+        if n % 2 == 0 {
+            pending.commit().await.unwrap();
+        } else {
+            pending.rollback().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_table_is_refused() {
+    let shop = Shop::new(SCHEMA).await;
+    let port = checkrein_testbed::servers::postgres::Postgres::shared().port();
+    let database = shop.ask("select current_database()").await;
+    shop.sql(&format!(
+        "create extension postgres_fdw; create server s foreign data wrapper postgres_fdw options (host '127.0.0.1', port '{port}', dbname '{database}');
+         create user mapping for postgres server s options (user 'postgres', password_required 'false');
+         create foreign table far (id int, v int) server s options (table_name 't')"
+    ))
+    .await;
+    let error = shop.execute("update far set v = 5").await.err().unwrap();
+    assert!(matches!(&error, Error::Unmeasurable(why) if why.contains("foreign table")), "{error:?}");
+    assert_eq!(shop.ask("select max(v) from t").await, "10");
+}
+
+#[tokio::test]
+async fn limits_of_time_and_size_are_kept() {
+    let shop = Shop::new(SCHEMA).await;
+    let limits = Limits {
+        execute: Duration::from_millis(400),
+        count: Duration::from_millis(300),
+        lock: Duration::from_millis(200),
+        result_rows: 5,
+        ..Limits::default()
+    };
+    let target = open(config(&shop.url, limits.clone())).unwrap();
+    let slow = [statement("update t set v = 1 where pg_sleep(1) is not null")];
+    assert!(matches!(target.execute(&slow).await.err(), Some(Error::TimedOut { .. })));
+    let count = checkrein_targets::Selection::Statements(slow.to_vec());
+    assert!(matches!(target.count(&count).await, Err(Error::TimedOut { .. })));
+    assert!(matches!(target.read(&statement("select * from t")).await, Err(Error::TooLarge(_))));
+    let returning = [statement("update t set v = 1 returning *")];
+    assert!(matches!(target.execute(&returning).await.err(), Some(Error::TooLarge(_))));
+    let other = connect(&shop.url).await;
+    other.batch_execute("begin; update t set v = 2 where id = 1").await.unwrap();
+    match target.execute(&[statement("update t set v = 3")]).await.err() {
+        Some(Error::Statement { code, message }) => {
+            assert_eq!((code.as_str(), message.contains("lock")), ("55P03", true))
+        }
+        other => panic!("{other:?}"),
+    }
+    other.batch_execute("rollback").await.unwrap();
+    assert_eq!(shop.ask("select sum(v) from t").await, "55");
+    // Whatever was given up holds no lock.
+    let pending = target.execute(&[statement("update t set v = 3")]).await.unwrap();
+    drop(pending);
+    shop.sql("set lock_timeout = '5s'; update t set v = v").await;
+}
+
+#[tokio::test]
+async fn an_account_without_privileges_is_told_which_are_missing() {
+    let shop = Shop::new(SCHEMA).await;
+    let (role, database) = (format!("r{}", std::process::id()), shop.ask("select current_database()").await);
+    shop.sql(&format!("create role {role} login; grant select, update, delete on t to {role}; revoke temporary on database {database} from public")).await;
+    let url = shop.url.replace("postgres@", &format!("{role}@"));
+    let target = open(config(&url, Limits::default())).unwrap();
+    let report = target.test().await.unwrap();
+    assert!(report.system.starts_with("PostgreSQL 1"), "{report:?}");
+    let missing: Vec<_> = report.privileges.iter().filter(|p| !p.ok).map(|p| p.message.as_str()).collect();
+    for grant in [
+        "GRANT TEMPORARY ON DATABASE",
+        "GRANT SET ON PARAMETER session_replication_role",
+        "GRANT SELECT ON public.u",
+        "GRANT INSERT ON",
+    ] {
+        assert!(missing.iter().any(|message| message.contains(grant)), "{grant}: {missing:?}");
+    }
+    let error = target.execute(&[statement("delete from u")]).await.err().unwrap();
+    assert!(matches!(&error, Error::Statement { code, .. } if code == "42501"), "{error:?}");
+
+    // What it may do it does, and what it may not undo it says before it does anything.
+    let mut pending = target.execute(&[statement("update t set v = 0 where id = 1")]).await.unwrap();
+    let (_, snapshot) = shop.captured(&mut pending).await;
+    pending.commit().await.unwrap();
+    let undo = async || {
+        let (_, mut out) = shop.writer();
+        target
+            .rollback(
+                &snapshot,
+                &UndoOptions { on_conflict: OnConflict::Refuse, ..UndoOptions::default() },
+                &mut out,
+            )
+            .await
+    };
+    assert!(matches!(undo().await.err(), Some(Error::Forbidden(_))));
+    shop.sql(&format!("grant temporary on database {database} to {role}")).await;
+    match undo().await.err() {
+        Some(Error::Forbidden(why)) => {
+            assert!(why.contains("GRANT SET ON PARAMETER session_replication_role"), "{why}")
+        }
+        other => panic!("{other:?}"),
+    }
+    let grants = target.grants(&role).await;
+    shop.sql(&grants.replace("CREATE ROLE", "ALTER ROLE")).await;
+    let report = target.test().await.unwrap();
+    assert!(report.privileges.iter().all(|p| p.ok), "the printed grants are what it needs: {report:?}");
+    let Ok(checkrein_targets::Undo::Ready(_, pending)) = undo().await else { panic!("it may now") };
+    pending.commit().await.unwrap();
+    assert_eq!(shop.ask("select sum(v) from t").await, "55");
+    shop.sql(&format!("drop owned by {role}; drop role {role}")).await;
+}
+
+#[tokio::test]
+async fn rows_that_a_policy_hides_are_an_error_not_a_gap() {
+    let shop = Shop::new(SCHEMA).await;
+    let role = format!("p{}", std::process::id());
+    shop.sql(&format!(
+        "create role {role} login; grant all on t to {role}; alter table t enable row level security;
+         create policy half on t for select to {role} using (id < 6); create policy whole on t for update to {role} using (true)"
+    ))
+    .await;
+    let target =
+        open(config(&shop.url.replace("postgres@", &format!("{role}@")), Limits::default())).unwrap();
+    let mut pending = target.execute(&[statement("update t set v = 0")]).await.unwrap();
+    let (_, mut out) = shop.writer();
+    let error = pending.capture(&mut out).await.unwrap_err();
+    assert!(error.to_string().contains("row-level security"), "{error:?}");
+    drop(pending);
+    assert_eq!(shop.ask("select sum(v) from t").await, "55");
+    shop.sql(&format!("drop owned by {role}; drop role {role}")).await;
+}

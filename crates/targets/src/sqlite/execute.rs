@@ -8,6 +8,7 @@ use super::{
     connect::{self, Clock, Fault},
     diff::{Finder, Scan, differences},
     evidence::Evidence,
+    integrity::{self, Concern},
     schema::{Catalog, Follow, ForeignKey, Shape},
     stream::Sink,
     value,
@@ -129,8 +130,9 @@ impl Open {
             |row| row.get(0),
         )?;
         let Some(observer) = self.observer.as_ref().filter(|_| deferred) else { return Ok(()) };
-        let names: Vec<&str> = self.tables.iter().map(|t| t.shape.name.as_str()).collect();
-        match super::integrity::new_violation((observer, &self.agent), &names)? {
+        let tables = self.tables.iter().map(|t| t.shape.name.as_str());
+        let concerns: Vec<_> = tables.map(|table| Concern { table, put_back: None, lost: true }).collect();
+        match integrity::new_violation((observer, &self.agent), &concerns)? {
             None => Ok(()),
             Some(violation) => Err(Error::Statement {
                 code: "SQLITE_CONSTRAINT_FOREIGNKEY".to_owned(),
@@ -184,10 +186,7 @@ impl Open {
         Ok(Captured { affected: affected(counts), digest: Some(digest.finish()) })
     }
 
-    fn differences(
-        &self,
-        each: &mut EachChange<'_>,
-    ) -> Result<(), Fault> {
+    fn differences(&self, each: &mut EachChange<'_>) -> Result<(), Fault> {
         let Some(observer) = &self.observer else {
             return Err(Error::Internal("the state before is gone".to_owned()).into());
         };

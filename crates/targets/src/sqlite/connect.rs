@@ -3,6 +3,7 @@
 use crate::{Error, TargetConfig};
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 use std::{
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -183,7 +184,7 @@ pub(super) fn open(config: &TargetConfig, path: &Path, clock: &Arc<Clock>) -> Re
 }
 
 /// Begins a transaction that may write, and fixes what is seen by an observer of the state before it.
-pub(super) fn begin(connection: &Connection, foreign_keys: bool) -> Result<(), Fault> {
+fn begin(connection: &Connection, foreign_keys: bool) -> Result<(), Fault> {
     connection.pragma_update(None, "foreign_keys", foreign_keys)?;
     let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
     if mode != "wal" {
@@ -202,8 +203,61 @@ pub(super) fn begin(connection: &Connection, foreign_keys: bool) -> Result<(), F
     Ok(())
 }
 
+/// A connection that holds the write lock, and an observer of the state before.
+pub(super) struct Pair {
+    pub(super) writer: Connection,
+    pub(super) observer: Connection,
+    pub(super) file: File,
+}
+
+/// Which file a path leads to.
+pub(super) struct File {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl File {
+    fn at(path: PathBuf) -> Result<Self, Error> {
+        Ok(Self { identity: identity(&path)?, path })
+    }
+
+    /// That it is still the same: an application may put another file in its place, and work on the old one
+    /// would be lost without a word.
+    pub(super) fn same(&self) -> Result<(), Error> {
+        if identity(&self.path)? == self.identity {
+            return Ok(());
+        }
+        Err(Error::Unreachable(format!(
+            "{} was replaced by another file meanwhile; nothing was changed, try again",
+            self.path.display()
+        )))
+    }
+}
+
+fn identity(path: &Path) -> Result<(u64, u64), Error> {
+    let data = std::fs::metadata(path)
+        .map_err(|e| Error::Unreachable(format!("the SQLite file {} is gone: {e}", path.display())))?;
+    Ok((data.dev(), data.ino()))
+}
+
+impl Pair {
+    pub(super) fn open(
+        config: &TargetConfig,
+        path: &Path,
+        clock: &Arc<Clock>,
+        foreign_keys: bool,
+    ) -> Result<Self, Fault> {
+        let file = File::at(real_path(path)?)?;
+        let writer = open(config, &file.path, clock)?;
+        begin(&writer, foreign_keys)?;
+        let observer = observe(config, &file.path, clock)?;
+        file.same()?;
+        Ok(Self { writer, observer, file })
+    }
+}
+
 /// Looks at the state that is committed, and keeps seeing it.
-pub(super) fn observe(config: &TargetConfig, path: &Path, clock: &Arc<Clock>) -> Result<Connection, Fault> {
+fn observe(config: &TargetConfig, path: &Path, clock: &Arc<Clock>) -> Result<Connection, Fault> {
     let connection = open(config, path, clock)?;
     connection.pragma_update(None, "query_only", true)?;
     connection.execute_batch("BEGIN")?;

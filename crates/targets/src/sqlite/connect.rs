@@ -1,7 +1,7 @@
 //! Connections: how a file is opened, how long it may take, and what its errors mean.
 
 use crate::{Error, TargetConfig};
-use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, limits::Limit};
 use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -14,6 +14,9 @@ use std::{
 
 /// Steps of SQLite's machine between two looks at the clock: well under a millisecond.
 const STEPS: i32 = 1_000;
+
+/// The largest text, blob or record, in bytes: what a snapshot can hold.
+const MOST_BYTES: i32 = (64 << 20) - (64 << 10);
 
 /// What can go wrong inside; becomes an [`Error`] at the border, where the limits are known.
 #[derive(Debug)]
@@ -174,6 +177,7 @@ pub(super) fn open(config: &TargetConfig, path: &Path, clock: &Arc<Clock>) -> Re
     let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(config.limits.lock)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MOST_BYTES)?;
     let watch = Arc::clone(clock);
     connection.progress_handler(STEPS, Some(move || watch.up()))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;

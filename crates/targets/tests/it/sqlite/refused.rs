@@ -222,3 +222,22 @@ async fn a_commit_that_a_deferred_key_forbids_is_told_before() {
         "{error:?}"
     );
 }
+
+#[tokio::test]
+async fn a_record_may_be_as_long_as_a_snapshot_can_hold() {
+    let file = Fixture::new(
+        "wal",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a); INSERT INTO t VALUES (1, 1), (2, 2)",
+    );
+    let before = file.dump();
+    let error = file
+        .target
+        .execute(&[statement("UPDATE t SET a = zeroblob(100000000)")])
+        .await
+        .map(|_| ())
+        .unwrap_err();
+    assert!(matches!(error, Error::Statement { ref code, .. } if code == "SQLITE_TOOBIG"), "{error:?}");
+    let ran = file.run("UPDATE t SET a = zeroblob(60000000)").await;
+    file.undo(&ran.snapshot).await;
+    assert_eq!(file.dump(), before);
+}

@@ -237,7 +237,7 @@ async fn a_record_may_be_as_long_as_a_snapshot_can_hold() {
         .map(|_| ())
         .unwrap_err();
     assert!(matches!(error, Error::Statement { ref code, .. } if code == "SQLITE_TOOBIG"), "{error:?}");
-    let ran = file.run("UPDATE t SET a = zeroblob(60000000) WHERE id = 1").await;
+    let ran = file.run("UPDATE t SET a = zeroblob(20000000) WHERE id = 1").await;
     file.undo(&ran.snapshot).await;
     assert_eq!(file.dump(), before);
 }

@@ -221,3 +221,33 @@ async fn the_same_records_give_the_same_digest() {
     file.sql("UPDATE t SET a = 9 WHERE id = 2");
     assert_ne!(digest("UPDATE t SET a = a + 1").await, first, "the records have changed");
 }
+
+#[tokio::test]
+async fn a_file_that_was_replaced_meanwhile_is_not_written() {
+    for mode in ["wal", "delete"] {
+        let file = Fixture::new(mode, "CREATE TABLE t (a); INSERT INTO t VALUES (1)");
+        let pending = file.target.execute(&[statement("DELETE FROM t")]).await.unwrap();
+        let other = Fixture::new("delete", "CREATE TABLE t (a); INSERT INTO t VALUES (2)");
+        std::fs::rename(&other.path, &file.path).unwrap();
+        let error = pending.commit().await.unwrap_err();
+        assert!(
+            matches!(&error, checkrein_targets::CommitError::NotCommitted(why) if why.contains("replaced")),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn texts_in_another_encoding_are_refused_before_anything_runs() {
+    let file = Fixture::new("wal", "");
+    let path = file.folder.path().join("wide.db");
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.execute_batch("PRAGMA encoding = 'UTF-16le'; CREATE TABLE t (a); INSERT INTO t VALUES ('x')").unwrap();
+    let target = super::harness::open(&path, super::harness::limits());
+    let error = target.execute(&[statement("DELETE FROM t")]).await.map(|_| ()).unwrap_err();
+    assert!(matches!(&error, Error::Unsupported(why) if why.contains("UTF-8")), "{error:?}");
+    let report = target.test().await.unwrap();
+    let missing: Vec<_> = report.privileges.iter().filter(|p| !p.ok).map(|p| p.needed_for.as_str()).collect();
+    assert_eq!(missing, ["execute", "snapshot", "rollback"]);
+    assert_eq!(target.read(&statement("SELECT a FROM t")).await.unwrap().rows, [[serde_json::json!("x")]]);
+}

@@ -222,3 +222,59 @@ async fn a_commit_that_a_deferred_key_forbids_is_told_before() {
         "{error:?}"
     );
 }
+
+#[tokio::test]
+async fn a_record_may_be_as_long_as_a_snapshot_can_hold() {
+    let file = Fixture::new(
+        "wal",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a); INSERT INTO t VALUES (1, 1), (2, 2)",
+    );
+    let before = file.dump();
+    let error = file
+        .target
+        .execute(&[statement("UPDATE t SET a = zeroblob(100000000)")])
+        .await
+        .map(|_| ())
+        .unwrap_err();
+    assert!(matches!(error, Error::Statement { ref code, .. } if code == "SQLITE_TOOBIG"), "{error:?}");
+    let ran = file.run("UPDATE t SET a = zeroblob(20000000) WHERE id = 1").await;
+    file.undo(&ran.snapshot).await;
+    assert_eq!(file.dump(), before);
+}
+
+#[tokio::test]
+async fn work_that_nobody_waits_for_stops_and_frees_the_file() {
+    let long = Limits { execute: Duration::from_secs(600), ..limits() };
+    let file = Fixture::with("delete", "CREATE TABLE t (a); INSERT INTO t VALUES (1)", long);
+    let before = file.dump();
+    let endless = statement(
+        "UPDATE t SET a = (WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n)",
+    );
+    let endless = std::slice::from_ref(&endless);
+    let given_up = tokio::time::timeout(Duration::from_millis(200), file.target.execute(endless)).await;
+    assert!(given_up.is_err());
+    file.run("UPDATE t SET a = 2").await;
+    file.sql("UPDATE t SET a = 1");
+    assert_eq!(file.dump(), before);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_too_large_leaves_the_transaction_to_be_rolled_back() {
+    let file = Fixture::new("wal", "CREATE TABLE t (a); INSERT INTO t VALUES (1), (2), (3)");
+    let before = file.dump();
+    let mut pending = file.target.execute(&[statement("UPDATE t SET a = a + 1")]).await.unwrap();
+    let path = file.folder.path().join("small");
+    let header = checkrein_targets::snapshot::Header {
+        id: "snp".into(),
+        target: "shop".into(),
+        kind: "sqlite".into(),
+        system: json!({}),
+    };
+    let mut out =
+        checkrein_targets::snapshot::SnapshotWriter::create(&path, &header, None, (1, 1 << 20)).unwrap();
+    let error = pending.capture(&mut out).await.unwrap_err();
+    assert!(matches!(error, Error::TooLarge(_)), "{error:?}");
+    pending.rollback().await;
+    assert_eq!(file.dump(), before);
+    file.run("UPDATE t SET a = 5").await;
+}

@@ -47,6 +47,11 @@ impl Witness {
     }
 
     /// The same file with the same content, though it may have been moved.
+    /// Nobody has written to it, as far as that can be told. Of a folder, the time changes with every name.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        if self.is_folder() { (self.ino, self.mode) == (other.ino, other.mode) } else { self == other }
+    }
+
     /// A folder is the same as long as it is there: its time changes with what is done in it.
     pub(super) fn same_content(&self, other: &Self) -> bool {
         if self.is_folder() && other.is_folder() {
@@ -156,7 +161,7 @@ fn object(spot: &Spot, found: &Statx, stop: &Stop, keep: &mut dyn Bytes) -> Resu
             (body, spot_xattrs(spot)?, spot.stat()?)
         }
     };
-    if Witness::of(&after) != Witness::of(found) {
+    if !Witness::of(&after).same(&Witness::of(found)) {
         return Ok(None);
     }
     let meta = Meta {

@@ -91,10 +91,7 @@ async fn an_unsealed_snapshot_shows_the_difference_and_needs_force() {
     shop.put("a", "2");
     shop.put("b", "new");
     let found = conflicts(&shop, &snapshot).await;
-    assert_eq!(
-        found,
-        [("a".to_owned(), ConflictKind::Unsealed), ("b".to_owned(), ConflictKind::Unsealed)]
-    );
+    assert_eq!(found, [("a".to_owned(), ConflictKind::Unsealed), ("b".to_owned(), ConflictKind::Unsealed)]);
     shop.roll_back(&snapshot, OnConflict::Force).await.unwrap();
     assert_eq!(shop.get("a"), "1");
     assert!(!exists(&shop.at("b")));
@@ -144,6 +141,10 @@ async fn the_plan_counts_by_folder_and_shows_all_three_states() {
     let plan = shop.plan(&snapshot).await;
     let conflict = &plan.conflicts[0];
     assert_eq!(conflict.key["path"], json!("a/one"));
-    let size = |side: &Option<serde_json::Map<String, serde_json::Value>>| side.as_ref().unwrap()["size"].clone();
-    assert_eq!([size(&conflict.before), size(&conflict.after), size(&conflict.now)], [json!(1), json!(5), json!(8)]);
+    let size =
+        |side: &Option<serde_json::Map<String, serde_json::Value>>| side.as_ref().unwrap()["size"].clone();
+    assert_eq!(
+        [size(&conflict.before), size(&conflict.after), size(&conflict.now)],
+        [json!(1), json!(5), json!(8)]
+    );
 }

@@ -136,7 +136,12 @@ fn apply(root: &Path, edit: &Edit) {
 
 fn config(cases: u32) -> ProptestConfig {
     let soak: u32 = std::env::var("CHECKREIN_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
-    ProptestConfig { cases: cases * soak, max_shrink_iters: 2_000, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases: cases * soak,
+        max_shrink_iters: 2_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {

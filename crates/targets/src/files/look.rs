@@ -1,7 +1,7 @@
 //! Reads what stands at a path: metadata, content, extended attributes.
 
 use super::{
-    object::{Body, Content, Meta, Object},
+    object::{Attributes, Body, Content, Meta, Object},
     path::RelPath,
     root::{Root, Spot, problem, stat},
     work::Stop,
@@ -211,7 +211,7 @@ fn content(file: &File, size: u64, stop: &Stop, keep: &mut dyn Bytes) -> Result<
 
 /// Hashes a hole.
 pub(super) fn zeros(hasher: &mut blake3::Hasher, mut len: u64, stop: &Stop) -> Result<(), Error> {
-    const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     while len > 0 {
         let part = usize::try_from(len).unwrap_or(ZEROS.len()).min(ZEROS.len());
         hasher.update(ZEROS.get(..part).unwrap_or_default());
@@ -245,7 +245,7 @@ fn segments(file: &File, size: u64) -> Result<Vec<(u64, u64)>, Errno> {
 }
 
 /// Extended attributes of what stands at `spot`, which is not followed.
-pub(super) fn spot_xattrs(spot: &Spot) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+pub(super) fn spot_xattrs(spot: &Spot) -> Result<Attributes, Errno> {
     let path = spot.proc_path();
     xattrs(|list| llistxattr(&path, list), |name, value| lgetxattr(&path, name, value))
 }
@@ -253,7 +253,7 @@ pub(super) fn spot_xattrs(spot: &Spot) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno>
 fn xattrs(
     list: impl Fn(&mut [u8]) -> Result<usize, Errno>,
     get: impl Fn(&[u8], &mut [u8]) -> Result<usize, Errno>,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+) -> Result<Attributes, Errno> {
     let names = match whole(&list) {
         Ok(names) => names,
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(Vec::new()),

@@ -192,10 +192,11 @@ impl Staging {
             Body::Link(to) => symlinkat(to.as_slice(), &self.dir, name).map_err(|e| self.problem(e))?,
             Body::File { content, shared, .. } => {
                 // Of several names of one file, the first that is placed has the content.
-                match shared.as_ref().map(|first| files.first.contains_key(first)) {
-                    Some(true) => return Ok(()),
-                    Some(false) => drop(files.first.extend(shared.clone().map(|first| (first, number)))),
-                    None => {}
+                if let Some(first) = shared {
+                    if files.first.contains_key(first) {
+                        return Ok(());
+                    }
+                    files.first.insert(first.clone(), number);
                 }
                 let stored = content.stored.ok_or_else(|| {
                     Error::Snapshot(format!("the snapshot lacks the content of {}", item.path.show()))
@@ -478,7 +479,7 @@ impl<'a> Writing<'a> {
 
     /// Up to `to` there are zeros: a hole, or data that is not in the snapshot because it is a hole elsewhere.
     fn zeros(&mut self, to: u64, stop: &Stop) -> Result<(), Trouble> {
-        const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+        static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
         let Some(len) = to.checked_sub(self.at) else {
             return Err(Error::Snapshot("the pieces of a file are out of order".to_owned()).into());
         };

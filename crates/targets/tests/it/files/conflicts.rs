@@ -38,7 +38,7 @@ async fn each_kind_of_later_change_is_a_conflict_and_is_kept() {
     );
     assert!(matches!(shop.roll_back(&snapshot, OnConflict::Skip).await.unwrap(), Done::Nothing));
     assert_eq!((shop.get("changed"), shop.get("removed")), ("somebody".into(), "somebody".into()));
-    let Done::Done(plan, undo) = shop.roll_back(&snapshot, OnConflict::Force).await.unwrap() else {
+    let Done::Restored(plan, undo) = shop.roll_back(&snapshot, OnConflict::Force).await.unwrap() else {
         panic!("forced")
     };
     assert_eq!(plan.conflict_count, 2);
@@ -53,7 +53,7 @@ async fn others_are_left_alone_and_the_rest_is_restored_when_skipping() {
     let snapshot = three(&shop).await;
     shop.put("changed", "somebody");
     shop.put("unrelated", "somebody");
-    let Done::Done(plan, _) = shop.roll_back(&snapshot, OnConflict::Skip).await.unwrap() else {
+    let Done::Restored(plan, _) = shop.roll_back(&snapshot, OnConflict::Skip).await.unwrap() else {
         panic!("the rest is restored")
     };
     assert_eq!(plan.conflict_count, 1);
@@ -75,7 +75,7 @@ async fn a_folder_that_others_use_by_now_is_not_removed() {
     shop.roll_back(&snapshot, OnConflict::Skip).await.unwrap();
     assert_eq!(shop.get("made/by somebody"), "somebody");
     assert!(!exists(&shop.at("made/by agent")));
-    let Done::Done(_, undo) = shop.roll_back(&snapshot, OnConflict::Force).await.unwrap() else {
+    let Done::Restored(_, undo) = shop.roll_back(&snapshot, OnConflict::Force).await.unwrap() else {
         panic!("forced")
     };
     assert!(!exists(&shop.at("made")));

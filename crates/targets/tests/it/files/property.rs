@@ -171,7 +171,7 @@ proptest! {
             };
             assert_eq!(tree::differences(&changed, &tree::read(&shop.root)), Vec::<String>::new(), "sealing");
             let undo = match shop.roll_back(&snapshot, how).await.unwrap() {
-                Done::Done(_, undo) => Some(undo),
+                Done::Restored(_, undo) => Some(undo),
                 Done::Nothing => None,
                 Done::Conflicts(plan) => panic!("{:#?}", plan.conflicts),
             };

@@ -191,7 +191,10 @@ async fn it_says_what_it_can_do_and_runs_no_statements() {
     assert!(shop.target.grants("check'rein").await.contains("u:'check'\\''rein':rwX"));
     let statement = Statement { sql: "SELECT 1".into(), params: vec![] };
     assert!(matches!(shop.target.read(&statement).await, Err(Error::Unsupported(_))));
-    assert!(matches!(shop.target.execute(&[statement.clone()]).await.map(drop), Err(Error::Unsupported(_))));
+    assert!(matches!(
+        shop.target.execute(std::slice::from_ref(&statement)).await.map(drop),
+        Err(Error::Unsupported(_))
+    ));
     assert!(matches!(
         shop.target.count(&Selection::Statements(vec![statement])).await,
         Err(Error::Unsupported(_))

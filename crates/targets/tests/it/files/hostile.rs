@@ -99,13 +99,15 @@ fn swapping_all_the_time_never_reaches_the_outside() {
                 let flags = rustix::fs::RenameFlags::EXCHANGE;
                 let at = rustix::fs::CWD;
                 let _may_be_gone = rustix::fs::renameat_with(at, &folder, at, &aside, flags);
+                std::thread::sleep(std::time::Duration::from_micros(500));
             }
         });
         let _ends = Ends(&stop);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut taken = 0;
-            for _ in 0..60 {
+            let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            while taken < 20 && std::time::Instant::now() < until {
                 let Ok((snapshot, _, path)) = shop.capture(&paths(["folder/file"])).await else { continue };
                 taken += 1;
                 let (mut out, after) = shop.writer();

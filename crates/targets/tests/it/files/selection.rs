@@ -189,6 +189,7 @@ async fn it_says_what_it_can_do_and_runs_no_statements() {
     assert!(report.privileges.iter().all(|p| p.ok), "{report:#?}");
     assert_eq!(super::tree::differences(&before, &super::tree::read(&shop.root)), Vec::<String>::new());
     assert!(shop.target.grants("check'rein").await.contains("u:'check'\\''rein':rwX"));
+    assert!(!shop.target.grants("x\nrm -rf /").await.lines().any(|line| line.starts_with("rm")));
     let statement = Statement { sql: "SELECT 1".into(), params: vec![] };
     assert!(matches!(shop.target.read(&statement).await, Err(Error::Unsupported(_))));
     assert!(matches!(

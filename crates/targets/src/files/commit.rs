@@ -16,7 +16,7 @@ use super::{
 use crate::{CommitError, Error, Settled, snapshot::Snapshot};
 use rustix::{
     fd::OwnedFd,
-    fs::{RenameFlags, renameat_with, syncfs},
+    fs::{AtFlags, RenameFlags, renameat_with, syncfs, unlinkat},
     io::Errno,
 };
 use std::collections::BTreeMap;
@@ -29,6 +29,8 @@ pub(super) fn commit(staging: Staging) -> Result<(), CommitError> {
     let Err(error) = done else {
         return Ok(());
     };
+    // It may be there although it could not be synced.
+    let _may_be_absent = unlinkat(work.dir, COMMITTED, AtFlags::empty());
     match work.revert() {
         Ok(()) => Err(CommitError::NotCommitted(error.to_string())),
         Err(reverting) => {

@@ -1,7 +1,7 @@
 //! Reads what stands at a path: metadata, content, extended attributes.
 
 use super::{
-    object::{Body, Content, Meta, Object},
+    object::{Attributes, Body, Content, Meta, Object},
     path::RelPath,
     root::{Root, Spot, problem, stat},
     work::Stop,
@@ -47,6 +47,11 @@ impl Witness {
     }
 
     /// The same file with the same content, though it may have been moved.
+    /// Nobody has written to it, as far as that can be told. Of a folder, the time changes with every name.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        if self.is_folder() { (self.ino, self.mode) == (other.ino, other.mode) } else { self == other }
+    }
+
     /// A folder is the same as long as it is there: its time changes with what is done in it.
     pub(super) fn same_content(&self, other: &Self) -> bool {
         if self.is_folder() && other.is_folder() {
@@ -156,7 +161,7 @@ fn object(spot: &Spot, found: &Statx, stop: &Stop, keep: &mut dyn Bytes) -> Resu
             (body, spot_xattrs(spot)?, spot.stat()?)
         }
     };
-    if Witness::of(&after) != Witness::of(found) {
+    if !Witness::of(&after).same(&Witness::of(found)) {
         return Ok(None);
     }
     let meta = Meta {
@@ -206,7 +211,7 @@ fn content(file: &File, size: u64, stop: &Stop, keep: &mut dyn Bytes) -> Result<
 
 /// Hashes a hole.
 pub(super) fn zeros(hasher: &mut blake3::Hasher, mut len: u64, stop: &Stop) -> Result<(), Error> {
-    const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     while len > 0 {
         let part = usize::try_from(len).unwrap_or(ZEROS.len()).min(ZEROS.len());
         hasher.update(ZEROS.get(..part).unwrap_or_default());
@@ -240,7 +245,7 @@ fn segments(file: &File, size: u64) -> Result<Vec<(u64, u64)>, Errno> {
 }
 
 /// Extended attributes of what stands at `spot`, which is not followed.
-pub(super) fn spot_xattrs(spot: &Spot) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+pub(super) fn spot_xattrs(spot: &Spot) -> Result<Attributes, Errno> {
     let path = spot.proc_path();
     xattrs(|list| llistxattr(&path, list), |name, value| lgetxattr(&path, name, value))
 }
@@ -248,7 +253,7 @@ pub(super) fn spot_xattrs(spot: &Spot) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno>
 fn xattrs(
     list: impl Fn(&mut [u8]) -> Result<usize, Errno>,
     get: impl Fn(&[u8], &mut [u8]) -> Result<usize, Errno>,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+) -> Result<Attributes, Errno> {
     let names = match whole(&list) {
         Ok(names) => names,
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(Vec::new()),

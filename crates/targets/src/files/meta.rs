@@ -115,8 +115,7 @@ pub(super) fn unchanged(spot: &Spot, seen: Option<super::look::Witness>) -> Resu
     let now = witness(&spot.dir, &spot.name)?;
     Ok(match (now, seen) {
         (None, None) => true,
-        (Some(now), Some(seen)) if now.is_folder() => now.same_content(&seen) && now.mode == seen.mode,
-        (Some(now), Some(seen)) => now == seen,
+        (Some(now), Some(seen)) => now.same(&seen),
         _ => false,
     })
 }

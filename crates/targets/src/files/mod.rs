@@ -23,6 +23,7 @@ mod object;
 mod path;
 mod plan;
 mod report;
+mod restore;
 mod root;
 mod stage;
 mod undo;

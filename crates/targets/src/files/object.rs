@@ -5,6 +5,9 @@ use crate::{Cell, Error, RowReader, RowWriter};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+/// Names and values of extended attributes.
+pub(super) type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What every kind of object has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Meta {
@@ -15,7 +18,7 @@ pub(super) struct Meta {
     /// Seconds and nanoseconds.
     pub(super) mtime: (i64, u32),
     /// Names and values, sorted: ACLs, capabilities and labels are among them.
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) xattrs: Attributes,
 }
 
 /// The content of a file.

@@ -88,7 +88,9 @@ pub(super) fn plan(
         match item.states().step() {
             Step::Conflict(kind) => item.settle(kind, options.on_conflict),
             // Of a folder that is as it was, only the time may differ: because of what was made in it.
-            Step::Keep if item.leaves_folder() && (force || item.after.is_some()) && item.time_is_ours(force) => {
+            Step::Keep
+                if item.leaves_folder() && (force || item.after.is_some()) && item.time_is_ours(force) =>
+            {
                 let differs = item.before.as_ref().zip(item.now.as_ref());
                 item.step = match differs {
                     Some((before, now)) if before.meta.mtime != now.meta.mtime => Step::Update,
@@ -178,7 +180,10 @@ fn compare(
 fn ways(items: &mut BTreeMap<RelPath, Item>, how: OnConflict) {
     let mut needed = BTreeSet::new();
     for item in items.values_mut().rev() {
-        if matches!(item.step, Step::Insert | Step::Update) || needed.contains(&item.path) {
+        // A conflict too: whoever decides about it is to see what forcing would replace on the way.
+        let back =
+            matches!(item.step, Step::Insert | Step::Update | Step::Conflict(_)) && item.before.is_some();
+        if back || needed.contains(&item.path) {
             needed.extend(item.path.parent());
         }
         if !item.way {

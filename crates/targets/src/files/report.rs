@@ -109,7 +109,11 @@ fn file_system(root: &Root) -> String {
 
 /// Shell commands.
 pub(super) fn grants(path: &Path, account: &str) -> String {
-    let quote = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+    // A line break would end a comment, and what follows would run.
+    let quote = |text: &str| {
+        let text: String = text.chars().filter(|c| !c.is_control()).collect();
+        format!("'{}'", text.replace('\'', "'\\''"))
+    };
     let (path, account) = (quote(&path.to_string_lossy()), quote(account));
     format!(
         "# Checkrein reads and writes {path} as the user it runs as: here {account}.\n\

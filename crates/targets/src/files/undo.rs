@@ -112,7 +112,11 @@ fn keep(
         let mut now = item.now.clone();
         if changes || same_file {
             let again = store.keep(root, &item.path, stop)?;
-            if again.as_ref().map(|(_, witness)| *witness) != item.witness {
+            let same = match (&again, &item.witness) {
+                (Some((_, again)), Some(seen)) => again.same(seen),
+                (again, seen) => again.is_none() && seen.is_none(),
+            };
+            if !same {
                 return Err(meta::changed(&item.path));
             }
             if let (Some(Object { body: Body::File { content, .. }, .. }), Some((again, _))) =

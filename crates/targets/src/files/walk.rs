@@ -149,6 +149,9 @@ pub(super) fn walk(
     }
 }
 
+/// Is told a path and what stands there.
+type Each<'a> = dyn FnMut(RelPath, Option<&Statx>) -> Result<(), Error> + 'a;
+
 fn find(root: &Root, path: &RelPath, ways: Ways) -> Result<Option<Statx>, Error> {
     let found = root.spot(path).and_then(|spot| spot.stat());
     match found {
@@ -167,7 +170,7 @@ fn below(
     stop: &Stop,
     matches: &mut dyn FnMut(&RelPath) -> bool,
     all: bool,
-    each: &mut dyn FnMut(RelPath, Option<&Statx>) -> Result<(), Error>,
+    each: &mut Each<'_>,
 ) -> Result<(), Error> {
     const FOLDER: u16 = 0o040_000;
     let is_folder = |found: &Statx| found.stx_mode & 0o170_000 == FOLDER;

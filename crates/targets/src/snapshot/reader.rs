@@ -255,7 +255,8 @@ fn frames(
     let mut start = [0_u8; MAGIC.len() + SALT_BYTES + 1];
     file.read_exact(&mut start).map_err(cut)?;
     let (magic, rest) = start.split_at(MAGIC.len());
-    let (salt, flags) = rest.split_first_chunk::<SALT_BYTES>().ok_or_else(|| damaged(path, "its beginning"))?;
+    let (salt, flags) =
+        rest.split_first_chunk::<SALT_BYTES>().ok_or_else(|| damaged(path, "its beginning"))?;
     if magic != MAGIC {
         return Err(Error::Snapshot(format!("{} is not a snapshot", path.display())));
     }

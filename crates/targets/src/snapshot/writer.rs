@@ -111,7 +111,16 @@ impl SnapshotWriter {
         let head = serde_json::to_vec(header).map_err(|e| Error::Internal(e.to_string()))?;
         work.try_send(Work::Frame(FrameKind::Header, head))
             .map_err(|_| Error::Internal("the snapshot's writer is gone".to_owned()))?;
-        Ok(Self { work, failed, _file: unfinished, footer: Footer::default(), limits, rows: 0, bytes: 0, refused: None })
+        Ok(Self {
+            work,
+            failed,
+            _file: unfinished,
+            footer: Footer::default(),
+            limits,
+            rows: 0,
+            bytes: 0,
+            refused: None,
+        })
     }
 
     /// Announces a table. Returns its number.

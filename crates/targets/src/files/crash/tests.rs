@@ -122,7 +122,10 @@ fn a_process_that_is_killed_anywhere_leaves_all_or_nothing() {
         let (was, mut changed) = block_on(set_up(folder));
         let ended = run(folder, at);
         if ended.status.success() {
-            assert!(at > 30 && committed > 0 && reverted > 10 && again > 10, "{at} {committed} {reverted} {again}");
+            assert!(
+                at > 30 && committed > 0 && reverted > 10 && again > 10,
+                "{at} {committed} {reverted} {again}"
+            );
             assert_eq!(tree::differences(&was, &tree::read(&root)), Vec::<String>::new());
             return;
         }

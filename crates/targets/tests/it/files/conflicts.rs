@@ -38,7 +38,7 @@ async fn each_kind_of_later_change_is_a_conflict_and_is_kept() {
     );
     assert!(matches!(shop.roll_back(&snapshot, OnConflict::Skip).await.unwrap(), Done::Nothing));
     assert_eq!((shop.get("changed"), shop.get("removed")), ("somebody".into(), "somebody".into()));
-    let Done::Done(plan, undo) = shop.roll_back(&snapshot, OnConflict::Force).await.unwrap() else {
+    let Done::Restored(plan, undo) = shop.roll_back(&snapshot, OnConflict::Force).await.unwrap() else {
         panic!("forced")
     };
     assert_eq!(plan.conflict_count, 2);
@@ -53,7 +53,7 @@ async fn others_are_left_alone_and_the_rest_is_restored_when_skipping() {
     let snapshot = three(&shop).await;
     shop.put("changed", "somebody");
     shop.put("unrelated", "somebody");
-    let Done::Done(plan, _) = shop.roll_back(&snapshot, OnConflict::Skip).await.unwrap() else {
+    let Done::Restored(plan, _) = shop.roll_back(&snapshot, OnConflict::Skip).await.unwrap() else {
         panic!("the rest is restored")
     };
     assert_eq!(plan.conflict_count, 1);
@@ -75,7 +75,7 @@ async fn a_folder_that_others_use_by_now_is_not_removed() {
     shop.roll_back(&snapshot, OnConflict::Skip).await.unwrap();
     assert_eq!(shop.get("made/by somebody"), "somebody");
     assert!(!exists(&shop.at("made/by agent")));
-    let Done::Done(_, undo) = shop.roll_back(&snapshot, OnConflict::Force).await.unwrap() else {
+    let Done::Restored(_, undo) = shop.roll_back(&snapshot, OnConflict::Force).await.unwrap() else {
         panic!("forced")
     };
     assert!(!exists(&shop.at("made")));
@@ -91,10 +91,7 @@ async fn an_unsealed_snapshot_shows_the_difference_and_needs_force() {
     shop.put("a", "2");
     shop.put("b", "new");
     let found = conflicts(&shop, &snapshot).await;
-    assert_eq!(
-        found,
-        [("a".to_owned(), ConflictKind::Unsealed), ("b".to_owned(), ConflictKind::Unsealed)]
-    );
+    assert_eq!(found, [("a".to_owned(), ConflictKind::Unsealed), ("b".to_owned(), ConflictKind::Unsealed)]);
     shop.roll_back(&snapshot, OnConflict::Force).await.unwrap();
     assert_eq!(shop.get("a"), "1");
     assert!(!exists(&shop.at("b")));
@@ -144,6 +141,10 @@ async fn the_plan_counts_by_folder_and_shows_all_three_states() {
     let plan = shop.plan(&snapshot).await;
     let conflict = &plan.conflicts[0];
     assert_eq!(conflict.key["path"], json!("a/one"));
-    let size = |side: &Option<serde_json::Map<String, serde_json::Value>>| side.as_ref().unwrap()["size"].clone();
-    assert_eq!([size(&conflict.before), size(&conflict.after), size(&conflict.now)], [json!(1), json!(5), json!(8)]);
+    let size =
+        |side: &Option<serde_json::Map<String, serde_json::Value>>| side.as_ref().unwrap()["size"].clone();
+    assert_eq!(
+        [size(&conflict.before), size(&conflict.after), size(&conflict.now)],
+        [json!(1), json!(5), json!(8)]
+    );
 }

@@ -1,5 +1,7 @@
 //! A folder of files, captured, changed and rolled back.
 
+#![expect(clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
 mod conflicts;
 pub(crate) mod disk;
 mod hostile;
@@ -111,7 +113,7 @@ impl Shop {
                 out.finish(&path).await?;
                 pending.commit().await.map_err(|e| Error::Internal(e.to_string()))?;
                 assert!(!self.at(".checkrein").exists(), "cleared away");
-                Done::Done(plan, Box::new(Snapshot::open(&[path], None).await?))
+                Done::Restored(plan, Box::new(Snapshot::open(&[path], None).await?))
             }
             Undo::Nothing(_) => Done::Nothing,
             Undo::Conflicts(plan) => Done::Conflicts(plan),
@@ -121,7 +123,7 @@ impl Shop {
     /// Rolls back what must go without a conflict.
     async fn undo(&self, snapshot: &Snapshot) -> Option<Snapshot> {
         match self.roll_back(snapshot, OnConflict::Refuse).await.unwrap() {
-            Done::Done(_, undo) => Some(*undo),
+            Done::Restored(_, undo) => Some(*undo),
             Done::Nothing => None,
             Done::Conflicts(plan) => panic!("{:#?}", plan.conflicts),
         }
@@ -130,7 +132,7 @@ impl Shop {
 
 #[derive(Debug)]
 enum Done {
-    Done(Plan, Box<Snapshot>),
+    Restored(Plan, Box<Snapshot>),
     Nothing,
     Conflicts(Plan),
 }

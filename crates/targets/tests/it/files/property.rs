@@ -136,7 +136,12 @@ fn apply(root: &Path, edit: &Edit) {
 
 fn config(cases: u32) -> ProptestConfig {
     let soak: u32 = std::env::var("CHECKREIN_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
-    ProptestConfig { cases: cases * soak, max_shrink_iters: 2_000, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases: cases * soak,
+        max_shrink_iters: 2_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -144,7 +149,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 }
 
 proptest! {
-    #![proptest_config(config(200))]
+    #![proptest_config(config(150))]
 
     #[test]
     fn a_rollback_undoes_whatever_was_done(
@@ -166,7 +171,7 @@ proptest! {
             };
             assert_eq!(tree::differences(&changed, &tree::read(&shop.root)), Vec::<String>::new(), "sealing");
             let undo = match shop.roll_back(&snapshot, how).await.unwrap() {
-                Done::Done(_, undo) => Some(undo),
+                Done::Restored(_, undo) => Some(undo),
                 Done::Nothing => None,
                 Done::Conflicts(plan) => panic!("{:#?}", plan.conflicts),
             };

@@ -182,3 +182,47 @@ async fn a_commit_is_known_afterwards() {
     fs::write(shop.at("a.txt"), "something else").unwrap();
     assert!(matches!(shop.target.resolve(&token, &undo).await.unwrap(), Settled::Unknown(_)));
 }
+
+#[tokio::test]
+async fn folders_that_may_not_be_written_to_are_opened_and_closed_again() {
+    let shop = Shop::new();
+    shop.put("closed/file", "1");
+    shop.put("closed/inner/file", "2");
+    for folder in ["closed/inner", "closed"] {
+        chmod(&shop.at(folder), 0o555);
+    }
+    let was = tree::read(&shop.root);
+    let taken = shop.take(&all()).await;
+    for folder in ["closed", "closed/inner"] {
+        chmod(&shop.at(folder), 0o755);
+    }
+    fs::write(shop.at("closed/file"), "agent").unwrap();
+    fs::remove_dir_all(shop.at("closed/inner")).unwrap();
+    shop.put("closed/new/file", "agent");
+    for folder in ["closed/new", "closed"] {
+        chmod(&shop.at(folder), 0o555);
+    }
+    let changed = tree::read(&shop.root);
+    let snapshot = shop.seal(taken).await;
+    let undo = shop.undo(&snapshot).await.unwrap();
+    assert_eq!(tree::differences(&was, &tree::read(&shop.root)), Vec::<String>::new());
+    shop.undo(&undo).await.unwrap();
+    assert_eq!(tree::differences(&changed, &tree::read(&shop.root)), Vec::<String>::new());
+    // What goes wrong goes back.
+    let (mut out, path) = shop.writer();
+    let ready = shop.target.rollback(&snapshot, &UndoOptions::default(), &mut out).await.unwrap();
+    let Undo::Ready(_, pending) = ready else { panic!("ready") };
+    out.finish(&path).await.unwrap();
+    chmod(&shop.at("closed/file"), 0o640);
+    let now = tree::read(&shop.root);
+    assert!(pending.commit().await.is_err());
+    let times = |mut tree: tree::Tree| {
+        tree.retain(|path, _| !path.as_os_str().is_empty() && !path.starts_with(".checkrein"));
+        tree
+    };
+    let left = times(tree::read(&shop.root));
+    assert_eq!(tree::differences(&times(now), &left), Vec::<String>::new());
+    for folder in ["closed", "closed/new"] {
+        chmod(&shop.at(folder), 0o755);
+    }
+}

@@ -23,8 +23,15 @@ use tokio_postgres::{Client, error::SqlState};
 /// How long a transaction may wait for its decision before the server gives up on it, beyond the limits of
 /// the work itself.
 const DECISION: Duration = Duration::from_secs(120);
-/// Settings that, changed by what a statement called, would deceive the measurement.
-const WATCHED: &str = "SELECT pg_catalog.current_setting(s) FROM pg_catalog.unnest('{role,session_authorization,session_replication_role,track_counts}'::text[]) WITH ORDINALITY u(s, i) ORDER BY i";
+/// Settings that, changed by what a statement called, would deceive the measurement; and who serves us, which
+/// a pooler may change.
+const WATCHED: &str = "SELECT pg_catalog.current_setting(s) \
+    FROM pg_catalog.unnest('{role,session_authorization,session_replication_role,track_counts}'::pg_catalog.text[]) \
+      WITH ORDINALITY u(s, i) UNION ALL SELECT pg_catalog.pg_backend_pid()::pg_catalog.text";
+/// Names the transaction: the server's identity, its time line, and the number of the transaction.
+const TOKEN: &str = "SELECT 'pg:' || (SELECT system_identifier FROM pg_catalog.pg_control_system()) || ':' || \
+    pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) || ':' || \
+    pg_catalog.pg_current_xact_id()";
 
 /// Begins a transaction of ours: how long it may take is in its settings, so that the server keeps to it even
 /// if nobody is left to remind it.
@@ -34,15 +41,26 @@ pub(super) async fn begin(
     statement: Duration,
     limits: &Limits,
 ) -> Result<(), tokio_postgres::Error> {
+    begin_and(session, mode, statement, limits, "SELECT 1").await.map(|_| ())
+}
+
+/// The same, and what `more` answers, in one round trip.
+async fn begin_and(
+    session: &mut Session,
+    mode: &str,
+    statement: Duration,
+    limits: &Limits,
+    more: &str,
+) -> Result<Vec<String>, tokio_postgres::Error> {
     session.busy();
     let batch = format!(
         "BEGIN ISOLATION LEVEL {mode}; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
-         SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL client_connection_check_interval = 2000",
+         SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL client_connection_check_interval = 2000; {more}",
         millis(statement),
         millis(limits.lock),
         millis(limits.execute + limits.snapshot + DECISION),
     );
-    ask(session, &batch).await.map(|_| ())
+    ask_list(session, &batch).await
 }
 
 /// Ends it without a trace.
@@ -96,15 +114,13 @@ impl Postgres {
             },
             _ => None,
         };
-        begin(&mut session, "READ COMMITTED READ WRITE", limits.execute, limits).await?;
-        let before = ask_list(&session, WATCHED).await?;
-        if before.last().map(String::as_str) != Some("on") {
-            return Err(Error::Unmeasurable(
-                "the server does not count what transactions change: set track_counts = on".to_owned(),
-            )
-            .into());
-        }
-        let token = token(&session).await?;
+        let more = format!("{TOKEN}; {WATCHED}");
+        let told =
+            begin_and(&mut session, "READ COMMITTED READ WRITE", limits.execute, limits, &more).await?;
+        let (token, before) = told
+            .split_first()
+            .ok_or_else(|| Error::Internal("PostgreSQL does not tell its settings".to_owned()))?;
+        check_session(before, session.pid())?;
         let mut room = Room { rows: limits.result_rows, bytes: limits.result_bytes };
         let mut results = Vec::with_capacity(statements.len());
         let mut hints = Hints {
@@ -119,20 +135,18 @@ impl Postgres {
                 });
             }
             // What waits for the end of the transaction happens now, so that it is measured too.
-            session.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
-            Ok::<_, Trouble>(())
+            let last = format!("SET CONSTRAINTS ALL IMMEDIATE; {}; {WATCHED}", pinned());
+            Ok::<_, Trouble>(ask_list(&session, &last).await?)
         };
         let (done, durable) = tokio::join!(work, remember(&watch));
-        done?;
+        let after = done?;
         durable?;
-        let after = ask_list(&session, WATCHED).await?;
-        if before != after {
+        if !after.ends_with(before) {
             return Err(Error::Unmeasurable(
                 "something that it called changed the session's role or settings, so that its effect cannot be measured".to_owned(),
             )
             .into());
         }
-        pin(&session).await?;
         let touched = measure::touched(&session).await?;
         let keys =
             schema::foreign_keys(&session, touched.iter().flat_map(|t| [t.relation.oid, t.relation.root]))
@@ -150,29 +164,49 @@ impl Postgres {
             hints,
             measured,
             results,
-            token,
+            token: token.clone(),
             limits: limits.clone(),
             captured: false,
         })
     }
 }
 
-/// Makes the transaction's texts the same everywhere, and its commit durable.
-pub(super) async fn pin(client: &Client) -> Result<(), tokio_postgres::Error> {
-    let durable = "SELECT pg_catalog.set_config('synchronous_commit', \
-        CASE pg_catalog.current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
-        ELSE pg_catalog.current_setting('synchronous_commit') END, true)";
-    ask(client, &format!("{}; {durable}", pins("LOCAL"))).await.map(|_| ())
+/// Whether a session can be measured.
+fn check_session(found: &[String], pid: &str) -> Result<(), Error> {
+    let [.., counts, server] = found else {
+        return Err(Error::Internal("PostgreSQL does not tell its settings".to_owned()));
+    };
+    if counts != "on" {
+        return Err(Error::Unmeasurable(
+            "the server does not count what transactions change: set track_counts = on".to_owned(),
+        ));
+    }
+    if server != pid {
+        return Err(Error::Unmeasurable(
+            "a pooler changes connections between transactions: connect to PostgreSQL directly, or pool by session".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
-/// Names the transaction: the server's identity, its time line, and the number of the transaction.
-pub(super) async fn token(client: &Client) -> Result<String, Trouble> {
-    let parts = ask_list(
-        client,
-        "SELECT 'pg:' || (SELECT system_identifier FROM pg_catalog.pg_control_system()) || ':' || \
-         pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) || ':' || pg_catalog.pg_current_xact_id()",
+/// Makes the transaction's texts the same everywhere, and its commit durable.
+fn pinned() -> String {
+    format!(
+        "{}; SELECT pg_catalog.set_config('synchronous_commit', \
+         CASE pg_catalog.current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
+         ELSE pg_catalog.current_setting('synchronous_commit') END, true)",
+        pins("LOCAL")
     )
-    .await?;
+}
+
+/// The same, at once.
+pub(super) async fn pin(client: &Client) -> Result<(), tokio_postgres::Error> {
+    ask(client, &pinned()).await.map(|_| ())
+}
+
+/// Names the transaction.
+pub(super) async fn token(client: &Client) -> Result<String, Trouble> {
+    let parts = ask_list(client, TOKEN).await?;
     parts.into_iter().next().ok_or_else(|| Error::Internal("the transaction has no number".to_owned()).into())
 }
 

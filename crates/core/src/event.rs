@@ -99,8 +99,8 @@ pub enum Event {
     },
 }
 
-/// A check with everything that its decision rests on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A check with everything that its decision rests on. Its JSON, in [`crate::recorded`], says each thing once.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Checked {
     /// The key that asked.
     pub key_id: String,

@@ -19,4 +19,5 @@ pub mod json;
 pub mod key;
 pub mod name;
 pub mod policy;
+pub mod recorded;
 pub mod time;

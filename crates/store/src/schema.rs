@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, time::Duration};
 const APPLICATION_ID: i64 = 0x4368_6b52;
 
 /// One step a version; a step that has been released is never changed.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// The tables that derive from the log, apart, so that `verify` can build them anew elsewhere.
 pub(crate) const PROJECTIONS: &str = include_str!("schema/1-projections.sql");

@@ -141,28 +141,42 @@ impl Store {
     /// See [`AppendError`]. After [`AppendError::Unknown`] the events may or may not be on record; after
     /// every other error they are not. Dropping the future leaves the same doubt.
     pub async fn append(&self, events: Vec<Event>, at: Timestamp) -> Result<Vec<Stamp>, AppendError> {
-        if events.is_empty() {
-            return Err(AppendError::Invalid("no event was given".into()));
-        }
         let events = events
             .into_iter()
             .map(|event| event.body().map(|body| (event, body)))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| AppendError::Invalid(e.to_string()))?;
+        self.append_written(events, at).await.map(|(stamps, _)| stamps)
+    }
+
+    /// The same with events that the caller has written, each with its [`Event::body`]. They come back with
+    /// their stamps.
+    ///
+    /// # Errors
+    /// As [`Store::append`].
+    pub async fn append_written(
+        &self,
+        events: Vec<(Event, String)>,
+        at: Timestamp,
+    ) -> Result<(Vec<Stamp>, Vec<(Event, String)>), AppendError> {
+        if events.is_empty() {
+            return Err(AppendError::Invalid("no event was given".into()));
+        }
         let (reply, answer) = oneshot::channel();
         self.send(Request::Append(Call { events, at, reply })).await?;
-        let (answer, _spent) = match tokio::time::timeout(self.0.timeout, answer).await {
+        let (answer, spent) = match tokio::time::timeout(self.0.timeout, answer).await {
             Ok(Ok(answered)) => answered,
             // Too late, or the writer died with the call in its hands.
             Ok(Err(_)) | Err(_) => return Err(AppendError::Unknown(self.0.timeout)),
         };
-        answer.map_err(|rejection| match rejection {
-            Rejection::Error(error) => error,
-            Rejection::Duplicate(body) => serde_json::from_str(&body).map_or_else(
+        match answer {
+            Ok(stamps) => Ok((stamps, spent)),
+            Err(Rejection::Error(error)) => Err(error),
+            Err(Rejection::Duplicate(body)) => Err(serde_json::from_str(&body).map_or_else(
                 |e| AppendError::Io(format!("the check that is on record cannot be understood: {e}")),
                 AppendError::Duplicate,
-            ),
-        })
+            )),
+        }
     }
 
     /// Whether things can be recorded, as far as is known: the last attempt went well, or is ten seconds

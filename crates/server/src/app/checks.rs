@@ -39,6 +39,15 @@ pub struct CheckQuery {
     pub limit: Option<usize>,
 }
 
+/// A decision that is on record, and its JSON as it is recorded: what is answered, word for word.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The decision.
+    pub decision: Decision,
+    /// The same as JSON.
+    pub json: String,
+}
+
 /// A check on its way from judgement to record.
 pub(super) struct Asked {
     pub(super) id: String,
@@ -56,7 +65,7 @@ impl App {
     /// # Errors
     /// When the request makes no sense, the caller may not make it, or it could not be recorded. In each
     /// case the action must not run.
-    pub async fn check(&self, caller: &Caller, check: Check) -> Result<Decision, Error> {
+    pub async fn check(&self, caller: &Caller, check: Check) -> Result<Answer, Error> {
         let started = Instant::now();
         caller.within_limit()?;
         let agent = caller.agent(check.agent.as_deref())?;
@@ -80,12 +89,12 @@ impl App {
             judgement,
             at,
         };
-        let decision = match asked.judgement.verdict {
+        let answer = match asked.judgement.verdict {
             Verdict::Hold => self.hold(asked).await?,
             Verdict::Allow | Verdict::Block => self.record(asked, None, Vec::new()).await?,
         };
-        self.metrics.decided(&decision, started.elapsed());
-        Ok(decision)
+        self.metrics.decided(&answer.decision, started.elapsed());
+        Ok(answer)
     }
 
     fn judge(&self, rules: &Rules, action: &Action, check: &Check, now: Timestamp) -> Judgement {
@@ -105,7 +114,7 @@ impl App {
         asked: Asked,
         settled: Option<(Verdict, String, String)>,
         more: Vec<Event>,
-    ) -> Result<Decision, Error> {
+    ) -> Result<Answer, Error> {
         let (verdict, reason, approval_id) = match settled {
             Some((verdict, reason, approval_id)) => (verdict, reason, Some(approval_id)),
             None => (asked.judgement.verdict, asked.judgement.reason, None),
@@ -121,25 +130,35 @@ impl App {
             approval_id,
             logged_at: asked.at,
         };
+        let json = serde_json::to_string(&decision).map_err(|e| unwritable(&e))?;
+        let fingerprint = asked.fingerprint.clone();
         let checked = Checked {
             key_id: asked.key_id,
             check: asked.check,
             action: asked.action,
-            fingerprint: asked.fingerprint.clone(),
-            decision: decision.clone(),
+            fingerprint: asked.fingerprint,
+            decision,
         };
         let touches_approvals = !more.is_empty();
-        let mut events = vec![Event::Check(Box::new(checked))];
-        events.extend(more);
-        match self.store.append(events, asked.at).await {
-            Ok(_) => {
+        let body = checked.body_with(&json).map_err(|e| unwritable(&e))?;
+        let mut events = Vec::with_capacity(1 + more.len());
+        events.push((Event::Check(Box::new(checked)), body));
+        for event in more {
+            let body = event.body().map_err(|e| unwritable(&e))?;
+            events.push((event, body));
+        }
+        match self.store.append_written(events, asked.at).await {
+            Ok((_, recorded)) => {
                 if touches_approvals {
                     self.approvals_changed.send_modify(|n| *n += 1);
                 }
-                Ok(decision)
+                match recorded.into_iter().next() {
+                    Some((Event::Check(checked), _)) => Ok(Answer { decision: checked.decision, json }),
+                    _ => Err(Error::NotRecorded("the store gave back another event".to_owned())),
+                }
             }
             // The same key was on its way at the same time, or was forgotten by `recent`.
-            Err(AppendError::Duplicate(before)) => same_answer(*before, &asked.fingerprint),
+            Err(AppendError::Duplicate(before)) => same_answer(*before, &fingerprint),
             Err(error) => {
                 self.metrics.not_recorded.inc();
                 Err(error.into())
@@ -253,9 +272,17 @@ impl App {
     }
 }
 
-/// What an approval means for a check that waits for it.
-fn same_answer(before: Checked, fingerprint: &Fingerprint) -> Result<Decision, Error> {
-    if before.fingerprint == *fingerprint { Ok(before.decision) } else { Err(Error::KeyReused) }
+/// The answer that the same key got before, if it asks for the same action.
+fn same_answer(before: Checked, fingerprint: &Fingerprint) -> Result<Answer, Error> {
+    if before.fingerprint != *fingerprint {
+        return Err(Error::KeyReused);
+    }
+    let json = serde_json::to_string(&before.decision).map_err(|e| unwritable(&e))?;
+    Ok(Answer { decision: before.decision, json })
+}
+
+fn unwritable(error: &serde_json::Error) -> Error {
+    Error::NotRecorded(format!("it cannot be written as JSON: {error}"))
 }
 
 /// The blast radius as far as the request tells it.

@@ -2,7 +2,7 @@
 
 use super::{
     App, Caller, Error,
-    checks::{Asked, blast_radius, new_id},
+    checks::{Answer, Asked, blast_radius, new_id},
 };
 use checkrein_core::{
     approval::{Approval, State, Transition},
@@ -16,7 +16,7 @@ use checkrein_core::{
 impl App {
     /// A policy wants a person to approve: use an approval that is there, join one that is pending, or ask
     /// for a new one.
-    pub(super) async fn hold(&self, asked: Asked) -> Result<Decision, Error> {
+    pub(super) async fn hold(&self, asked: Asked) -> Result<Answer, Error> {
         let _one_at_a_time = self.holding.lock().await;
         let open = self.store.open_approval(&asked.fingerprint).await?.filter(|a| asked.at < a.expires_at);
         match open {

@@ -11,7 +11,7 @@ mod rules;
 mod upkeep;
 
 pub use approvals::ApprovalQuery;
-pub use checks::CheckQuery;
+pub use checks::{Answer, CheckQuery};
 pub use error::{Error, Item};
 pub use keys::{Caller, ENV_KEY_ID};
 pub use policies::Put;

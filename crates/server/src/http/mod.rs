@@ -20,9 +20,9 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
-use checkrein_core::key::Role;
+use checkrein_core::{fingerprint::hex, key::Role};
 use std::sync::{
-    Arc,
+    Arc, LazyLock,
     atomic::{AtomicU64, Ordering},
 };
 use utoipa::OpenApi as _;
@@ -95,15 +95,17 @@ pub fn router(app: Shared) -> Router {
 
 /// Gives every answer its request id, and every error its document.
 async fn finish(State(app): State<Shared>, request: axum::extract::Request, next: Next) -> Response {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let id = format!("req_{:x}_{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    static PREFIX: LazyLock<String> = LazyLock::new(|| format!("req_{:x}_", std::process::id()));
+    let number = hex(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    let id = [PREFIX.as_str(), number.trim_start_matches('0')].concat();
     let mut response = next.run(request).await;
     if let Some(draft) = response.extensions_mut().remove::<problem::Draft>() {
         app.metrics().refused.inc();
         response = draft.into_response(&id);
     }
     let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(&id) {
+    if let Ok(value) = HeaderValue::try_from(id) {
         headers.insert("x-request-id", value);
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -95,6 +95,15 @@ pub struct EntryFilter {
     pub since: Option<Timestamp>,
 }
 
+impl EntryFilter {
+    /// Whether `entry` is one of them.
+    pub(crate) fn passes(&self, entry: &Entry) -> bool {
+        (self.kinds.is_empty() || self.kinds.contains(&entry.kind))
+            && self.agent.as_ref().is_none_or(|agent| agent.matches(&entry.agent))
+            && self.since.is_none_or(|since| entry.at >= since)
+    }
+}
+
 /// As much of a check's body as filters look at; see `checkrein_core::recorded` for what is left out.
 #[derive(Deserialize)]
 struct Slim<'a> {

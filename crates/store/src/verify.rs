@@ -1,7 +1,7 @@
 //! Whether the log is what was written, and the tables are what the log says.
 //!
 //! The chain is walked from the base (the last entry that retention removed; nothing, at first) to the
-//! recorded head. Beside it, the tables are built anew by the same code that writes them, in a temporary
+//! recorded head, and on through the journal where that goes further. Beside it, the tables are built anew by the same code that writes them, in a temporary
 //! database, and then compared row by row.
 
 use crate::{
@@ -14,7 +14,6 @@ use checkrein_core::{
     event::{Entry, Event},
 };
 use rusqlite::{Connection, Row, types::Value as Sql};
-use serde::Deserialize;
 use std::{collections::HashSet, fmt::Write as _};
 
 /// A log that is whole.
@@ -46,6 +45,7 @@ const TABLES: &[(&str, usize, &str)] = &[
 pub(crate) fn verify(
     db: &Connection,
     anchor: Option<Walk>,
+    beyond: impl FnOnce(&Walk) -> Result<Vec<Entry>, StoreError>,
     mut progress: impl FnMut(u64),
 ) -> Result<Verified, VerifyError> {
     // One state, however much a server adds meanwhile.
@@ -73,6 +73,11 @@ pub(crate) fn verify(
         }
     }
     walk.end(&head)?;
+    // What is on record and in no table yet.
+    for entry in beyond(&head)? {
+        walk.step(&entry)?;
+        anchor.passes(&walk)?;
+    }
     anchor.end(&walk)?;
     if base.seq > 0 && rebuilt.attested != Some((base.seq, base.hash.to_string())) {
         return Err(VerifyError::Unattested { base: base.seq });
@@ -82,7 +87,7 @@ pub(crate) fn verify(
     }
     rebuilt.compare(&tx)?;
     progress(walk.seq);
-    Ok(Verified { base, head, entries: walk.seq - base.seq })
+    Ok(Verified { base, head: walk, entries: walk.seq - base.seq })
 }
 
 /// An entry that is known from elsewhere, to be met on the way.
@@ -121,19 +126,6 @@ impl Anchor {
     }
 }
 
-/// As much of a check as the tables hold.
-#[derive(Deserialize)]
-struct SlimChecked {
-    key_id: String,
-    check: SlimCheck,
-}
-
-#[derive(Deserialize)]
-struct SlimCheck {
-    #[serde(default)]
-    idempotency_key: Option<String>,
-}
-
 /// The tables as the log makes them.
 struct Rebuilt {
     db: Connection,
@@ -158,16 +150,7 @@ impl Rebuilt {
     fn take(&mut self, entry: &Entry) -> Result<(), VerifyError> {
         let wrong = |cause: String| VerifyError::Entry { seq: entry.seq, cause };
         let applied = match &*entry.kind {
-            // Nearly all entries are checks, and this is all of them that the tables hold.
-            "check" => {
-                let checked: SlimChecked =
-                    serde_json::from_str(&entry.body).map_err(|e| wrong(e.to_string()))?;
-                match checked.check.idempotency_key {
-                    Some(key) => project::remember_key(&self.db, entry.seq, &checked.key_id, &key),
-                    None => Ok(()),
-                }
-            }
-            "outcome" => Ok(()),
+            "check" | "outcome" => project::apply_entry(&self.db, entry),
             kind => {
                 let event = Event::from_parts(kind, &entry.body).map_err(|e| wrong(e.to_string()))?;
                 match &event {

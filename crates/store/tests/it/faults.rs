@@ -126,12 +126,21 @@ fn a_folder_that_cannot_be_written_is_refused() {
 /// A limit on file sizes stands for a full disk: it fails the same writes, for root too, and can be lifted.
 #[test]
 fn a_full_disk_fails_the_callers_and_is_survived() {
+    // Blocks of 512 bytes. With 600, the journal of 256 KiB fits and the database does not; with 300, it is the
+    // journal that cannot grow.
+    full_disk(600);
+    full_disk(300);
+}
+
+fn full_disk(blocks: u32) {
     let dir = tempfile::tempdir().unwrap();
     let exe = std::env::current_exe().unwrap();
-    // Blocks of 512 bytes; SIGXFSZ, which would kill, stays ignored across exec.
-    let script = "trap '' XFSZ; ulimit -S -f 600; exec \"$0\" faults::full_disk_child --exact --nocapture";
+    // SIGXFSZ, which would kill, stays ignored across exec.
+    let script = format!(
+        "trap '' XFSZ; ulimit -S -f {blocks}; exec \"$0\" faults::full_disk_child --exact --nocapture"
+    );
     let mut child = Command::new("sh")
-        .args(["-c", script])
+        .args(["-c", &script])
         .arg(exe)
         .env("CHECKREIN_TEST_DIR", dir.path())
         .stdin(Stdio::piped())

@@ -12,18 +12,29 @@ use checkrein_core::{
     event::{Entry, Event},
     time::Timestamp,
 };
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{CachedStatement, Connection, ErrorCode, params};
 
 /// An open transaction, and the end of the log within it.
 pub(crate) struct Tx<'a> {
-    pub(crate) db: &'a Connection,
+    db: &'a Connection,
     /// The last entry, and its time.
     pub(crate) last: (Walk, Timestamp),
     /// What is to go into the journal.
-    pub(crate) frame: &'a mut Frame,
+    frame: &'a mut Frame,
+    add: Add<'a>,
 }
 
-impl Tx<'_> {
+impl<'a> Tx<'a> {
+    /// At the end `last` of the log, with an empty frame.
+    pub(crate) fn new(
+        db: &'a Connection,
+        last: (Walk, Timestamp),
+        frame: &'a mut Frame,
+    ) -> Result<Self, rusqlite::Error> {
+        frame.clear();
+        Ok(Self { db, last, frame, add: Add::to(db)? })
+    }
+
     /// Writes a call, or says why not and leaves no trace of it. An error fails the whole transaction.
     pub(crate) fn call(&mut self, call: &Call) -> Result<Answer, rusqlite::Error> {
         // A single event that is refused has left nothing but its entry; only several need a savepoint.
@@ -102,7 +113,7 @@ impl Tx<'_> {
         let at = before.max(at);
         let (kind, subject, agent) = (event.kind(), event.subject(), event.agent());
         let hash = link(&walk.hash, seq, at, kind, subject, agent, body);
-        add(self.db, seq, at, [kind, subject, agent, body], &hash)?;
+        self.add.entry(seq, at, [kind, subject, agent, body], &hash)?;
         self.frame.push(at, [kind, subject, agent, body]);
         self.last = (Walk { seq, hash }, at);
         Ok(Stamp { seq, at, hash })
@@ -122,18 +133,27 @@ impl Tx<'_> {
     }
 }
 
-fn add(
-    db: &Connection,
-    seq: u64,
-    at: Timestamp,
-    [kind, subject, agent, body]: [&str; 4],
-    hash: &Hash,
-) -> Result<(), rusqlite::Error> {
-    db.prepare_cached(
-        "INSERT INTO log (seq, at, kind, subject, agent, body, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?
-    .execute(params![seq.cast_signed(), at.as_micros(), kind, subject, agent, body, hash.0])
-    .map(drop)
+/// Adds rows to the log.
+struct Add<'a>(CachedStatement<'a>);
+
+impl<'a> Add<'a> {
+    fn to(db: &'a Connection) -> Result<Self, rusqlite::Error> {
+        db.prepare_cached(
+            "INSERT INTO log (seq, at, kind, subject, agent, body, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )
+        .map(Self)
+    }
+
+    fn entry(
+        &mut self,
+        seq: u64,
+        at: Timestamp,
+        [kind, subject, agent, body]: [&str; 4],
+        hash: &Hash,
+    ) -> Result<(), rusqlite::Error> {
+        let row = params![seq.cast_signed(), at.as_micros(), kind, subject, agent, body, hash.0];
+        self.0.execute(row).map(drop)
+    }
 }
 
 /// Does again what an entry of the journal did, which was permitted then.
@@ -141,6 +161,7 @@ fn add(
 /// # Errors
 /// When it is not permitted now: then something has changed the database since.
 pub(crate) fn redo(db: &Connection, entry: &Entry) -> Result<(), Fault> {
-    add(db, entry.seq, entry.at, [&entry.kind, &entry.subject, &entry.agent, &entry.body], &entry.hash)?;
+    let texts = [&*entry.kind, &*entry.subject, &*entry.agent, &*entry.body];
+    Add::to(db)?.entry(entry.seq, entry.at, texts, &entry.hash)?;
     project::apply_entry(db, entry)
 }

@@ -229,12 +229,12 @@ impl Writer {
         if self.db.is_autocommit() {
             self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         }
-        self.frame.clear();
-        let mut tx = Tx { db: &self.db, last: self.last, frame: &mut self.frame };
+        let mut tx = Tx::new(&self.db, self.last, &mut self.frame)?;
         for call in batch {
             answers.push(tx.call(call)?);
         }
         let (before, last) = (self.last.0, tx.last);
+        drop(tx);
         if last.0 == before {
             // Every call was refused: nothing to write, nothing to sync.
             if self.open.is_none() {
@@ -271,10 +271,11 @@ impl Writer {
         let event =
             Event::LogPruned { through: cut.base.seq, hash: cut.base.hash.to_string(), removed: cut.removed };
         let body = event.body().map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
-        self.frame.clear();
-        let mut tx = Tx { db: &self.db, last: self.last, frame: &mut self.frame };
+        let mut tx = Tx::new(&self.db, self.last, &mut self.frame)?;
         tx.insert(&event, &body, at)?;
-        let before = std::mem::replace(&mut self.last, tx.last);
+        let last = tx.last;
+        drop(tx);
+        let before = std::mem::replace(&mut self.last, last);
         self.open = Some((Instant::now(), body.len()));
         if let Err(error) = self.commit() {
             self.last = before;

@@ -72,7 +72,7 @@ impl App {
         let fingerprint = Fingerprint::of(&check, &agent, None);
         if let Some(key) = &check.idempotency_key
             && self.recent.seen(caller.key_id(), key)
-            && let Some(before) = self.store.by_idempotency_key(caller.key_id(), key).await?
+            && let Some(before) = Box::pin(self.store.by_idempotency_key(caller.key_id(), key)).await?
         {
             return same_answer(before, &fingerprint);
         }
@@ -90,7 +90,7 @@ impl App {
             at,
         };
         let answer = match asked.judgement.verdict {
-            Verdict::Hold => self.hold(asked).await?,
+            Verdict::Hold => Box::pin(self.hold(asked)).await?,
             Verdict::Allow | Verdict::Block => self.record(asked, None, Vec::new()).await?,
         };
         self.metrics.decided(&answer.decision, started.elapsed());

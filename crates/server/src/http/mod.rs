@@ -15,9 +15,8 @@ pub use listen::{Tls, serve};
 use crate::app::{App, Caller, Error};
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, FromRequestParts, State},
+    extract::FromRequestParts,
     http::{HeaderValue, Uri, header, request::Parts},
-    middleware::{self, Next},
     response::Response,
 };
 use checkrein_core::{fingerprint::hex, key::Role};
@@ -25,6 +24,7 @@ use std::sync::{
     Arc, LazyLock,
     atomic::{AtomicU64, Ordering},
 };
+use tower::util::MapResponseLayer;
 use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -88,18 +88,19 @@ pub fn router(app: Shared) -> Router {
     router
         .fallback(async |uri: Uri| Error::NotFound("address", uri.path().chars().take(128).collect()))
         .method_not_allowed_fallback(async || problem::MethodNotAllowed)
-        .layer(DefaultBodyLimit::max(app.body_limit()))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), finish))
+        .layer(MapResponseLayer::new({
+            let app = Arc::clone(&app);
+            move |response| finish(&app, response)
+        }))
         .with_state(app)
 }
 
 /// Gives every answer its request id, and every error its document.
-async fn finish(State(app): State<Shared>, request: axum::extract::Request, next: Next) -> Response {
+fn finish(app: &App, mut response: Response) -> Response {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     static PREFIX: LazyLock<String> = LazyLock::new(|| format!("req_{:x}_", std::process::id()));
     let number = hex(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
     let id = [PREFIX.as_str(), number.trim_start_matches('0')].concat();
-    let mut response = next.run(request).await;
     if let Some(draft) = response.extensions_mut().remove::<problem::Draft>() {
         app.metrics().refused.inc();
         response = draft.into_response(&id);

@@ -73,9 +73,9 @@ impl Checkpointer {
         Ok(Self { pending: 0, step: wal_bytes / STEPS, wake: Some(wake), thread: Some(thread) })
     }
 
-    /// The writer wrote about this much.
+    /// The writer committed about this much.
     pub(crate) fn written(&mut self, bytes: usize) {
-        // Besides its body, a batch writes a page or two of each index.
+        // Besides what it adds, a transaction writes a page or two of each index.
         self.pending += bytes as u64 + 4 * u64::from(schema::PAGE_BYTES);
         if self.pending >= self.step
             && let Some(wake) = &self.wake

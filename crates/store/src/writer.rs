@@ -213,7 +213,6 @@ impl Writer {
                     .deliver(batch.drain(..).map(|call| (call.reply, (failed(), call.events))).collect());
             }
         }
-        self.checkpointer.written(bytes);
         // After the answers: nobody waits for this.
         if self.open.is_some_and(|(since, bytes)| bytes >= BYTES || since.elapsed() >= AGE) {
             let _tried_again_then = self.show();
@@ -301,11 +300,12 @@ impl Writer {
 
     /// Commits the database's transaction, where one is open.
     fn commit(&mut self) -> Result<(), Failure> {
-        if self.open.is_some() {
+        if let Some((_, bytes)) = self.open {
             schema::set_mark(&self.db, Mark::Head, &self.last.0)?;
             self.db.prepare_cached("COMMIT")?.execute([])?;
             self.open = None;
             self.head.show(self.last.0.seq);
+            self.checkpointer.written(bytes);
         }
         Ok(())
     }

@@ -300,7 +300,7 @@ pub(super) fn blast_radius(action: &Action) -> BlastRadius {
 
 pub(super) fn new_id(prefix: &str) -> String {
     let mut text = [0_u8; uuid::fmt::Simple::LENGTH];
-    format!("{prefix}_{}", uuid::Uuid::now_v7().simple().encode_lower(&mut text))
+    [prefix, "_", uuid::Uuid::now_v7().simple().encode_lower(&mut text)].concat()
 }
 
 fn outcome_view(outcome: &Outcome) -> OutcomeReport {

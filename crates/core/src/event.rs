@@ -133,8 +133,8 @@ pub enum Event {
     },
 }
 
-/// A check with everything that its decision rests on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A check with everything that its decision rests on. Its JSON, in [`crate::recorded`], says each thing once.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Checked {
     /// The key that asked.
     pub key_id: String,
@@ -147,7 +147,6 @@ pub struct Checked {
     /// What was answered.
     pub decision: Decision,
     /// Where Checkrein runs it itself.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub execution: Option<Execution>,
 }
 

@@ -146,16 +146,7 @@ fn deeper<E: de::Error>(depth: usize) -> Result<usize, E> {
 /// Equal values give equal bytes.
 pub fn write_canonical(value: &Value, out: &mut Vec<u8>) {
     match value {
-        Value::Array(items) => {
-            out.push(b'[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                write_canonical(item, out);
-            }
-            out.push(b']');
-        }
+        Value::Array(items) => write_canonical_list(items, out),
         Value::Object(entries) => {
             // `serde_json::Map` is sorted unless another crate turns on `preserve_order`; do not rely on it.
             let mut sorted: Vec<_> = entries.iter().collect();
@@ -173,6 +164,23 @@ pub fn write_canonical(value: &Value, out: &mut Vec<u8>) {
         }
         scalar => write_scalar(scalar, out),
     }
+}
+
+/// [`write_canonical`] for a list.
+pub fn write_canonical_list(items: &[Value], out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (i, item) in items.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write_canonical(item, out);
+    }
+    out.push(b']');
+}
+
+/// [`write_canonical`] for a text.
+pub fn write_canonical_text(text: &str, out: &mut Vec<u8>) {
+    write_scalar(text, out);
 }
 
 fn write_scalar<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {

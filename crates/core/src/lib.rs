@@ -19,6 +19,7 @@ pub mod json;
 pub mod key;
 pub mod name;
 pub mod policy;
+pub mod recorded;
 pub mod rollback;
 pub mod snapshot;
 pub mod time;

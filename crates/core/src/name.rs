@@ -69,6 +69,9 @@ fn normalise(text: &str) -> Result<String, NameError> {
     if normal.len() > MAX_NAME_BYTES {
         return Err(NameError::TooLong(normal.len()));
     }
+    if normal.is_ascii() && !normal.bytes().any(|byte| byte.is_ascii_control()) {
+        return Ok(normal);
+    }
     match normal.chars().enumerate().find(|(_, c)| is_invisible(*c)) {
         Some((at, c)) => Err(NameError::Invisible(c, at)),
         None => Ok(normal),

@@ -5,15 +5,15 @@
 //! when the log has grown long, the writer copies the few frames that are left, between two batches. The
 //! file is not shortened: appending to blocks that exist syncs about twice as fast as growing the file.
 
-use crate::{folder::Folder, schema, writer::Request};
+use crate::{folder::Folder, head::Head, queue::Queue, schema, writer::Request};
 use rusqlite::Connection;
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{self, Write as _},
-    sync::mpsc as sync_mpsc,
+    path::Path,
+    sync::{Arc, mpsc as sync_mpsc},
     thread::JoinHandle,
 };
-use tokio::sync::mpsc;
 
 /// The thread wakes when about this part of the log's length was written since the last time.
 const STEPS: u64 = 4;
@@ -30,11 +30,13 @@ pub(crate) struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// Starts the thread. `writer` leads to the writer, weakly, so that the thread keeps nothing alive.
+    /// Starts the thread. `writer` leads to the writer; `wal` is the write-ahead log, to sync it.
     pub(crate) fn start(
         folder: &Folder,
+        wal: File,
         wal_bytes: u64,
-        writer: mpsc::WeakSender<Request>,
+        head: Head,
+        writer: Arc<Queue<Request>>,
     ) -> Result<Self, crate::StoreError> {
         let db = schema::open_checkpointer(folder)?;
         let folder = folder.clone();
@@ -42,10 +44,18 @@ impl Checkpointer {
         let thread = std::thread::Builder::new()
             .name("checkrein-checkpoint".into())
             .spawn(move || {
-                if let Err(error) = preallocate(&folder, wal_bytes) {
-                    tracing::debug!(%error, "the write-ahead log grows as needed: it was not laid out beforehand");
+                let [first, second] = &folder.journals;
+                for file in [first, second, &folder.wal] {
+                    if let Err(error) = preallocate(file, wal_bytes) {
+                        tracing::debug!(%error, file = %file.display(), "it grows as needed: it was not laid out beforehand");
+                    }
                 }
                 while woken.recv().is_ok() {
+                    let shown = head.shown();
+                    match wal.sync_data() {
+                        Ok(()) => head.keep(shown),
+                        Err(error) => tracing::warn!(%error, "the write-ahead log could not be synced; trying again later"),
+                    }
                     let long = match catch_up(&db) {
                         Ok(frames) => frames.saturating_mul(u64::from(schema::PAGE_BYTES)) >= wal_bytes,
                         Err(error) => {
@@ -53,9 +63,9 @@ impl Checkpointer {
                             false
                         }
                     };
-                    if long && let Some(writer) = writer.upgrade() {
+                    if long {
                         // A full queue: the next round asks again.
-                        let _full = writer.try_send(Request::FinishCheckpoint);
+                        let _full = writer.try_push(Request::FinishCheckpoint);
                     }
                 }
             })
@@ -63,9 +73,9 @@ impl Checkpointer {
         Ok(Self { pending: 0, step: wal_bytes / STEPS, wake: Some(wake), thread: Some(thread) })
     }
 
-    /// The writer wrote about this much.
+    /// The writer committed about this much.
     pub(crate) fn written(&mut self, bytes: usize) {
-        // Besides its body, a batch writes a page or two of each index.
+        // Besides what it adds, a transaction writes a page or two of each index.
         self.pending += bytes as u64 + 4 * u64::from(schema::PAGE_BYTES);
         if self.pending >= self.step
             && let Some(wake) = &self.wake
@@ -109,14 +119,14 @@ fn passive(db: &Connection) -> Result<u64, rusqlite::Error> {
     db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| r.get::<_, i64>(1)).map(schema::seq)
 }
 
-/// Fills the write-ahead log with zeros up to `bytes`, so that its blocks exist. SQLite stops reading at the
+/// Fills a file with zeros up to `bytes`, so that its blocks exist. SQLite and the journal stop reading at the
 /// first frame that is none. Only ever adds at the file's end, which is safe beside a writer: it overwrites
 /// what stands where it writes next.
-fn preallocate(folder: &Folder, bytes: u64) -> io::Result<()> {
-    let mut wal = OpenOptions::new().append(true).open(&folder.wal)?;
+fn preallocate(file: &Path, bytes: u64) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).open(file)?;
     let zeros = vec![0_u8; 256 * 1024];
-    while wal.metadata()?.len() < bytes {
-        wal.write_all(&zeros)?;
+    while file.metadata()?.len() < bytes {
+        file.write_all(&zeros)?;
     }
-    wal.sync_all()
+    file.sync_all()
 }

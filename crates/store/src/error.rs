@@ -2,7 +2,12 @@
 
 use checkrein_core::{approval::Refused, chain::Broken, event::Checked};
 use rusqlite::ErrorCode;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io::{self, ErrorKind},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 /// Why a store cannot be opened or read.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -66,6 +71,16 @@ pub enum StoreError {
         /// What is wrong with it.
         broken: Broken,
     },
+    /// The journal continues another log than the one that is there.
+    #[error("the journal in {} holds entry {found}, which does not continue the log: that ends at entry {last}; put the database back that belongs to it, or, where an older one was put back on purpose, move checkrein.journal-1 and checkrein.journal-2 away", folder.display())]
+    Stray {
+        /// The data folder.
+        folder: PathBuf,
+        /// The last entry of the log.
+        last: u64,
+        /// The entry that does not connect.
+        found: u64,
+    },
     /// A read failed.
     #[error("cannot read the store: {0}")]
     Read(Arc<rusqlite::Error>),
@@ -85,6 +100,12 @@ pub enum StoreError {
         /// What is wrong.
         cause: String,
     },
+    /// What was recorded last cannot be brought into the database.
+    #[error("what was recorded last cannot be read yet: {0}")]
+    Behind(Box<AppendError>),
+    /// The writer does not answer.
+    #[error("what was recorded last cannot be read: the store has not answered for {} s; the disk may be stuck", .0.as_secs_f32())]
+    Late(Duration),
     /// The store was closed.
     #[error("the store is closed: the server is stopping")]
     Closed,
@@ -121,6 +142,11 @@ pub enum AppendError {
         "not recorded, writing to the data folder failed ({0}); check the disk and the rights on the folder, then try again"
     )]
     Io(String),
+    /// Writing failed, and what was written could not be taken back.
+    #[error(
+        "writing to the data folder failed ({0}), so it is unknown whether this was recorded; treat it as not allowed, and check the disk of the data folder"
+    )]
+    Doubt(String),
     /// No room in the queue in time. Nothing was recorded.
     #[error("not recorded, the store has been busy for {} s; the disk may be stuck", .0.as_secs_f32())]
     Busy(Duration),
@@ -140,6 +166,16 @@ impl AppendError {
     pub(crate) fn of(error: &rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full(error.to_string()),
+            _ => Self::Io(error.to_string()),
+        }
+    }
+
+    /// A failed write.
+    pub(crate) fn of_io(error: &io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                Self::Full(error.to_string())
+            }
             _ => Self::Io(error.to_string()),
         }
     }

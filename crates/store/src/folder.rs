@@ -14,6 +14,7 @@ pub(crate) struct Folder {
     pub(crate) path: PathBuf,
     pub(crate) db: PathBuf,
     pub(crate) wal: PathBuf,
+    pub(crate) journals: [PathBuf; 2],
     lock: PathBuf,
 }
 
@@ -28,6 +29,7 @@ impl Folder {
             path: path.to_owned(),
             db: path.join("checkrein.db"),
             wal: path.join("checkrein.db-wal"),
+            journals: [path.join("checkrein.journal-1"), path.join("checkrein.journal-2")],
             lock: path.join("checkrein.lock"),
         }
     }
@@ -62,9 +64,15 @@ impl Folder {
             return Err(StoreError::Lost { file: self.db.clone(), lock: self.lock.clone() });
         }
         private().create(true).truncate(false).open(&self.db).map_err(unusable(&self.db))?;
-        // The names of new files must survive a power cut, too.
-        File::open(&self.path).and_then(|f| f.sync_all()).map_err(unusable(&self.path))?;
+        self.sync_names()?;
         Ok(Lock { file })
+    }
+
+    /// The names of new files must survive a power cut, too.
+    pub(crate) fn sync_names(&self) -> Result<(), StoreError> {
+        File::open(&self.path)
+            .and_then(|f| f.sync_all())
+            .map_err(|e| StoreError::Unusable { path: self.path.clone(), cause: e.to_string() })
     }
 }
 

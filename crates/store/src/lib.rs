@@ -5,23 +5,28 @@
 //! rebuilt and compared: that is what [`Reader::verify`] does.
 //!
 //! One thread writes ([`Store::append`] hands it events and waits): it takes what has gathered while the
-//! last sync ran, writes that as one transaction with one sync, then answers everybody. Nothing is
-//! acknowledged that is not durable. Reads run beside it on a few connections of their own.
+//! last sync ran, applies it to the database, writes it into the journal with one sync, then answers everybody.
+//! Nothing is acknowledged that is not durable. The database commits behind that; a read waits for it. Reads run
+//! beside the writer on a few connections of their own.
 //!
-//! A data folder holds `checkrein.db` (with `-wal` and `-shm` beside it while a server runs) and
-//! `checkrein.lock`, which keeps a second server out.
+//! A data folder holds `checkrein.db` (with `-wal` and `-shm` beside it while a server runs), the two files of
+//! the journal, and `checkrein.lock`, which keeps a second server out.
 
 mod checkpoint;
 mod error;
 mod folder;
+mod head;
+mod journal;
 mod postman;
 mod project;
 mod prune;
+mod queue;
 mod read;
 mod reader;
 mod schema;
 mod snapshots;
 mod store;
+mod tx;
 mod verify;
 mod writer;
 

@@ -3,10 +3,12 @@
 use crate::snapshots;
 use checkrein_core::{
     approval::{Approval, Refused},
-    event::Event,
+    event::{Entry, Event},
+    snapshot::Execution,
     time::Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::Deserialize;
 
 /// Why an event has no effect.
 #[derive(Debug)]
@@ -128,11 +130,43 @@ pub(crate) fn apply(db: &Connection, seq: u64, at: Timestamp, event: &Event) -> 
     }
 }
 
+/// As much of a check as the tables hold.
+#[derive(Deserialize)]
+struct SlimChecked {
+    key_id: String,
+    check: SlimCheck,
+    #[serde(default)]
+    execution: Option<Execution>,
+}
+
+#[derive(Deserialize)]
+struct SlimCheck {
+    #[serde(default)]
+    idempotency_key: Option<String>,
+}
+
+/// [`apply`] for an entry as it is kept. Nearly all are checks, of which little need be read.
+///
+/// # Errors
+/// As [`apply`], and when the entry cannot be understood.
+pub(crate) fn apply_entry(db: &Connection, entry: &Entry) -> Result<(), Fault> {
+    match &*entry.kind {
+        "check" => {
+            let SlimChecked { key_id, check, execution } = serde_json::from_str(&entry.body)?;
+            if let Some(key) = check.idempotency_key {
+                remember_key(db, entry.seq, &key_id, &key)?;
+            }
+            snapshots::executing(db, entry.seq, &entry.subject, execution.as_ref())
+        }
+        kind => apply(db, entry.seq, entry.at, &Event::from_parts(kind, &entry.body)?),
+    }
+}
+
 /// Notes that the check of entry `seq` used an idempotency key.
 ///
 /// # Errors
 /// When another check did.
-pub(crate) fn remember_key(db: &Connection, seq: u64, key_id: &str, key: &str) -> Result<(), Fault> {
+fn remember_key(db: &Connection, seq: u64, key_id: &str, key: &str) -> Result<(), Fault> {
     let added = db
         .prepare_cached(
             "INSERT INTO idempotency (key_id, key, seq) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",

@@ -16,11 +16,12 @@ const APPLICATION_ID: i64 = 0x4368_6b52;
 const MIGRATIONS: &[&str] = &[
     concat!(include_str!("schema/1.sql"), include_str!("schema/1-projections.sql")),
     include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
 ];
 
 /// The tables that derive from the log, apart, so that `verify` can build them anew elsewhere.
 pub(crate) const PROJECTIONS: &str =
-    concat!(include_str!("schema/1-projections.sql"), include_str!("schema/2.sql"));
+    concat!(include_str!("schema/1-projections.sql"), include_str!("schema/3.sql"));
 
 /// Bytes of a page. Larger ones would hold entries of 1 to 2 KB with less waste, but each commit writes the
 /// last page of every tree that it touched anew.
@@ -64,9 +65,10 @@ pub(crate) fn open_writer(folder: &Folder) -> Result<Connection, StoreError> {
             cause: format!("SQLite cannot use its write-ahead log here (journal mode {mode})"),
         });
     }
-    // FULL: a commit returns only when it is on the disk. Checkpoints run on a thread of their own.
+    // NORMAL: a power cut can take the last commits, never tear one. The journal has what they held; see
+    // `journal`. Checkpoints run on a thread of their own.
     db.execute_batch(
-        "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -8192;
+        "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -8192;
          PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY;",
     )
     .map_err(damaged)?;

@@ -4,10 +4,13 @@ use crate::{
     checkpoint::Checkpointer,
     error::{AppendError, StoreError},
     folder::Folder,
+    head::Head,
+    journal::{Frame, Journal},
     postman::Postman,
+    queue::{self, Queue},
     read::{self, ApprovalFilter, ApprovalPage, CheckFilter, CheckPage, CheckRow, EntryFilter},
     schema,
-    writer::{self, Call, Head, Limits, Rejection, Request, Writer},
+    writer::{self, Call, Limits, Rejection, Request, Writer},
 };
 use checkrein_core::{
     approval::Approval,
@@ -20,11 +23,12 @@ use checkrein_core::{
 use rusqlite::Connection;
 use serde_json::Value;
 use std::{
+    fs::OpenOptions,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -41,7 +45,8 @@ pub struct Options {
     pub batch_calls: usize,
     /// Bytes of bodies in one transaction; the call that goes over it is the last one.
     pub batch_bytes: usize,
-    /// Length at which the write-ahead log is begun anew, in bytes; laid out on the disk beforehand.
+    /// Length of each of the two files of the journal, and length at which the write-ahead log is begun anew,
+    /// in bytes; laid out on the disk beforehand.
     pub wal_bytes: u64,
 }
 
@@ -86,13 +91,29 @@ pub struct Pruned {
 pub struct Store(Arc<Inner>);
 
 struct Inner {
-    writer: mpsc::Sender<Request>,
+    writer: Arc<Queue<Request>>,
     head: Head,
     timeout: Duration,
     folder: Folder,
     /// Idle connections for reading; `permits` says how many more may be made.
     readers: Mutex<Vec<Connection>>,
     permits: Semaphore,
+}
+
+impl Drop for Inner {
+    /// Nobody is left to ask: the writer ends.
+    fn drop(&mut self) {
+        self.writer.close();
+    }
+}
+
+/// Tells those who wait that the writer is gone, however it went.
+struct Gone(Arc<Queue<Request>>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Store {
@@ -106,27 +127,44 @@ impl Store {
         let folder = Folder::new(&dir);
         let mut lock = folder.claim()?;
         let db = schema::open_writer(&folder)?;
-        let last = writer::last(&db, &folder)?;
         let unusable =
             |e: std::io::Error| StoreError::Unusable { path: folder.path.clone(), cause: e.to_string() };
+        let wal = OpenOptions::new().write(true).create(true).truncate(false).open(&folder.wal);
+        let wal = wal.map_err(unusable)?;
+        let last = writer::last(&db, &wal, &folder)?;
+        let journal = Journal::open(&folder, wal_bytes).map_err(unusable)?;
+        folder.sync_names()?;
         lock.sign().map_err(unusable)?;
-        let (sender, requests) = mpsc::channel(queue.max(1));
+        let requests = Arc::new(Queue::new(queue));
         let head = Head::new(last.0);
         let writer = Writer {
+            checkpointer: Checkpointer::start(
+                &folder,
+                wal.try_clone().map_err(unusable)?,
+                wal_bytes,
+                head.clone(),
+                Arc::clone(&requests),
+            )?,
+            folder: folder.clone(),
             db,
+            wal,
+            journal,
+            frame: Frame::default(),
             last,
+            open: None,
+            behind: false,
             head: head.clone(),
             limits: Limits { calls: batch_calls.max(1), bytes: batch_bytes },
-            checkpointer: Checkpointer::start(&folder, wal_bytes, sender.downgrade())?,
             postman: Postman::start(),
             lock,
         };
+        let gone = Gone(Arc::clone(&requests));
         std::thread::Builder::new()
             .name("checkrein-writer".into())
-            .spawn(move || writer.run(requests))
+            .spawn(move || writer.run(&gone.0))
             .map_err(unusable)?;
         Ok(Self(Arc::new(Inner {
-            writer: sender,
+            writer: requests,
             head,
             timeout,
             folder,
@@ -141,28 +179,42 @@ impl Store {
     /// See [`AppendError`]. After [`AppendError::Unknown`] the events may or may not be on record; after
     /// every other error they are not. Dropping the future leaves the same doubt.
     pub async fn append(&self, events: Vec<Event>, at: Timestamp) -> Result<Vec<Stamp>, AppendError> {
-        if events.is_empty() {
-            return Err(AppendError::Invalid("no event was given".into()));
-        }
         let events = events
             .into_iter()
             .map(|event| event.body().map(|body| (event, body)))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| AppendError::Invalid(e.to_string()))?;
+        self.append_written(events, at).await.map(|(stamps, _)| stamps)
+    }
+
+    /// The same with events that the caller has written, each with its [`Event::body`]. They come back with
+    /// their stamps.
+    ///
+    /// # Errors
+    /// As [`Store::append`].
+    pub async fn append_written(
+        &self,
+        events: Vec<(Event, String)>,
+        at: Timestamp,
+    ) -> Result<(Vec<Stamp>, Vec<(Event, String)>), AppendError> {
+        if events.is_empty() {
+            return Err(AppendError::Invalid("no event was given".into()));
+        }
         let (reply, answer) = oneshot::channel();
         self.send(Request::Append(Call { events, at, reply })).await?;
-        let (answer, _spent) = match tokio::time::timeout(self.0.timeout, answer).await {
+        let (answer, spent) = match tokio::time::timeout(self.0.timeout, answer).await {
             Ok(Ok(answered)) => answered,
             // Too late, or the writer died with the call in its hands.
             Ok(Err(_)) | Err(_) => return Err(AppendError::Unknown(self.0.timeout)),
         };
-        answer.map_err(|rejection| match rejection {
-            Rejection::Error(error) => error,
-            Rejection::Duplicate(body) => serde_json::from_str(&body).map_or_else(
+        match answer {
+            Ok(stamps) => Ok((stamps, spent)),
+            Err(Rejection::Error(error)) => Err(error),
+            Err(Rejection::Duplicate(body)) => Err(serde_json::from_str(&body).map_or_else(
                 |e| AppendError::Io(format!("the check that is on record cannot be understood: {e}")),
                 AppendError::Duplicate,
-            ),
-        })
+            )),
+        }
     }
 
     /// Whether things can be recorded, as far as is known: the last attempt went well, or is ten seconds
@@ -178,16 +230,10 @@ impl Store {
     }
 
     async fn send(&self, request: Request) -> Result<(), AppendError> {
-        match self.0.writer.try_send(request) {
-            Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(AppendError::Closed),
-            Err(mpsc::error::TrySendError::Full(request)) => {
-                self.0.writer.send_timeout(request, self.0.timeout).await.map_err(|e| match e {
-                    mpsc::error::SendTimeoutError::Timeout(_) => AppendError::Busy(self.0.timeout),
-                    mpsc::error::SendTimeoutError::Closed(_) => AppendError::Closed,
-                })
-            }
-        }
+        self.0.writer.push(request, self.0.timeout).await.map_err(|refused| match refused {
+            queue::Refused::Full => AppendError::Busy(self.0.timeout),
+            queue::Refused::Closed => AppendError::Closed,
+        })
     }
 
     /// Removes the oldest entries, those before `older_than`, as far as no open approval, snapshot or
@@ -230,7 +276,7 @@ impl Store {
         self.0.permits.close();
         self.idle().clear();
         let (done, closed) = oneshot::channel();
-        if self.0.writer.send(Request::Close(done)).await.is_ok() {
+        if self.0.writer.push(Request::Close(done), Duration::from_secs(3600)).await.is_ok() {
             // An error means that the writer is gone, which is what is wanted.
             let _gone = closed.await;
         }
@@ -240,11 +286,31 @@ impl Store {
         self.0.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until readers see everything that is on record now.
+    async fn shown(&self) -> Result<(), StoreError> {
+        if self.0.head.shown() >= self.0.head.get().seq {
+            return Ok(());
+        }
+        let (reply, shown) = oneshot::channel();
+        let late = |_| StoreError::Late(self.0.timeout);
+        match self.0.writer.push(Request::Show(reply), self.0.timeout).await {
+            Err(queue::Refused::Full) => return Err(StoreError::Late(self.0.timeout)),
+            // The writer shows everything before it ends.
+            Err(queue::Refused::Closed) => return Ok(()),
+            Ok(()) => {}
+        }
+        match tokio::time::timeout(self.0.timeout, shown).await.map_err(late)? {
+            Ok(Ok(())) | Err(_) => Ok(()),
+            Ok(Err(error)) => Err(StoreError::Behind(Box::new(error))),
+        }
+    }
+
     /// Runs `read` on a connection of its own, away from the async threads.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.shown().await?;
         let _permit = self.0.permits.acquire().await.map_err(|_| StoreError::Closed)?;
         let idle = self.idle().pop();
         let store = self.clone();

@@ -1,22 +1,19 @@
 //! Whether the log is what was written, and the tables are what the log says.
 //!
 //! The chain is walked from the base (the last entry that retention removed; nothing, at first) to the
-//! recorded head. Beside it, the tables are built anew by the same code that writes them, in a temporary
+//! recorded head, and on through the journal where that goes further. Beside it, the tables are built anew by the same code that writes them, in a temporary
 //! database, and then compared row by row.
 
 use crate::{
     error::{Difference, StoreError, VerifyError},
     project::{self, Fault, Refusal},
     schema::{self, Mark},
-    snapshots,
 };
 use checkrein_core::{
     chain::{Broken, Walk},
     event::{Entry, Event},
-    snapshot::Execution,
 };
 use rusqlite::{Connection, Row, types::Value as Sql};
-use serde::Deserialize;
 use std::{collections::HashSet, fmt::Write as _};
 
 /// A log that is whole.
@@ -51,6 +48,7 @@ const TABLES: &[(&str, usize, &str)] = &[
 pub(crate) fn verify(
     db: &Connection,
     anchor: Option<Walk>,
+    beyond: impl FnOnce(&Walk) -> Result<Vec<Entry>, StoreError>,
     mut progress: impl FnMut(u64),
 ) -> Result<Verified, VerifyError> {
     // One state, however much a server adds meanwhile.
@@ -78,6 +76,11 @@ pub(crate) fn verify(
         }
     }
     walk.end(&head)?;
+    // What is on record and in no table yet.
+    for entry in beyond(&head)? {
+        walk.step(&entry)?;
+        anchor.passes(&walk)?;
+    }
     anchor.end(&walk)?;
     if base.seq > 0 && rebuilt.attested != Some((base.seq, base.hash.to_string())) {
         return Err(VerifyError::Unattested { base: base.seq });
@@ -87,7 +90,7 @@ pub(crate) fn verify(
     }
     rebuilt.compare(&tx)?;
     progress(walk.seq);
-    Ok(Verified { base, head, entries: walk.seq - base.seq })
+    Ok(Verified { base, head: walk, entries: walk.seq - base.seq })
 }
 
 /// An entry that is known from elsewhere, to be met on the way.
@@ -126,21 +129,6 @@ impl Anchor {
     }
 }
 
-/// As much of a check as the tables hold.
-#[derive(Deserialize)]
-struct SlimChecked {
-    key_id: String,
-    check: SlimCheck,
-    #[serde(default)]
-    execution: Option<Execution>,
-}
-
-#[derive(Deserialize)]
-struct SlimCheck {
-    #[serde(default)]
-    idempotency_key: Option<String>,
-}
-
 /// The tables as the log makes them.
 struct Rebuilt {
     db: Connection,
@@ -165,18 +153,8 @@ impl Rebuilt {
     fn take(&mut self, entry: &Entry) -> Result<(), VerifyError> {
         let wrong = |cause: String| VerifyError::Entry { seq: entry.seq, cause };
         let applied = match &*entry.kind {
-            // Nearly all entries are checks, and this is all of them that the tables hold.
-            "check" => {
-                let checked: SlimChecked =
-                    serde_json::from_str(&entry.body).map_err(|e| wrong(e.to_string()))?;
-                let SlimChecked { key_id, check, execution } = checked;
-                let key = check.idempotency_key;
-                let remembered =
-                    key.map_or(Ok(()), |key| project::remember_key(&self.db, entry.seq, &key_id, &key));
-                remembered.and_then(|()| {
-                    snapshots::executing(&self.db, entry.seq, &entry.subject, execution.as_ref())
-                })
-            }
+            // Nearly all entries are checks, of which little need be read.
+            "check" => project::apply_entry(&self.db, entry),
             kind => {
                 let event = Event::from_parts(kind, &entry.body).map_err(|e| wrong(e.to_string()))?;
                 match &event {

@@ -148,7 +148,7 @@ impl<'a> Plan<'a> {
             notes.say(|| "a command line in the arguments may do anything".into());
             self.raised(Canonical::Execute)?;
         }
-        let reaches = verb.http || findings.url.is_some() || self.resource.contains("://");
+        let reaches = verb.http || findings.url.is_some() || is_url(&self.resource);
         let method = findings.method.filter(|_| reaches);
         let sends = method >= Some(Method::Changes)
             || (verb.http && (findings.body || matches!(verb.category, Category::Write | Category::Delete)));
@@ -250,7 +250,7 @@ impl<'a> Plan<'a> {
     fn database(&self, findings: &Findings<'_>) -> Option<Database> {
         let templated = self.rule.is_some_and(|r| r.resource.is_some());
         if !self.asked.tool || templated {
-            if self.resource.contains("://") {
+            if is_url(&self.resource) {
                 return None;
             }
             let name = self.catalogue.targets.owner(&self.resource).to_owned();
@@ -270,7 +270,7 @@ impl<'a> Plan<'a> {
         }
         if let [only] = self.effects.as_slice()
             && domains.known.is_empty()
-            && !only.resource.contains("://")
+            && !is_url(&only.resource)
         {
             return Count::Known(1);
         }
@@ -281,7 +281,7 @@ impl<'a> Plan<'a> {
                 names.insert(resource);
             } else if self.unvouched_database && effect.resource != self.resource {
                 names.insert(&self.asked.name);
-            } else if !resource.contains("://") {
+            } else if !is_url(resource) {
                 names.insert(resource.split('.').next().unwrap_or(resource));
             }
         }
@@ -324,4 +324,9 @@ fn is_mutation(text: &str) -> bool {
 /// The names in a GraphQL document.
 fn fields(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|name| !name.is_empty()).take(4_096)
+}
+
+/// Whether a resource is a URL. Few have a colon at all, which is found faster.
+fn is_url(resource: &str) -> bool {
+    resource.contains(':') && resource.contains("://")
 }

@@ -490,7 +490,15 @@ fn is_database(word: &str) -> bool {
 
 /// The last part of a name: `mcp__crm__delete_contact` → `delete_contact`. None where it is the whole.
 pub(super) fn function_name(text: &str) -> Option<&str> {
-    let after = [".", "/", ":", "__"].iter().filter_map(|s| text.rfind(s).map(|at| at + s.len())).max()?;
+    // After the last `.`, `/`, `:` or `__`.
+    let mut later = None;
+    let last = text.bytes().rev().position(|byte| {
+        let double = later == Some(b'_') && byte == b'_';
+        later = Some(byte);
+        double || matches!(byte, b'.' | b'/' | b':')
+    })?;
+    // Of `__`, the first was found: one more is passed.
+    let after = text.len() - last + usize::from(later == Some(b'_'));
     text.get(after..).filter(|tail| !tail.is_empty() && tail.chars().any(char::is_alphabetic))
 }
 
@@ -513,5 +521,10 @@ mod tests {
         assert_eq!(split("__--"), Vec::<String>::new());
         assert_eq!(function_name("mcp__crm__delete_contact"), Some("delete_contact"));
         assert_eq!(function_name("delete_contact"), None);
+        assert_eq!(function_name("a/b:c___d_e"), Some("d_e"));
+        assert_eq!(function_name("a__b.c_d"), Some("c_d"));
+        assert_eq!(function_name("__é"), Some("é"));
+        assert_eq!(function_name("a.b__"), None);
+        assert_eq!(function_name("a_"), None);
     }
 }

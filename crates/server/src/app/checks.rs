@@ -43,6 +43,15 @@ pub struct CheckQuery {
     pub limit: Option<usize>,
 }
 
+/// A decision that is on record, and its JSON as it is recorded: what is answered, word for word.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The decision.
+    pub decision: Decision,
+    /// The same as JSON.
+    pub json: String,
+}
+
 /// A check on its way from judgement to record.
 pub(super) struct Asked {
     pub(super) id: String,
@@ -102,14 +111,14 @@ impl App {
     /// # Errors
     /// When the request makes no sense, the caller may not make it, or it could not be recorded. In each
     /// case the action must not run.
-    pub async fn check(self: &Arc<Self>, caller: &Caller, check: Check) -> Result<Decision, Error> {
+    pub async fn check(self: &Arc<Self>, caller: &Caller, check: Check) -> Result<Answer, Error> {
         let started = Instant::now();
         caller.within_limit()?;
         let agent = caller.agent(check.agent.as_deref())?;
         let fingerprint = Fingerprint::of(&check, &agent, None);
         if let Some(key) = &check.idempotency_key
             && self.recent.seen(caller.key_id(), key)
-            && let Some(before) = self.store.by_idempotency_key(caller.key_id(), key).await?
+            && let Some(before) = Box::pin(self.store.by_idempotency_key(caller.key_id(), key)).await?
         {
             return same_answer(before, &fingerprint);
         }
@@ -131,13 +140,13 @@ impl App {
             execution: None,
             at,
         };
-        let decision = match asked.judgement.verdict {
-            Verdict::Hold => self.hold(asked, undoable).await?,
-            Verdict::Allow if undoable.is_some() => self.allow(asked, None, None, undoable).await?,
+        let answer = match asked.judgement.verdict {
+            Verdict::Hold => Box::pin(self.hold(asked, undoable)).await?,
+            Verdict::Allow if undoable.is_some() => Box::pin(self.allow(asked, None, None, undoable)).await?,
             Verdict::Allow | Verdict::Block => self.record(asked, None, Vec::new()).await?,
         };
-        self.metrics.decided(&decision, started.elapsed());
-        Ok(decision)
+        self.metrics.decided(&answer.decision, started.elapsed());
+        Ok(answer)
     }
 
     pub(super) fn judge(&self, rules: &Rules, action: &Action, check: &Check, now: Timestamp) -> Judgement {
@@ -158,7 +167,7 @@ impl App {
         settled: Option<Settled>,
         used: Option<Event>,
         undoable: Option<Undoable>,
-    ) -> Result<Decision, Error> {
+    ) -> Result<Answer, Error> {
         let app = Arc::clone(self);
         // A file and its record belong together, whether or not the client waits for them.
         to_the_end(async move {
@@ -178,7 +187,7 @@ impl App {
                 match &recorded {
                     // It may be on record; the next start finds out.
                     Err(Error::InDoubt(_)) => {}
-                    Ok(decision) if decision.snapshot_id.as_ref() == Some(&id) => {}
+                    Ok(answer) if answer.decision.snapshot_id.as_ref() == Some(&id) => {}
                     _ => app.shelf.remove(&id, 1),
                 }
             }
@@ -194,19 +203,27 @@ impl App {
         asked: Asked,
         settled: Option<Settled>,
         more: Vec<Event>,
-    ) -> Result<Decision, Error> {
+    ) -> Result<Answer, Error> {
         let (at, fingerprint) = (asked.at, asked.fingerprint.clone());
         let checked = asked.decided(settled);
-        let decision = checked.decision.clone();
+        let json = serde_json::to_string(&checked.decision).map_err(|e| unwritable(&e))?;
         let touches_approvals = !more.is_empty();
-        let mut events = vec![Event::Check(Box::new(checked))];
-        events.extend(more);
-        match self.store.append(events, at).await {
-            Ok(_) => {
+        let body = checked.body_with(&json).map_err(|e| unwritable(&e))?;
+        let mut events = Vec::with_capacity(1 + more.len());
+        events.push((Event::Check(Box::new(checked)), body));
+        for event in more {
+            let body = event.body().map_err(|e| unwritable(&e))?;
+            events.push((event, body));
+        }
+        match self.store.append_written(events, at).await {
+            Ok((_, recorded)) => {
                 if touches_approvals {
                     self.approvals_changed.send_modify(|n| *n += 1);
                 }
-                Ok(decision)
+                match recorded.into_iter().next() {
+                    Some((Event::Check(checked), _)) => Ok(Answer { decision: checked.decision, json }),
+                    _ => Err(Error::NotRecorded("the store gave back another event".to_owned())),
+                }
             }
             // The same key was on its way at the same time, or was forgotten by `recent`.
             Err(AppendError::Duplicate(before)) => same_answer(*before, &fingerprint),
@@ -360,15 +377,22 @@ impl App {
 }
 
 /// The answer that the same idempotency key got before.
-fn same_answer(before: Checked, fingerprint: &Fingerprint) -> Result<Decision, Error> {
+fn same_answer(before: Checked, fingerprint: &Fingerprint) -> Result<Answer, Error> {
     // What Checkrein ran itself was another request, whatever it was for.
-    let same = before.execution.is_none() && before.fingerprint == *fingerprint;
-    if same { Ok(before.decision) } else { Err(Error::KeyReused) }
+    if before.execution.is_some() || before.fingerprint != *fingerprint {
+        return Err(Error::KeyReused);
+    }
+    let json = serde_json::to_string(&before.decision).map_err(|e| unwritable(&e))?;
+    Ok(Answer { decision: before.decision, json })
+}
+
+fn unwritable(error: &serde_json::Error) -> Error {
+    Error::NotRecorded(format!("it cannot be written as JSON: {error}"))
 }
 
 pub(super) fn new_id(prefix: &str) -> String {
     let mut text = [0_u8; uuid::fmt::Simple::LENGTH];
-    format!("{prefix}_{}", uuid::Uuid::now_v7().simple().encode_lower(&mut text))
+    [prefix, "_", uuid::Uuid::now_v7().simple().encode_lower(&mut text)].concat()
 }
 
 fn outcome_view(outcome: &Outcome) -> OutcomeReport {

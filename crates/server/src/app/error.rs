@@ -109,7 +109,7 @@ impl From<AppendError> for Error {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::Refused(refused) => Self::Approval(refused),
-            AppendError::Unknown(_) => Self::InDoubt(error.to_string()),
+            AppendError::Unknown(_) | AppendError::Doubt(_) => Self::InDoubt(error.to_string()),
             other => Self::NotRecorded(other.to_string()),
         }
     }

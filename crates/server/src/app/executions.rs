@@ -197,7 +197,7 @@ impl App {
                 // An approval of a check is none of its execution, nor the other way round.
                 asked.fingerprint = Fingerprint::of(&run.check, &asked.action.agent, Some("read"));
                 let Some(approval) = self.approved(&asked.fingerprint, &asked).await? else {
-                    return self.hold(asked, None).await.map(results::nothing);
+                    return self.hold(asked, None).await.map(|answer| results::nothing(answer.decision));
                 };
                 let (settled, used) = by_approval(&approval, &asked);
                 self.read_now(run, Decided { asked, settled: Some(settled), used: Some(used) }).await
@@ -328,7 +328,7 @@ impl App {
                 " {who} approved it, but the rows that it touches have changed since, so it is asked again."
             ));
         }
-        self.hold(asked, None).await.map(results::nothing)
+        self.hold(asked, None).await.map(|answer| results::nothing(answer.decision))
     }
 
     /// The approval of exactly this action, if somebody gave it and it was not used.

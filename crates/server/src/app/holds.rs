@@ -2,7 +2,7 @@
 
 use super::{
     App, Caller, Error,
-    checks::{Asked, Settled, new_id},
+    checks::{Answer, Asked, Settled, new_id},
     counts::{Known, Undoable},
     snapshots::Purpose,
     to_the_end,
@@ -24,7 +24,7 @@ impl App {
         self: &Arc<Self>,
         asked: Asked,
         undoable: Option<Undoable>,
-    ) -> Result<Decision, Error> {
+    ) -> Result<Answer, Error> {
         let one_at_a_time = self.holding.lock().await;
         let open = self.store.open_approval(&asked.fingerprint).await?.filter(|a| asked.at < a.expires_at);
         // What has grown since somebody was asked is asked for anew.

@@ -21,7 +21,7 @@ mod targets;
 mod upkeep;
 
 pub use approvals::ApprovalQuery;
-pub use checks::CheckQuery;
+pub use checks::{Answer, CheckQuery};
 pub use error::{Error, Item};
 pub use keys::{Caller, ENV_KEY_ID};
 pub use policies::Put;

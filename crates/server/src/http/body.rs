@@ -11,8 +11,9 @@ use checkrein_core::{
     json::{Named, Strict},
     name::Pattern,
 };
+use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 /// A JSON body of the type `T`. The content type is not asked for: `curl -d` sends another one, and no
 /// browser's form can carry the key that every request needs.
@@ -48,9 +49,10 @@ async fn body(request: Request, app: &Shared) -> Result<Bytes, BadBody> {
     if announced.is_some_and(|n| n > app.body_limit() as u64) {
         return Err(BadBody::TooLarge);
     }
-    let read = tokio::time::timeout(app.body_timeout(), Bytes::from_request(request, app)).await;
-    read.map_err(|_| BadBody::Broken)?.map_err(|rejected| {
-        if rejected.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+    let read = axum::body::to_bytes(request.into_body(), app.body_limit());
+    let read = tokio::time::timeout(app.body_timeout(), read).await;
+    read.map_err(|_| BadBody::Broken)?.map_err(|error| {
+        if error.source().is_some_and(<dyn std::error::Error>::is::<LengthLimitError>) {
             BadBody::TooLarge
         } else {
             BadBody::Broken

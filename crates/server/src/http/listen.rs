@@ -1,6 +1,6 @@
 //! Accepting connections: limits, TLS, and a stop that answers what is under way.
 
-use axum::{Router, body::Body};
+use axum::Router;
 use hyper::{Request, body::Incoming};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -18,7 +18,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt as _;
+use tower::Service as _;
 
 /// How long a client may take for the TLS handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -148,9 +148,8 @@ async fn speak(
     router: Router,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        router.clone().oneshot(request.map(Body::new))
-    });
+    // A router is always ready.
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| router.clone().call(request));
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(30)));

@@ -18,16 +18,16 @@ pub use listen::{Tls, serve};
 use crate::app::{App, Caller, Error};
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, FromRequestParts, State},
+    extract::FromRequestParts,
     http::{HeaderValue, Uri, header, request::Parts},
-    middleware::{self, Next},
     response::Response,
 };
-use checkrein_core::key::Role;
+use checkrein_core::{fingerprint::hex, key::Role};
 use std::sync::{
-    Arc,
+    Arc, LazyLock,
     atomic::{AtomicU64, Ordering},
 };
+use tower::util::MapResponseLayer;
 use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -99,22 +99,25 @@ pub fn router(app: Shared) -> Router {
     router
         .fallback(async |uri: Uri| Error::NotFound("address", uri.path().chars().take(128).collect()))
         .method_not_allowed_fallback(async || problem::MethodNotAllowed)
-        .layer(DefaultBodyLimit::max(app.body_limit()))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), finish))
+        .layer(MapResponseLayer::new({
+            let app = Arc::clone(&app);
+            move |response| finish(&app, response)
+        }))
         .with_state(app)
 }
 
 /// Gives every answer its request id, and every error its document.
-async fn finish(State(app): State<Shared>, request: axum::extract::Request, next: Next) -> Response {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let id = format!("req_{:x}_{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let mut response = next.run(request).await;
+fn finish(app: &App, mut response: Response) -> Response {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    static PREFIX: LazyLock<String> = LazyLock::new(|| format!("req_{:x}_", std::process::id()));
+    let number = hex(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    let id = [PREFIX.as_str(), number.trim_start_matches('0')].concat();
     if let Some(draft) = response.extensions_mut().remove::<problem::Draft>() {
         app.metrics().refused.inc();
         response = draft.into_response(&id);
     }
     let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(&id) {
+    if let Ok(value) = HeaderValue::try_from(id) {
         headers.insert("x-request-id", value);
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -9,6 +9,7 @@
 mod common;
 mod crash;
 mod faults;
+mod journal;
 mod model;
 mod records;
 mod retention;

@@ -44,7 +44,8 @@ mod tests {
         for name in ["abs", "JSON_SET", "`coalesce`", "yearweek"] {
             assert!(is_harmless(name), "{name}");
         }
-        for name in ["", " ", "sys_exec", "get_lock", "load_file", "sleep", "nextval", "shop.abs", "abs acos"] {
+        for name in ["", " ", "sys_exec", "get_lock", "load_file", "sleep", "nextval", "shop.abs", "abs acos"]
+        {
             assert!(!is_harmless(name), "{name}");
         }
     }

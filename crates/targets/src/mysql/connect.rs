@@ -191,7 +191,11 @@ impl Session {
     }
 
     /// The rows that `sql` returns, in the exact binary form.
-    pub(super) async fn rows(&mut self, sql: &str, params: impl Into<Params> + Send) -> Result<Vec<Row>, Error> {
+    pub(super) async fn rows(
+        &mut self,
+        sql: &str,
+        params: impl Into<Params> + Send,
+    ) -> Result<Vec<Row>, Error> {
         self.conn.exec(sql, params.into()).await.map_err(meaning)
     }
 
@@ -258,9 +262,7 @@ pub(super) fn meaning(error: mysql_async::Error) -> Error {
         return Error::Unreachable(format!("the connection broke: {error}"));
     };
     match e.code {
-        1969 | 3024 | 1317 => {
-            Error::TimedOut { what: "the statement", limit: Duration::ZERO }
-        }
+        1969 | 3024 | 1317 => Error::TimedOut { what: "the statement", limit: Duration::ZERO },
         1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1698 => {
             Error::Forbidden(format!("{}; `checkrein target grants` prints what is needed", e.message))
         }

@@ -2,8 +2,8 @@
 //! does not add up to the number of rows that InnoDB itself says were changed.
 
 use super::{
-    connect::{Db, Purpose, Session},
     compare::tally,
+    connect::{Db, Purpose, Session},
     footprint::{Footprint, Sight, differences, keys_of, sight},
     measure::rows_modified,
     open::{Open, Proof},

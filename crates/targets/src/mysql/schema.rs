@@ -378,8 +378,8 @@ async fn load(db: &Db, session: &mut Session, schema: &str, name: &str) -> Resul
 
 fn sort_of(kind: &str) -> Option<Sort> {
     Some(match kind.to_ascii_lowercase().as_str() {
-        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "float" | "double" | "date" | "datetime"
-        | "time" | "year" => Sort::Plain,
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "float" | "double" | "date"
+        | "datetime" | "time" | "year" => Sort::Plain,
         "decimal" => Sort::Decimal,
         "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => Sort::Text,
         "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Sort::Bytes,

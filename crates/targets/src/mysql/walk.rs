@@ -71,9 +71,10 @@ impl<'a> Walk<'a> {
         if deletes {
             for alias in &change.doomed {
                 let named = change.tables.iter().find(|n| n.alias.eq_ignore_ascii_case(alias));
-                let named = named.or_else(|| change.tables.iter().find(|n| n.table.eq_ignore_ascii_case(alias)));
                 let named =
-                    named.ok_or_else(|| Error::Invalid(format!("{alias} is not in the FROM of this DELETE")))?;
+                    named.or_else(|| change.tables.iter().find(|n| n.table.eq_ignore_ascii_case(alias)));
+                let named = named
+                    .ok_or_else(|| Error::Invalid(format!("{alias} is not in the FROM of this DELETE")))?;
                 targets.push((named.clone(), self.table(named).await?, Fate::Deleted));
             }
             return Ok(targets);
@@ -113,7 +114,12 @@ impl<'a> Walk<'a> {
     }
 
     /// Finds the records that an UPDATE or DELETE names, and what follows from it. Answers how many it names.
-    pub(super) async fn change(&mut self, parsed: &Parsed, change: &Change, deletes: bool) -> Result<u64, Error> {
+    pub(super) async fn change(
+        &mut self,
+        parsed: &Parsed,
+        change: &Change,
+        deletes: bool,
+    ) -> Result<u64, Error> {
         let targets = self.targets(change, deletes).await?;
         let mut named_records = 0;
         for (named, table, fate) in &targets {

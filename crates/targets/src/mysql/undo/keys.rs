@@ -47,7 +47,9 @@ impl Gone {
             }
             self.bytes += values.len() + 48;
             if self.bytes > MOST_BYTES {
-                return Err(Error::TooLarge("too many records of a rollback are referred to by others".to_owned()));
+                return Err(Error::TooLarge(
+                    "too many records of a rollback are referred to by others".to_owned(),
+                ));
             }
             self.values.entry((table.id(), number)).or_default().insert(values);
         }
@@ -127,7 +129,8 @@ async fn orphans(
     say: impl Fn(&str) -> String,
 ) -> Result<(), Error> {
     let name = |(schema, table): &(String, String)| format!("{}.{}", quote(schema), quote(table));
-    let on: Vec<_> = foreign.columns.iter().map(|(c, p)| format!("c.{} = p.{}", quote(c), quote(p))).collect();
+    let on: Vec<_> =
+        foreign.columns.iter().map(|(c, p)| format!("c.{} = p.{}", quote(c), quote(p))).collect();
     let set: Vec<_> = foreign.columns.iter().map(|(c, _)| format!("c.{} IS NOT NULL", quote(c))).collect();
     let first = foreign.columns.first().map(|(_, p)| format!("p.{}", quote(p))).unwrap_or_default();
     let sql = format!(

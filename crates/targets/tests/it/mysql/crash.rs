@@ -144,6 +144,7 @@ async fn dropped_anywhere_nothing_is_held_any_more() {
         let _cut = tokio::time::timeout(limit, shop.execute("UPDATE t SET v = v + 1")).await;
     }
     // Whoever comes next may have to wait until the server has noticed.
-    shop.run("SET SESSION innodb_lock_wait_timeout = 20; UPDATE t SET v = v + 1; UPDATE t SET v = v - 1").await;
+    shop.run("SET SESSION innodb_lock_wait_timeout = 20; UPDATE t SET v = v + 1; UPDATE t SET v = v - 1")
+        .await;
     assert_eq!(shop.dump(&["t"]).await, before);
 }

@@ -21,10 +21,14 @@ async fn counts_what_would_follow_and_measures_what_did() {
         ("DELETE FROM users WHERE id = 1", "users delete 1, orders cascade 2, tickets unlink 3"),
         ("DELETE FROM users", "users delete 3, orders cascade 3, tickets unlink 4"),
         ("UPDATE users SET team = 9 WHERE team = 1", "users update 2"),
-        ("UPDATE users u JOIN orders o ON o.user_id = u.id SET u.team = 5, o.note = 'x' WHERE o.note <> 'c'",
-            "orders update 2, users update 1"),
-        ("DELETE o FROM orders o JOIN users u ON o.user_id = u.id WHERE u.name = 'ann'",
-            "orders delete 2, tickets unlink 3"),
+        (
+            "UPDATE users u JOIN orders o ON o.user_id = u.id SET u.team = 5, o.note = 'x' WHERE o.note <> 'c'",
+            "orders update 2, users update 1",
+        ),
+        (
+            "DELETE o FROM orders o JOIN users u ON o.user_id = u.id WHERE u.name = 'ann'",
+            "orders delete 2, tickets unlink 3",
+        ),
         ("UPDATE orders SET note = 'z' ORDER BY id DESC LIMIT 1", "orders update 1"),
         ("INSERT INTO users(name) VALUES ('x'), ('O''Brien')", "users insert 2"),
         ("INSERT INTO users(name) SELECT note FROM orders", "users insert 3"),

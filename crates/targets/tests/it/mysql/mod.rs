@@ -1,6 +1,5 @@
 //! MariaDB. MySQL is not installed where these tests run.
 
-
 mod common;
 mod concurrent;
 mod crash;

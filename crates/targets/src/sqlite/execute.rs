@@ -184,7 +184,10 @@ impl Open {
         Ok(Captured { affected: affected(counts), digest: Some(digest.finish()) })
     }
 
-    fn differences(&self, each: &mut EachChange<'_>) -> Result<(), Fault> {
+    fn differences(
+        &self,
+        each: &mut EachChange<'_>,
+    ) -> Result<(), Fault> {
         let Some(observer) = &self.observer else {
             return Err(Error::Internal("the state before is gone".to_owned()).into());
         };

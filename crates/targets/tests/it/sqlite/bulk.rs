@@ -24,8 +24,7 @@ fn writer(path: &Path) -> SnapshotWriter {
 /// `ulimit` is in units of 512 bytes; `trap` makes writing beyond it an error rather than the end.
 fn run(test: &str, folder: &Path, blocks: &str) -> Output {
     let binary = std::env::current_exe().unwrap();
-    let script =
-        format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" --exact sqlite::bulk::{test} --nocapture");
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" --exact sqlite::bulk::{test} --nocapture");
     Command::new("sh").args(["-c", &script]).arg(binary).env(FOLDER, folder).output().unwrap()
 }
 
@@ -73,8 +72,7 @@ fn a_million_records_take_little_memory() {
     let file = Fixture::new("wal", &table(ROWS));
     let hash = || {
         let db = file.other();
-        let sql =
-            "SELECT count(*) || ' ' || sum(n) || ' ' || sum(length(a)) || ' ' || sum(n * length(a)) FROM t";
+        let sql = "SELECT count(*) || ' ' || sum(n) || ' ' || sum(length(a)) || ' ' || sum(n * length(a)) FROM t";
         db.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap()
     };
     let before = hash();

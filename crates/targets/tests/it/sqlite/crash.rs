@@ -53,8 +53,7 @@ async fn child() {
     } else {
         let snapshot = Snapshot::open(&[folder.join("a")], None).await.unwrap();
         let mut out = writer(&folder.join("b"));
-        let Undo::Ready(_, pending) =
-            target.rollback(&snapshot, &UndoOptions::default(), &mut out).await.unwrap()
+        let Undo::Ready(_, pending) = target.rollback(&snapshot, &UndoOptions::default(), &mut out).await.unwrap()
         else {
             panic!("nothing to do")
         };
@@ -141,8 +140,10 @@ async fn kill_at(mode: &str, what: &str, at: &str, rows: usize, wait: Duration) 
     let done = now != before;
     let snapshot = folder.join(if what == "execute" { "a" } else { "b" });
     if done {
-        let expected: i64 =
-            file.other().query_row("SELECT count(*) FROM t WHERE a LIKE '%!'", [], |row| row.get(0)).unwrap();
+        let expected: i64 = file
+            .other()
+            .query_row("SELECT count(*) FROM t WHERE a LIKE '%!'", [], |row| row.get(0))
+            .unwrap();
         let all = if what == "execute" { rows / 2 } else { 0 };
         assert_eq!(usize::try_from(expected).unwrap(), all, "all of it or nothing");
     }

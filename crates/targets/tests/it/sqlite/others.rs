@@ -116,10 +116,7 @@ async fn a_reader_that_does_not_go_away_only_delays_the_commit() {
     reader.execute_batch("BEGIN; SELECT * FROM t").unwrap();
     let pending = file.target.execute(&[statement("UPDATE t SET n = 1")]).await.unwrap();
     let error = pending.commit().await.unwrap_err();
-    assert!(
-        matches!(&error, checkrein_targets::CommitError::NotCommitted(why) if why.contains("reading")),
-        "{error:?}"
-    );
+    assert!(matches!(&error, checkrein_targets::CommitError::NotCommitted(why) if why.contains("reading")), "{error:?}");
     reader.execute_batch("COMMIT").unwrap();
     assert_eq!(file.dump(), before);
     file.run("UPDATE t SET n = 2").await;
@@ -127,10 +124,7 @@ async fn a_reader_that_does_not_go_away_only_delays_the_commit() {
 
 #[tokio::test]
 async fn what_became_of_it_is_told_while_it_runs_and_later() {
-    let file = Fixture::new(
-        "wal",
-        "CREATE TABLE t (id INTEGER PRIMARY KEY, n); INSERT INTO t VALUES (1, 0), (2, 0)",
-    );
+    let file = Fixture::new("wal", "CREATE TABLE t (id INTEGER PRIMARY KEY, n); INSERT INTO t VALUES (1, 0), (2, 0)");
     let mut pending = file.target.execute(&[statement("UPDATE t SET n = 1")]).await.unwrap();
     let (mut out, path) = file.writer();
     pending.capture(&mut out).await.unwrap();
@@ -171,10 +165,7 @@ async fn a_damaged_snapshot_changes_nothing() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x10;
         std::fs::write(&ran.path, &bytes).unwrap();
-        assert!(matches!(
-            Snapshot::open(std::slice::from_ref(&ran.path), None).await,
-            Err(Error::Snapshot(_))
-        ));
+        assert!(matches!(Snapshot::open(std::slice::from_ref(&ran.path), None).await, Err(Error::Snapshot(_))));
         // It was whole when it was opened, and is damaged only when it is read.
         match file.try_undo(&ran.snapshot, OnConflict::Force).await {
             Err(Error::Snapshot(_)) => {}
@@ -203,10 +194,7 @@ async fn a_snapshot_of_another_system_is_refused() {
 
 #[tokio::test]
 async fn the_same_records_give_the_same_digest() {
-    let file = Fixture::new(
-        "wal",
-        "CREATE TABLE t (id INTEGER PRIMARY KEY, a); INSERT INTO t VALUES (1, 1), (2, 2)",
-    );
+    let file = Fixture::new("wal", "CREATE TABLE t (id INTEGER PRIMARY KEY, a); INSERT INTO t VALUES (1, 1), (2, 2)");
     let digest = async |sql: &str| {
         let mut pending = file.target.execute(&[statement(sql)]).await.unwrap();
         let (mut out, _) = file.writer();

@@ -1,8 +1,9 @@
 //! Connections: how a file is opened, how long it may take, and what its errors mean.
 
 use crate::{Error, TargetConfig};
-use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, limits::Limit};
 use std::{
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -13,6 +14,9 @@ use std::{
 
 /// Steps of SQLite's machine between two looks at the clock: well under a millisecond.
 const STEPS: i32 = 1_000;
+
+/// The largest text, blob or record, in bytes: what a snapshot can hold.
+const MOST_BYTES: i32 = (64 << 20) - (64 << 10);
 
 /// What can go wrong inside; becomes an [`Error`] at the border, where the limits are known.
 #[derive(Debug)]
@@ -173,6 +177,7 @@ pub(super) fn open(config: &TargetConfig, path: &Path, clock: &Arc<Clock>) -> Re
     let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(config.limits.lock)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MOST_BYTES)?;
     let watch = Arc::clone(clock);
     connection.progress_handler(STEPS, Some(move || watch.up()))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
@@ -183,7 +188,7 @@ pub(super) fn open(config: &TargetConfig, path: &Path, clock: &Arc<Clock>) -> Re
 }
 
 /// Begins a transaction that may write, and fixes what is seen by an observer of the state before it.
-pub(super) fn begin(connection: &Connection, foreign_keys: bool) -> Result<(), Fault> {
+fn begin(connection: &Connection, foreign_keys: bool) -> Result<(), Fault> {
     connection.pragma_update(None, "foreign_keys", foreign_keys)?;
     let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
     if mode != "wal" {
@@ -202,8 +207,61 @@ pub(super) fn begin(connection: &Connection, foreign_keys: bool) -> Result<(), F
     Ok(())
 }
 
+/// A connection that holds the write lock, and an observer of the state before.
+pub(super) struct Pair {
+    pub(super) writer: Connection,
+    pub(super) observer: Connection,
+    pub(super) file: File,
+}
+
+/// Which file a path leads to.
+pub(super) struct File {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl File {
+    fn at(path: PathBuf) -> Result<Self, Error> {
+        Ok(Self { identity: identity(&path)?, path })
+    }
+
+    /// That it is still the same: an application may put another file in its place, and work on the old one
+    /// would be lost without a word.
+    pub(super) fn same(&self) -> Result<(), Error> {
+        if identity(&self.path)? == self.identity {
+            return Ok(());
+        }
+        Err(Error::Unreachable(format!(
+            "{} was replaced by another file meanwhile; nothing was changed, try again",
+            self.path.display()
+        )))
+    }
+}
+
+fn identity(path: &Path) -> Result<(u64, u64), Error> {
+    let data = std::fs::metadata(path)
+        .map_err(|e| Error::Unreachable(format!("the SQLite file {} is gone: {e}", path.display())))?;
+    Ok((data.dev(), data.ino()))
+}
+
+impl Pair {
+    pub(super) fn open(
+        config: &TargetConfig,
+        path: &Path,
+        clock: &Arc<Clock>,
+        foreign_keys: bool,
+    ) -> Result<Self, Fault> {
+        let file = File::at(real_path(path)?)?;
+        let writer = open(config, &file.path, clock)?;
+        begin(&writer, foreign_keys)?;
+        let observer = observe(config, &file.path, clock)?;
+        file.same()?;
+        Ok(Self { writer, observer, file })
+    }
+}
+
 /// Looks at the state that is committed, and keeps seeing it.
-pub(super) fn observe(config: &TargetConfig, path: &Path, clock: &Arc<Clock>) -> Result<Connection, Fault> {
+fn observe(config: &TargetConfig, path: &Path, clock: &Arc<Clock>) -> Result<Connection, Fault> {
     let connection = open(config, path, clock)?;
     connection.pragma_update(None, "query_only", true)?;
     connection.execute_batch("BEGIN")?;

@@ -5,9 +5,10 @@
 //! way it took: triggers, cascades, REPLACE.
 
 use super::{
-    connect::{self, Clock, Fault},
+    connect::{Clock, Fault, File, Pair},
     diff::{Finder, Scan, differences},
     evidence::Evidence,
+    integrity::{self, Concern},
     schema::{Catalog, Follow, ForeignKey, Shape},
     stream::Sink,
     value,
@@ -28,6 +29,7 @@ use std::{
 /// An open transaction that has done its work.
 pub(super) struct Open {
     agent: Connection,
+    file: File,
     observer: Option<Connection>,
     tables: Vec<Changed>,
     /// Counters of AUTOINCREMENT that moved: table, before, after.
@@ -78,9 +80,7 @@ impl Open {
         clock: &Arc<Clock>,
         statements: &[Statement],
     ) -> Result<Self, Fault> {
-        let agent = connect::open(config, path, clock)?;
-        connect::begin(&agent, true)?;
-        let observer = connect::observe(config, path, clock)?;
+        let Pair { writer: agent, observer, file } = Pair::open(config, path, clock, true)?;
         let catalog = Arc::new(Catalog::load(&agent)?);
         let watch = Watch::start(&agent)?;
         watch.names(Arc::clone(&catalog));
@@ -94,13 +94,17 @@ impl Open {
         }
         let counted = agent.total_changes() - written;
         let vanishing = replaces(&agent, statements)?;
-        let all_seen = counted == watch.calls();
-        let mut tables = Vec::new();
+        let mut shapes = Vec::new();
         for (name, touched) in watch.touched() {
-            if catalog.sort(&name) == Some(super::schema::Sort::View) {
-                continue;
+            if catalog.sort(&name) != Some(super::schema::Sort::View) {
+                shapes.push((catalog.shape(&agent, &name)?, touched, name));
             }
-            let shape = catalog.shape(&agent, &name)?;
+        }
+        // Records of tables without a rowid are counted, and not told by the hook. Anything else that is
+        // counted and was not told means that the hook cannot be trusted here.
+        let all_seen = counted == watch.calls() || shapes.iter().any(|(shape, ..)| shape.rowid().is_none());
+        let mut tables = Vec::new();
+        for (shape, touched, name) in shapes {
             let links = links(&agent, &shape)?;
             let scan = scan((&observer, &agent), &shape, touched, vanishing, all_seen, clock)?;
             tables.push(Changed { direct: direct.contains(&name), shape, scan, links });
@@ -108,6 +112,7 @@ impl Open {
         let mut open = Self {
             sequences: sequences(&observer, &agent, &tables)?,
             agent,
+            file,
             observer: Some(observer),
             tables,
             clock: Arc::clone(clock),
@@ -129,8 +134,9 @@ impl Open {
             |row| row.get(0),
         )?;
         let Some(observer) = self.observer.as_ref().filter(|_| deferred) else { return Ok(()) };
-        let names: Vec<&str> = self.tables.iter().map(|t| t.shape.name.as_str()).collect();
-        match super::integrity::new_violation((observer, &self.agent), &names)? {
+        let tables = self.tables.iter().map(|t| t.shape.name.as_str());
+        let concerns: Vec<_> = tables.map(|table| Concern { table, put_back: None, lost: true }).collect();
+        match integrity::new_violation((observer, &self.agent), &concerns)? {
             None => Ok(()),
             Some(violation) => Err(Error::Statement {
                 code: "SQLITE_CONSTRAINT_FOREIGNKEY".to_owned(),
@@ -184,10 +190,7 @@ impl Open {
         Ok(Captured { affected: affected(counts), digest: Some(digest.finish()) })
     }
 
-    fn differences(
-        &self,
-        each: &mut EachChange<'_>,
-    ) -> Result<(), Fault> {
+    fn differences(&self, each: &mut EachChange<'_>) -> Result<(), Fault> {
         let Some(observer) = &self.observer else {
             return Err(Error::Internal("the state before is gone".to_owned()).into());
         };
@@ -201,14 +204,15 @@ impl Open {
     }
 
     /// The transaction of a rollback: captured already, only to be committed.
-    pub(super) const fn of_rollback(
-        connection: Connection,
+    pub(super) fn of_rollback(
+        (connection, file): (Connection, File),
         clock: Arc<Clock>,
         measured: Measured,
         token: String,
     ) -> Self {
         Self {
             agent: connection,
+            file,
             observer: None,
             tables: Vec::new(),
             sequences: Vec::new(),
@@ -224,6 +228,7 @@ impl Open {
         use crate::CommitError;
         // With a rollback journal, the observer's shared lock would keep the commit waiting.
         self.observer = None;
+        self.file.same().map_err(|error| CommitError::NotCommitted(error.to_string()))?;
         let Err(error) = self.agent.execute_batch("COMMIT") else { return Ok(()) };
         let certain = matches!(
             error.sqlite_error_code(),
@@ -321,8 +326,6 @@ fn scan(
     clock: &Clock,
 ) -> Result<Scan, Fault> {
     let Some(rowid) = shape.rowid() else { return Ok(Scan::Whole) };
-    // The hook also counts less than SQLite when tables without rowid are among them; they are compared anyway,
-    // and so is everything else then: it cannot be told which records are missing.
     let Some(keys) = touched.keys.filter(|_| all_seen) else { return Ok(Scan::Whole) };
     if !vanishing && !touched.columns.iter().any(|c| shape.is_rowid(c)) {
         return Ok(Scan::Keys(keys));

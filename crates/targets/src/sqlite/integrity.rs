@@ -11,20 +11,39 @@ use super::{
 };
 use rusqlite::Connection;
 
+/// A table that was changed.
+pub(super) struct Concern<'a> {
+    pub(super) table: &'a str,
+    /// A temporary table whose `k` names the records that were put back; none: look at all of them.
+    pub(super) put_back: Option<&'a str>,
+    /// Whether a value is gone that others may refer to.
+    pub(super) lost: bool,
+}
+
 /// A reference from or to one of `tables` that is broken in the new state and was not in the old one, in
 /// words.
 pub(super) fn new_violation(
     (old, new): (&Connection, &Connection),
-    tables: &[&str],
+    tables: &[Concern<'_>],
 ) -> Result<Option<String>, Fault> {
     let catalog = Catalog::load(new)?;
-    let one_of = |name: &str| tables.iter().any(|t| t.eq_ignore_ascii_case(name));
-    for key in foreign_keys(new, &catalog)?.into_iter().filter(|k| one_of(&k.child) || one_of(&k.parent)) {
-        let Some(broken) = broken(&catalog, new, &key)? else { continue };
+    let concern = |name: &str| tables.iter().find(|t| t.table.eq_ignore_ascii_case(name));
+    for key in foreign_keys(new, &catalog)? {
         let shape = catalog.shape(new, &key.child)?;
+        let whole = format!("main.{} AS c", quoted(&key.child));
+        let from = match (concern(&key.child), concern(&key.parent)) {
+            (_, Some(Concern { lost: true, .. })) => whole.clone(),
+            (Some(Concern { put_back: Some(temp), .. }), _) if shape.rowid().is_some() => {
+                format!("temp.{temp} AS d CROSS JOIN {whole} ON {} = d.k", key_names(&shape, "c").join(""))
+            }
+            (Some(_), _) => whole.clone(),
+            (None, _) => continue,
+        };
+        let Some(broken) = broken(&catalog, new, &key)? else { continue };
         let cells = shape.key.len();
-        let mut now = new.prepare(&format!("SELECT {} {broken}", key_names(&shape, "c").join(", ")))?;
-        let mut before = old.prepare(&format!("SELECT 1 {broken} AND {}", is(&shape)))?;
+        let mut now =
+            new.prepare(&format!("SELECT {} FROM {from} {broken}", key_names(&shape, "c").join(", ")))?;
+        let mut before = old.prepare(&format!("SELECT 1 FROM {whole} {broken} AND {}", is(&shape)))?;
         let mut rows = now.query([])?;
         while let Some(row) = rows.next()? {
             let id = value::encode(row, 0, cells)?;
@@ -47,7 +66,7 @@ pub(super) fn new_violation(
     Ok(None)
 }
 
-/// `FROM` the records `c` that refer to nothing; none when the key cannot be judged, because what it refers to
+/// The condition for records `c` that refer to nothing; none when the key cannot be judged, because what it refers to
 /// is no table with such columns (SQLite refuses to write there while it enforces foreign keys).
 fn broken(catalog: &Catalog, connection: &Connection, key: &ForeignKey) -> Result<Option<String>, Fault> {
     let Some(parent) = catalog.name(&key.parent) else { return Ok(None) };
@@ -63,8 +82,7 @@ fn broken(catalog: &Catalog, connection: &Connection, key: &ForeignKey) -> Resul
     let same: Vec<_> =
         key.columns.iter().map(|(from, to)| format!("p.{} = +c.{}", quoted(to), quoted(from))).collect();
     Ok(Some(format!(
-        "FROM main.{} AS c WHERE {} AND NOT EXISTS (SELECT 1 FROM main.{} AS p WHERE {})",
-        quoted(&key.child),
+        "WHERE {} AND NOT EXISTS (SELECT 1 FROM main.{} AS p WHERE {})",
         there.join(" AND "),
         quoted(parent),
         same.join(" AND ")

@@ -99,9 +99,9 @@ pub(super) fn seal(
     let records = Records::load(connection, snapshot, clock)?;
     for table in &records.tables {
         sink.table(&table.then.name, table.then.to_json()?)?;
+        let mut finder = Finder::new(connection, &table.now)?;
         table.each(connection, clock, |before, after| {
             let Some(known) = before.or(after) else { return Ok(()) };
-            let mut finder = Finder::new(connection, &table.now)?;
             let now = finder.by_key(&table.then.key_of(&value::cells(known)?)?)?;
             match now {
                 Some(now) => sink.row(Side::After, &table.project(&now)?),
@@ -131,9 +131,9 @@ pub(super) fn resolve(
         Err(fault) => return Err(fault),
         Ok(records) => {
             for table in &records.tables {
+                let mut finder = Finder::new(connection, &table.now)?;
                 table.each(connection, clock, |before, after| {
                     let Some(known) = before.or(after) else { return Ok(()) };
-                    let mut finder = Finder::new(connection, &table.now)?;
                     let now = finder.by_key(&table.then.key_of(&value::cells(known)?)?)?;
                     let now = now.map(|row| table.project(&row)).transpose()?;
                     votes.add(&before, &after, &now.as_deref());

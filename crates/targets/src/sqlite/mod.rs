@@ -175,10 +175,7 @@ impl Target for Sqlite {
         let held = self.turn(true).await?;
         let statements = statements.to_vec();
         let job = self.job("the execution", self.config.limits.execute);
-        let run = move |job: &Job| {
-            let path = connect::real_path(&job.path)?;
-            execute::Open::run(&job.config, &path, &job.clock, &statements)
-        };
+        let run = move |job: &Job| execute::Open::run(&job.config, &job.path, &job.clock, &statements);
         let open = self.run(job, run).await?;
         Ok(self.running.pending(open, held, self.config.limits.snapshot))
     }
@@ -223,10 +220,8 @@ impl Target for Sqlite {
         let (snapshot, options) = (snapshot.clone(), options.clone());
         let job = self.job("the rollback", self.config.limits.snapshot);
         let undo = move |job: &Job, sink| {
-            let path = connect::real_path(&job.path)?;
-            let connection = connect::open(&job.config, &path, &job.clock)?;
-            connect::begin(&connection, false)?;
-            let observer = connect::observe(&job.config, &path, &job.clock)?;
+            let pair = connect::Pair::open(&job.config, &job.path, &job.clock, false)?;
+            let connect::Pair { writer: connection, observer, file } = pair;
             let mut prepared = restore::Prepared::new(&connection, &snapshot, &options, &job.clock)?;
             if prepared.plan.conflict_count > 0 && options.on_conflict == OnConflict::Refuse {
                 return Ok((None, prepared.plan, true));
@@ -235,7 +230,8 @@ impl Target for Sqlite {
                 return Ok((None, prepared.plan, false));
             }
             let (measured, token) = prepared.apply((&observer, &connection), sink, &job.clock)?;
-            let open = execute::Open::of_rollback(connection, Arc::clone(&job.clock), measured, token);
+            let open =
+                execute::Open::of_rollback((connection, file), Arc::clone(&job.clock), measured, token);
             Ok((Some(open), prepared.plan, false))
         };
         Ok(match self.fill(job, out, undo).await? {

@@ -8,8 +8,9 @@ use super::{
     connect::{Clock, Fault},
     diff::Finder,
     evidence::Evidence,
-    integrity,
+    integrity::{self, Concern},
     load::{Loaded, Records, Rewind, blob},
+    schema::{Catalog, ForeignKey, foreign_keys},
     stream::Sink,
     value,
 };
@@ -20,12 +21,14 @@ use crate::{
 use checkrein_core::rollback::{ConflictKind, OnConflict, States, Step};
 use rusqlite::{Connection, config::DbConfig};
 use serde_json::{Map, Value, json};
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 /// A rollback that has been thought through and not yet begun.
 pub(super) struct Prepared {
     records: Records,
     rewinds: Vec<Rewind>,
+    /// The temporary tables of those in which a value goes that others may refer to.
+    lost: BTreeSet<String>,
     pub(super) plan: Plan,
     options: UndoOptions,
 }
@@ -47,11 +50,18 @@ impl Prepared {
     ) -> Result<Self, Fault> {
         let records = Records::load(connection, snapshot, clock)?;
         options.progress.total.store(records.total, Ordering::Relaxed);
-        let mut prepared =
-            Self { records, rewinds: Vec::new(), plan: Plan::default(), options: options.clone() };
+        let keys = foreign_keys(connection, &Catalog::load(connection)?)?;
+        let mut prepared = Self {
+            records,
+            rewinds: Vec::new(),
+            lost: BTreeSet::new(),
+            plan: Plan::default(),
+            options: options.clone(),
+        };
         let sealed = snapshot.is_sealed();
         for table in &prepared.records.tables {
-            let part = judge(connection, table, sealed, options, clock, &mut prepared.plan)?;
+            let (part, lost) = judge(connection, table, sealed, &keys, options, clock, &mut prepared.plan)?;
+            prepared.lost.extend(lost.then(|| table.temp.clone()));
             prepared.plan.by_resource.push(part);
             if table.now.cells() > table.then.cells() {
                 prepared.plan.notes.push(format!(
@@ -89,8 +99,19 @@ impl Prepared {
         for rewind in &self.rewinds {
             super::sequence::write(connection, &rewind.table, rewind.to)?;
         }
-        let names: Vec<&str> = self.records.tables.iter().map(|t| t.then.name.as_str()).collect();
-        if let Some(violation) = integrity::new_violation((observer, connection), &names)? {
+        let todo: Vec<String> = self.records.tables.iter().map(|t| format!("{}_todo", t.temp)).collect();
+        let concerns: Vec<_> = self
+            .records
+            .tables
+            .iter()
+            .zip(&todo)
+            .map(|(t, todo)| Concern {
+                table: &t.then.name,
+                put_back: Some(todo),
+                lost: self.lost.contains(&t.temp),
+            })
+            .collect();
+        if let Some(violation) = integrity::new_violation((observer, connection), &concerns)? {
             // Files that others write without enforcing foreign keys hold such references; a person may want
             // them back.
             if self.options.on_conflict != OnConflict::Force {
@@ -169,14 +190,17 @@ fn judge(
     connection: &Connection,
     table: &Loaded,
     sealed: bool,
+    keys: &[ForeignKey],
     options: &UndoOptions,
     clock: &Clock,
     plan: &mut Plan,
-) -> Result<ResourcePlan, Fault> {
+) -> Result<(ResourcePlan, bool), Fault> {
     connection.execute_batch(&format!(
         "CREATE TEMP TABLE {0}_todo (k PRIMARY KEY, now BLOB, step INTEGER) WITHOUT ROWID",
         table.temp
     ))?;
+    let referred = referred(table, keys);
+    let mut lost = false;
     let mut part = ResourcePlan { resource: table.then.name.clone(), ..ResourcePlan::default() };
     let mut finder = Finder::new(connection, &table.now)?;
     let mut note =
@@ -204,6 +228,12 @@ fn judge(
             }
             step => step,
         };
+        if let (Some(now), Step::Update | Step::Delete) = (&now, step) {
+            let then = before.map(value::cells).transpose()?;
+            let now = value::cells(now)?;
+            let gone = |c: &usize| then.as_ref().and_then(|row| row.get(*c)) != now.get(*c);
+            lost |= referred.as_ref().is_none_or(|cells| cells.iter().any(gone));
+        }
         let step = match step {
             Step::Insert => (&mut part.insert, INSERT),
             Step::Update => (&mut part.update, UPDATE),
@@ -221,7 +251,16 @@ fn judge(
         *step.0 += 1;
         note.execute((row.get::<_, rusqlite::types::Value>(0)?, present, step.1))?;
     }
-    Ok(part)
+    Ok((part, lost))
+}
+
+/// The cells that others may refer to; none when it is not a cell, but a generated column.
+fn referred(table: &Loaded, keys: &[ForeignKey]) -> Option<Vec<usize>> {
+    let names = table.then.names();
+    let keys = keys.iter().filter(|key| key.parent.eq_ignore_ascii_case(&table.then.name));
+    keys.flat_map(|key| &key.columns)
+        .map(|(_, to)| names.iter().position(|name| name.eq_ignore_ascii_case(to)))
+        .collect()
 }
 
 fn conflict(table: &Loaded, kind: ConflictKind, states: &States<&[u8]>) -> Result<Conflict, Fault> {

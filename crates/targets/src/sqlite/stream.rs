@@ -36,6 +36,10 @@ impl Sink {
 
     /// One record.
     pub(super) fn row(&mut self, side: Side, row: &[u8]) -> Result<(), Fault> {
+        // A block with a very long record holds that alone: a frame has room for one of them.
+        if row.len() > BLOCK_BYTES {
+            self.hand_over(side)?;
+        }
         let buffer = self.buffer(side);
         buffer.0 += 1;
         buffer.1.extend_from_slice(row);

@@ -131,7 +131,9 @@ impl Watch {
             (Err(error), None) if super::connect::is_nonsense(&error) => {
                 let words = words(&error);
                 Err(match words.contains("may not be modified") {
-                    true => Error::Unmeasurable(format!("{words}: it belongs to SQLite or to a virtual table")),
+                    true => {
+                        Error::Unmeasurable(format!("{words}: it belongs to SQLite or to a virtual table"))
+                    }
                     false => Error::Invalid(words),
                 }
                 .into())

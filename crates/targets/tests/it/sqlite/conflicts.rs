@@ -135,8 +135,14 @@ async fn another_shape_is_refused() {
         ("ALTER TABLE users RENAME COLUMN plan TO tier", "the column plan is gone"),
         ("ALTER TABLE users RENAME TO people", "is gone"),
         ("DROP TABLE users", "is gone"),
-        ("DROP TABLE users; CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, plan BLOB)", "another type"),
-        ("DROP TABLE users; CREATE TABLE users (id INTEGER, name TEXT PRIMARY KEY, plan TEXT)", "primary key"),
+        (
+            "DROP TABLE users; CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, plan BLOB)",
+            "another type",
+        ),
+        (
+            "DROP TABLE users; CREATE TABLE users (id INTEGER, name TEXT PRIMARY KEY, plan TEXT)",
+            "primary key",
+        ),
         ("DROP TABLE users; CREATE VIEW users AS SELECT 1 AS id", "not a table"),
     ] {
         let file = Fixture::new("wal", USERS);

@@ -50,7 +50,10 @@ async fn says_what_forbids_it() {
     assert_eq!(counted.refusals, ["1 records of invoices refer to them and forbid it"]);
     assert!(file.target.execute(&[statement("DELETE FROM users WHERE id = 5")]).await.is_err());
     // The invoice would go, too.
-    let both = Selection::Statements(vec![statement("DELETE FROM invoices"), statement("DELETE FROM users WHERE id = 5")]);
+    let both = Selection::Statements(vec![
+        statement("DELETE FROM invoices"),
+        statement("DELETE FROM users WHERE id = 5"),
+    ]);
     assert_eq!(file.target.count(&both).await.unwrap().refusals.len(), 0);
 }
 
@@ -60,10 +63,22 @@ async fn takes_statements_apart() {
     for (sql, params, records) in [
         ("UPDATE users SET name = ? WHERE id > ? AND name <> ?", json!(["x", 7, "user 8"]), 2),
         ("UPDATE users SET name = $2 WHERE id = $1", json!([3, "x"]), 1),
-        ("UPDATE users AS u SET name = 'x' FROM orders AS o WHERE o.user_id = u.id AND o.id IN (11, 12, 21)", json!([]), 2),
-        ("WITH few AS (SELECT id FROM users WHERE id < 4) UPDATE users SET name = '' WHERE id IN (SELECT id FROM few)", json!([]), 3),
+        (
+            "UPDATE users AS u SET name = 'x' FROM orders AS o WHERE o.user_id = u.id AND o.id IN (11, 12, 21)",
+            json!([]),
+            2,
+        ),
+        (
+            "WITH few AS (SELECT id FROM users WHERE id < 4) UPDATE users SET name = '' WHERE id IN (SELECT id FROM few)",
+            json!([]),
+            3,
+        ),
         ("update main.users set name = '?' || \"name\"", json!([]), 10),
-        ("DELETE FROM lines AS l WHERE l.n = 1 AND EXISTS (SELECT 1 FROM orders o WHERE o.id = l.order_id)", json!([]), 20),
+        (
+            "DELETE FROM lines AS l WHERE l.n = 1 AND EXISTS (SELECT 1 FROM orders o WHERE o.id = l.order_id)",
+            json!([]),
+            20,
+        ),
         ("UPDATE orders SET user_id = 1", json!([]), 20),
         ("UPDATE users SET id = id + 100 WHERE id = 10", json!([]), 3),
         ("INSERT INTO users (name) VALUES ('a'), ('b')", json!([]), 2),
@@ -98,7 +113,10 @@ async fn counts_records_by_key_and_by_filter() {
     };
     assert_eq!(records("users", json!([1, 2, 2, 99, "3"]), false).await.unwrap().records(), 3);
     assert_eq!(records("users", json!([10]), true).await.unwrap().records(), 1 + 2 + 6);
-    assert_eq!(records("lines", json!([[11, 1], {"n": 2, "order_id": 11}]), true).await.unwrap().records(), 2);
+    assert_eq!(
+        records("lines", json!([[11, 1], {"n": 2, "order_id": 11}]), true).await.unwrap().records(),
+        2
+    );
     for bad in [json!([[1, 2, 3]]), json!([1]), json!([{"x": 1, "n": 2}])] {
         assert!(matches!(records("lines", bad, true).await, Err(Error::Invalid(_))));
     }
@@ -119,10 +137,15 @@ async fn a_snapshot_of_a_selection_is_sealed_and_rolled_back() {
     let file = Fixture::new("wal", SHOP);
     let before = file.dump();
     let (mut out, path) = file.writer();
-    let what = Selection::Where { resource: "users".into(), filter: json!({"id": [1, 2, 10]}).as_object().unwrap().clone(), delete: true };
+    let what = Selection::Where {
+        resource: "users".into(),
+        filter: json!({"id": [1, 2, 10]}).as_object().unwrap().clone(),
+        delete: true,
+    };
     let captured = file.target.capture(&what, &mut out).await.unwrap();
     out.finish(&path).await.unwrap();
-    let unsealed = checkrein_targets::snapshot::Snapshot::open(std::slice::from_ref(&path), None).await.unwrap();
+    let unsealed =
+        checkrein_targets::snapshot::Snapshot::open(std::slice::from_ref(&path), None).await.unwrap();
     let id = unsealed.header().unwrap().id.clone();
     assert_eq!(captured.affected, file.target.count(&what).await.unwrap().affected);
     // The application's own work, which Checkrein does not see.

@@ -53,7 +53,8 @@ async fn child() {
     } else {
         let snapshot = Snapshot::open(&[folder.join("a")], None).await.unwrap();
         let mut out = writer(&folder.join("b"));
-        let Undo::Ready(_, pending) = target.rollback(&snapshot, &UndoOptions::default(), &mut out).await.unwrap()
+        let Undo::Ready(_, pending) =
+            target.rollback(&snapshot, &UndoOptions::default(), &mut out).await.unwrap()
         else {
             panic!("nothing to do")
         };
@@ -140,10 +141,8 @@ async fn kill_at(mode: &str, what: &str, at: &str, rows: usize, wait: Duration) 
     let done = now != before;
     let snapshot = folder.join(if what == "execute" { "a" } else { "b" });
     if done {
-        let expected: i64 = file
-            .other()
-            .query_row("SELECT count(*) FROM t WHERE a LIKE '%!'", [], |row| row.get(0))
-            .unwrap();
+        let expected: i64 =
+            file.other().query_row("SELECT count(*) FROM t WHERE a LIKE '%!'", [], |row| row.get(0)).unwrap();
         let all = if what == "execute" { rows / 2 } else { 0 };
         assert_eq!(usize::try_from(expected).unwrap(), all, "all of it or nothing");
     }
@@ -184,12 +183,22 @@ async fn killed_at_any_step_the_file_is_old_or_new() {
 
 #[tokio::test]
 async fn killed_during_the_commit_the_file_is_old_or_new() {
-    let soak = std::env::var("CHECKREIN_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(1_u64);
+    let soak = std::env::var("CHECKREIN_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(1_u32);
     for mode in ["wal", "delete"] {
         for what in ["execute", "rollback"] {
-            for round in 0..6 * soak {
-                let wait = Duration::from_micros((round % 6) * 700);
-                kill_at(mode, what, "committing", 4_000, wait).await;
+            // Waits longer and longer until the commit is through, then closes in on the moment.
+            let mut wait = Duration::from_micros(300);
+            while !kill_at(mode, what, "committing", 4_000, wait).await {
+                wait *= 2;
+                assert!(wait < Duration::from_secs(60), "it never commits");
+            }
+            let (mut not_yet, mut done) = (wait / 2, wait);
+            for _ in 0..4 * soak {
+                let middle = not_yet + (done - not_yet) / 2;
+                match kill_at(mode, what, "committing", 4_000, middle).await {
+                    true => done = middle,
+                    false => not_yet = middle,
+                }
             }
         }
     }

@@ -88,12 +88,8 @@ impl Fixture {
     pub(super) fn writer_of(&self, id: &str) -> (SnapshotWriter, PathBuf) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.path().join(format!("{number}.snapshot"));
-        let header = Header {
-            id: id.to_owned(),
-            target: "shop".into(),
-            kind: "sqlite".into(),
-            system: json!({}),
-        };
+        let header =
+            Header { id: id.to_owned(), target: "shop".into(), kind: "sqlite".into(), system: json!({}) };
         let most = (10_000_000, 1 << 34);
         (SnapshotWriter::create(&path, &header, None, most).unwrap(), path)
     }

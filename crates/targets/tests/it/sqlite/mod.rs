@@ -1,5 +1,7 @@
 //! SQLite files: real ones, with other connections and other programs at work on them.
 
+#![expect(clippy::indexing_slicing, clippy::panic, reason = "a test stops at the first surprise")]
+
 mod basics;
 mod bulk;
 mod conflicts;

@@ -116,7 +116,10 @@ async fn a_reader_that_does_not_go_away_only_delays_the_commit() {
     reader.execute_batch("BEGIN; SELECT * FROM t").unwrap();
     let pending = file.target.execute(&[statement("UPDATE t SET n = 1")]).await.unwrap();
     let error = pending.commit().await.unwrap_err();
-    assert!(matches!(&error, checkrein_targets::CommitError::NotCommitted(why) if why.contains("reading")), "{error:?}");
+    assert!(
+        matches!(&error, checkrein_targets::CommitError::NotCommitted(why) if why.contains("reading")),
+        "{error:?}"
+    );
     reader.execute_batch("COMMIT").unwrap();
     assert_eq!(file.dump(), before);
     file.run("UPDATE t SET n = 2").await;
@@ -124,7 +127,10 @@ async fn a_reader_that_does_not_go_away_only_delays_the_commit() {
 
 #[tokio::test]
 async fn what_became_of_it_is_told_while_it_runs_and_later() {
-    let file = Fixture::new("wal", "CREATE TABLE t (id INTEGER PRIMARY KEY, n); INSERT INTO t VALUES (1, 0), (2, 0)");
+    let file = Fixture::new(
+        "wal",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, n); INSERT INTO t VALUES (1, 0), (2, 0)",
+    );
     let mut pending = file.target.execute(&[statement("UPDATE t SET n = 1")]).await.unwrap();
     let (mut out, path) = file.writer();
     pending.capture(&mut out).await.unwrap();
@@ -165,7 +171,10 @@ async fn a_damaged_snapshot_changes_nothing() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x10;
         std::fs::write(&ran.path, &bytes).unwrap();
-        assert!(matches!(Snapshot::open(std::slice::from_ref(&ran.path), None).await, Err(Error::Snapshot(_))));
+        assert!(matches!(
+            Snapshot::open(std::slice::from_ref(&ran.path), None).await,
+            Err(Error::Snapshot(_))
+        ));
         // It was whole when it was opened, and is damaged only when it is read.
         match file.try_undo(&ran.snapshot, OnConflict::Force).await {
             Err(Error::Snapshot(_)) => {}
@@ -194,7 +203,10 @@ async fn a_snapshot_of_another_system_is_refused() {
 
 #[tokio::test]
 async fn the_same_records_give_the_same_digest() {
-    let file = Fixture::new("wal", "CREATE TABLE t (id INTEGER PRIMARY KEY, a); INSERT INTO t VALUES (1, 1), (2, 2)");
+    let file = Fixture::new(
+        "wal",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a); INSERT INTO t VALUES (1, 1), (2, 2)",
+    );
     let digest = async |sql: &str| {
         let mut pending = file.target.execute(&[statement(sql)]).await.unwrap();
         let (mut out, _) = file.writer();
@@ -208,4 +220,34 @@ async fn the_same_records_give_the_same_digest() {
     assert_ne!(digest("INSERT INTO t VALUES (3, 1)").await, digest("INSERT INTO t VALUES (4, 1)").await);
     file.sql("UPDATE t SET a = 9 WHERE id = 2");
     assert_ne!(digest("UPDATE t SET a = a + 1").await, first, "the records have changed");
+}
+
+#[tokio::test]
+async fn a_file_that_was_replaced_meanwhile_is_not_written() {
+    for mode in ["wal", "delete"] {
+        let file = Fixture::new(mode, "CREATE TABLE t (a); INSERT INTO t VALUES (1)");
+        let pending = file.target.execute(&[statement("DELETE FROM t")]).await.unwrap();
+        let other = Fixture::new("delete", "CREATE TABLE t (a); INSERT INTO t VALUES (2)");
+        std::fs::rename(&other.path, &file.path).unwrap();
+        let error = pending.commit().await.unwrap_err();
+        assert!(
+            matches!(&error, checkrein_targets::CommitError::NotCommitted(why) if why.contains("replaced")),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn texts_in_another_encoding_are_refused_before_anything_runs() {
+    let file = Fixture::new("wal", "");
+    let path = file.folder.path().join("wide.db");
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.execute_batch("PRAGMA encoding = 'UTF-16le'; CREATE TABLE t (a); INSERT INTO t VALUES ('x')").unwrap();
+    let target = super::harness::open(&path, super::harness::limits());
+    let error = target.execute(&[statement("DELETE FROM t")]).await.map(|_| ()).unwrap_err();
+    assert!(matches!(&error, Error::Unsupported(why) if why.contains("UTF-8")), "{error:?}");
+    let report = target.test().await.unwrap();
+    let missing: Vec<_> = report.privileges.iter().filter(|p| !p.ok).map(|p| p.needed_for.as_str()).collect();
+    assert_eq!(missing, ["execute", "snapshot", "rollback"]);
+    assert_eq!(target.read(&statement("SELECT a FROM t")).await.unwrap().rows, [[serde_json::json!("x")]]);
 }

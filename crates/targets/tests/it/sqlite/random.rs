@@ -89,7 +89,11 @@ fn compare(counted: &Counted, measured: &[Affected]) {
     for (table, (inserted, updated, deleted)) in after {
         let counted = before.get(&table).copied().unwrap_or_default();
         assert!(counted.0 >= inserted, "{table}: {inserted} inserted, {} counted", counted.0);
-        assert!(counted.0 > inserted || counted.2 == deleted, "{table}: {deleted} deleted, {} counted", counted.2);
+        assert!(
+            counted.0 > inserted || counted.2 == deleted,
+            "{table}: {deleted} deleted, {} counted",
+            counted.2
+        );
         assert!(counted.1 + counted.0 >= updated, "{table}: {updated} updated, {} counted", counted.1);
     }
 }

@@ -159,7 +159,6 @@ impl<'a> Recipe<'a> {
         if strict {
             sql = sql.replace("id INT ", "id INTEGER ").replace("id INT,", "id INTEGER,");
             sql.push_str(if tail.is_empty() { "STRICT" } else { ", STRICT" });
-            sql = sql.replace("COLLATE NOCASE", "COLLATE NOCASE");
         }
         let quoted = format!("\"{}\"", name.replace('"', "\"\""));
         let mut all = vec![sql];

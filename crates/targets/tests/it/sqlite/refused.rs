@@ -77,30 +77,53 @@ async fn what_cannot_be_measured_does_not_run() {
 #[tokio::test]
 async fn what_makes_no_sense_is_said_to() {
     let file = Fixture::new("delete", SHOP);
-    for sql in ["SELEC 1", "SELECT * FROM nowhere", "UPDATE t SET nothing = 1", "DELETE FROM t; DELETE FROM t", "", "-- nothing"] {
+    for sql in [
+        "SELEC 1",
+        "SELECT * FROM nowhere",
+        "UPDATE t SET nothing = 1",
+        "DELETE FROM t; DELETE FROM t",
+        "",
+        "-- nothing",
+    ] {
         let error = file.target.execute(&[statement(sql)]).await.map(|_| ()).unwrap_err();
         assert!(matches!(error, Error::Invalid(_)), "{sql}: {error:?}");
     }
-    for params in [json!([]), json!([1, 2]), json!([[1]]), json!([{"a": 1}]), json!([18_446_744_073_709_551_615_u64])] {
+    for params in
+        [json!([]), json!([1, 2]), json!([[1]]), json!([{"a": 1}]), json!([18_446_744_073_709_551_615_u64])]
+    {
         let sql = "DELETE FROM t WHERE id = ?".to_owned();
         let statement = Statement { sql, params: params.as_array().unwrap().clone() };
         let error = file.target.execute(&[statement]).await.map(|_| ()).unwrap_err();
         assert!(matches!(error, Error::Invalid(_)), "{params}: {error:?}");
     }
-    let error = file.target.execute(&[statement("INSERT INTO t (id) VALUES (1)")]).await.map(|_| ()).unwrap_err();
-    assert!(matches!(error, Error::Statement { ref code, .. } if code == "SQLITE_CONSTRAINT_PRIMARYKEY"), "{error:?}");
+    let error =
+        file.target.execute(&[statement("INSERT INTO t (id) VALUES (1)")]).await.map(|_| ()).unwrap_err();
+    assert!(
+        matches!(error, Error::Statement { ref code, .. } if code == "SQLITE_CONSTRAINT_PRIMARYKEY"),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
 async fn parameters_come_by_number_whatever_their_style() {
     let file = Fixture::new("wal", "CREATE TABLE t (a, b, c, d)");
-    for sql in ["INSERT INTO t VALUES (?, ?, ?, ?)", "INSERT INTO t VALUES (?1, ?2, ?3, ?4)", "INSERT INTO t (d, c, b, a) VALUES ($4, $3, $2, $1)"] {
+    for sql in [
+        "INSERT INTO t VALUES (?, ?, ?, ?)",
+        "INSERT INTO t VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO t (d, c, b, a) VALUES ($4, $3, $2, $1)",
+    ] {
         let params = vec![json!(i64::MAX), json!("x"), json!(-0.0), json!(true)];
         let statements = [Statement { sql: sql.to_owned(), params }];
         file.target.execute(&statements).await.unwrap().commit().await.unwrap();
     }
     let read = file.target.read(&statement("SELECT *, typeof(c), x'00FF', CAST(x'FF' AS TEXT) FROM t GROUP BY a, b, c, d HAVING count(*) = 3")).await.unwrap();
-    assert_eq!(read.rows, [json!(["9223372036854775807", "x", -0.0, 1, "real", "X'00FF'", "X'FF'"]).as_array().unwrap().clone()]);
+    assert_eq!(
+        read.rows,
+        [json!(["9223372036854775807", "x", -0.0, 1, "real", "X'00FF'", "X'FF'"])
+            .as_array()
+            .unwrap()
+            .clone()]
+    );
     let named = Statement { sql: "DELETE FROM t WHERE a = :a".to_owned(), params: vec![json!(1)] };
     assert!(matches!(file.target.execute(&[named]).await.map(|_| ()), Err(Error::Invalid(_))));
 }
@@ -116,10 +139,12 @@ async fn nothing_is_ever_created() {
     let error = open(folder.path(), limits()).read(&statement("SELECT 1")).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable(_)), "{error:?}");
     let text = folder.path().join("text");
-    std::fs::write(&text, "this is no database, and long enough to be looked at as one: ".repeat(20)).unwrap();
+    std::fs::write(&text, "this is no database, and long enough to be looked at as one: ".repeat(20))
+        .unwrap();
     let error = open(&text, limits()).execute(&[statement("DELETE FROM t")]).await.map(|_| ()).unwrap_err();
     assert!(matches!(error, Error::Unreachable(_)), "{error:?}");
-    let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let mut left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["text"]);
 }
@@ -152,7 +177,9 @@ async fn time_is_limited() {
     assert!(matches!(error, Error::TimedOut { what: "the execution", .. }), "{error:?}");
     let select = statement(&format!("{endless} SELECT count(*) FROM n"));
     assert!(matches!(file.target.read(&select).await, Err(Error::TimedOut { .. })));
-    let delete = statement("DELETE FROM t WHERE a < (WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n)");
+    let delete = statement(
+        "DELETE FROM t WHERE a < (WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n)",
+    );
     let counted = file.target.count(&Selection::Statements(vec![delete])).await;
     assert!(matches!(counted, Err(Error::TimedOut { what: "counting", .. })), "{counted:?}");
     let other = file.other();
@@ -170,9 +197,13 @@ async fn results_are_limited() {
     let before = file.dump();
     let error = file.target.execute(&[statement("DELETE FROM t RETURNING a")]).await.map(|_| ()).unwrap_err();
     assert!(matches!(error, Error::TooLarge(_)), "{error:?}");
-    assert!(matches!(file.target.read(&statement("SELECT printf('%.200c', 'x')")).await, Err(Error::TooLarge(_))));
+    assert!(matches!(
+        file.target.read(&statement("SELECT printf('%.200c', 'x')")).await,
+        Err(Error::TooLarge(_))
+    ));
     assert_eq!(file.dump(), before);
-    let pending = file.target.execute(&[statement("DELETE FROM t WHERE a < 3 RETURNING a AS x")]).await.unwrap();
+    let pending =
+        file.target.execute(&[statement("DELETE FROM t WHERE a < 3 RETURNING a AS x")]).await.unwrap();
     assert_eq!(pending.results()[0].columns, ["x"]);
     assert_eq!((pending.results()[0].rows.len(), pending.results()[0].affected), (2, 2));
     pending.rollback().await;
@@ -186,5 +217,64 @@ async fn a_commit_that_a_deferred_key_forbids_is_told_before() {
         "CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (p INT REFERENCES p DEFERRABLE INITIALLY DEFERRED)",
     );
     let error = file.target.execute(&[statement("INSERT INTO c VALUES (9)")]).await.map(|_| ()).unwrap_err();
-    assert!(matches!(error, Error::Statement { ref code, .. } if code == "SQLITE_CONSTRAINT_FOREIGNKEY"), "{error:?}");
+    assert!(
+        matches!(error, Error::Statement { ref code, .. } if code == "SQLITE_CONSTRAINT_FOREIGNKEY"),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_record_may_be_as_long_as_a_snapshot_can_hold() {
+    let file = Fixture::new(
+        "wal",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a); INSERT INTO t VALUES (1, 1), (2, 2)",
+    );
+    let before = file.dump();
+    let error = file
+        .target
+        .execute(&[statement("UPDATE t SET a = zeroblob(100000000)")])
+        .await
+        .map(|_| ())
+        .unwrap_err();
+    assert!(matches!(error, Error::Statement { ref code, .. } if code == "SQLITE_TOOBIG"), "{error:?}");
+    let ran = file.run("UPDATE t SET a = zeroblob(20000000) WHERE id = 1").await;
+    file.undo(&ran.snapshot).await;
+    assert_eq!(file.dump(), before);
+}
+
+#[tokio::test]
+async fn work_that_nobody_waits_for_stops_and_frees_the_file() {
+    let long = Limits { execute: Duration::from_secs(600), ..limits() };
+    let file = Fixture::with("delete", "CREATE TABLE t (a); INSERT INTO t VALUES (1)", long);
+    let before = file.dump();
+    let endless = statement(
+        "UPDATE t SET a = (WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n)",
+    );
+    let endless = std::slice::from_ref(&endless);
+    let given_up = tokio::time::timeout(Duration::from_millis(200), file.target.execute(endless)).await;
+    assert!(given_up.is_err());
+    file.run("UPDATE t SET a = 2").await;
+    file.sql("UPDATE t SET a = 1");
+    assert_eq!(file.dump(), before);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_too_large_leaves_the_transaction_to_be_rolled_back() {
+    let file = Fixture::new("wal", "CREATE TABLE t (a); INSERT INTO t VALUES (1), (2), (3)");
+    let before = file.dump();
+    let mut pending = file.target.execute(&[statement("UPDATE t SET a = a + 1")]).await.unwrap();
+    let path = file.folder.path().join("small");
+    let header = checkrein_targets::snapshot::Header {
+        id: "snp".into(),
+        target: "shop".into(),
+        kind: "sqlite".into(),
+        system: json!({}),
+    };
+    let mut out =
+        checkrein_targets::snapshot::SnapshotWriter::create(&path, &header, None, (1, 1 << 20)).unwrap();
+    let error = pending.capture(&mut out).await.unwrap_err();
+    assert!(matches!(error, Error::TooLarge(_)), "{error:?}");
+    pending.rollback().await;
+    assert_eq!(file.dump(), before);
+    file.run("UPDATE t SET a = 5").await;
 }

@@ -1,5 +1,9 @@
 //! A typed client of the HTTP API.
 
+mod undo;
+
+pub use undo::SnapshotExport;
+
 use crate::{
     ApprovalDecision, ApprovalPage, ApprovalView, Check, CheckPage, CheckView, CreatedKey, Decision, Health,
     KeyList, NewKey, OutcomeReport, PolicyBundle, PolicyChanges, PolicyList, Problem, ReplayRequest,
@@ -229,7 +233,7 @@ impl Client {
     }
 
     async fn nothing(&self, method: Method, path: &str) -> Result<(), ClientError> {
-        let (status, body) = self.exchange(method, path, None::<&()>).await?;
+        let (status, body) = self.exchange(method, path, None::<&()>, None).await?;
         if status.is_success() { Ok(()) } else { Err(self.problem(status, &body)) }
     }
 
@@ -239,11 +243,31 @@ impl Client {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, ClientError> {
-        let (status, body) = self.exchange(method, path, body).await?;
+        let answer = self.exchange(method, path, body, None).await?;
+        self.read(answer)
+    }
+
+    /// The same, for what may take longer than other requests.
+    async fn send_patiently<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        patience: Duration,
+    ) -> Result<T, ClientError> {
+        let answer = self.exchange(method, path, body, Some(patience)).await?;
+        self.read(answer)
+    }
+
+    fn read<T: DeserializeOwned>(&self, (status, body): (StatusCode, Vec<u8>)) -> Result<T, ClientError> {
         if !status.is_success() {
             return Err(self.problem(status, &body));
         }
         serde_json::from_slice(&body).map_err(|e| self.not_checkrein(status, &e.to_string()))
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+        ClientError::Unreachable { base: self.base.clone(), cause: chain(error) }
     }
 
     async fn exchange<B: Serialize>(
@@ -251,12 +275,15 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&B>,
+        patience: Option<Duration>,
     ) -> Result<(StatusCode, Vec<u8>), ClientError> {
-        let unreachable =
-            |e: reqwest::Error| ClientError::Unreachable { base: self.base.clone(), cause: chain(&e) };
+        let unreachable = |e: reqwest::Error| self.unreachable(&e);
         let mut request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key);
         if let Some(body) = body {
             request = request.json(body);
+        }
+        if let Some(patience) = patience {
+            request = request.timeout(patience);
         }
         let mut response = request.send().await.map_err(unreachable)?;
         let status = response.status();

@@ -24,7 +24,7 @@ mod client;
 mod target;
 mod undo;
 #[cfg(feature = "client")]
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, SnapshotExport};
 pub use target::{TargetList, TargetPrivilege, TargetReport, TargetView};
 pub use undo::{
     EXPORT_MEDIA_TYPE, ExecutionRequest, ExecutionView, Foreseen, RollbackConflict, RollbackOutcome,

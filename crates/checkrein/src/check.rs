@@ -141,7 +141,7 @@ async fn ask(client: &Client, check: &Check, wait: Duration) -> std::result::Res
     Ok(decision)
 }
 
-fn show(d: &Decision, out: &mut Out) -> io::Result<()> {
+pub(crate) fn show(d: &Decision, out: &mut Out) -> io::Result<()> {
     out.line(&format!("{}  {}", out.verdict(d.verdict), clean(&d.reason)))?;
     for policy in &d.policies {
         let shadow = if policy.mode == Mode::Shadow { " (shadow, without effect)" } else { "" };

@@ -211,6 +211,18 @@ fn summary(entry: &Entry) -> String {
             checkrein_core::approval::Transition::Use { check_id, .. } => format!("used by {check_id}"),
             checkrein_core::approval::Transition::Withdraw => "withdrawn".to_owned(),
         },
+        Ok(Event::SnapshotTaken(s)) => {
+            let records = s.by_resource.iter().fold(0_u64, |sum, held| sum.saturating_add(held.records));
+            format!("{}: {} records of {} ({})", s.agent, number(records), s.resource, s.origin.as_str())
+        }
+        Ok(Event::SnapshotSealed { bytes, .. }) => format!("{} bytes of after-images", number(bytes)),
+        Ok(Event::SnapshotRemoved { reason, .. }) => reason,
+        Ok(Event::RollbackStarted(r)) => {
+            format!("of {} by {}: {} records", r.snapshot_id, r.by.name, number(r.restored))
+        }
+        Ok(Event::RollbackFinished { status, reason, .. }) => {
+            format!("{}{}", status.as_str(), reason.map(|why| format!(": {why}")).unwrap_or_default())
+        }
         Ok(Event::PolicyPut { by, .. } | Event::PolicyDeleted { by, .. }) => format!("by {}", by.name),
         Ok(Event::PoliciesLoaded { policies, .. }) => {
             plural(policies.len(), "policy", "policies") + " from files"
@@ -242,6 +254,8 @@ fn show(reader: &Reader, what: &str, out: &mut Out) -> Result {
         let kinds: &[&str] = match what.split_once('_') {
             Some(("chk", _)) => &["check", "outcome"],
             Some(("apr", _)) => &["approval.requested", "approval.changed"],
+            Some(("snp", _)) => &["snapshot.taken", "snapshot.sealed", "snapshot.removed"],
+            Some(("rbk", _)) => &["rollback.started", "rollback.finished"],
             Some(("key", _)) => &["key.created", "key.revoked"],
             _ => &[],
         };

@@ -4,6 +4,7 @@ mod approvals;
 mod check;
 mod classify;
 mod config;
+mod execute;
 mod failure;
 mod input;
 mod keys;
@@ -12,7 +13,9 @@ mod openapi;
 mod output;
 mod policy;
 mod remote;
+mod rollback;
 mod serve;
+mod snapshot;
 mod target;
 
 use clap::{Parser, Subcommand};
@@ -47,6 +50,13 @@ enum Command {
     Serve(serve::Args),
     /// Ask whether an action may run
     Check(Box<check::Args>),
+    /// Run SQL on a target, if the policies allow what it really changes
+    Execute(Box<execute::Args>),
+    /// See, take, seal and export snapshots
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
+    /// Give the records of a snapshot back their old content
+    Rollback(rollback::Args),
     /// Explain what a check is taken for, without a server
     Classify(classify::Args),
     /// See, change, test and replay policies
@@ -84,6 +94,9 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve::run(args, &mut out),
         Command::Check(args) => check::run(&args, &mut out),
+        Command::Execute(args) => execute::run(*args, &mut out),
+        Command::Snapshot(command) => snapshot::run(command, &mut out),
+        Command::Rollback(args) => rollback::run(args, &mut out),
         Command::Classify(args) => classify::run(&args, &mut out),
         Command::Policy(command) => policy::run(command, &mut out),
         Command::Approvals(command) => approvals::run(command, &mut out),

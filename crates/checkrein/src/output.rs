@@ -35,6 +35,12 @@ impl Out {
         writeln!(self.stream, "{text}")
     }
 
+    /// Bytes that are JSON already, one object a line. JSON escapes what a terminal would obey, and data are
+    /// not changed for the sake of who looks on.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
     /// A value as indented JSON.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;

@@ -115,7 +115,11 @@ impl App {
             let asked = self.judged(&run, run.action.clone(), None);
             return self.refuse(&run, asked, None).await;
         }
-        if run.action.category == Category::Read { self.read(run).await } else { self.write(run).await }
+        if run.action.category == Category::Read {
+            Box::pin(self.read(run)).await
+        } else {
+            Box::pin(self.write(run)).await
+        }
     }
 
     fn blocks_early(&self, run: &Run) -> bool {
@@ -247,11 +251,11 @@ impl App {
                 pending.rollback().await;
                 self.refuse(&run, asked, None).await
             }
-            Verdict::Hold => self.held(run, pending, asked).await,
+            Verdict::Hold => Box::pin(self.held(run, pending, asked)).await,
             Verdict::Allow => {
                 let wanted = run.target.snapshot_when.wants(pending.measured().records());
                 let decided = Decided { asked, settled: None, used: None };
-                self.capture_and_commit(run, pending, decided, wanted).await
+                Box::pin(self.capture_and_commit(run, pending, decided, wanted)).await
             }
         }
     }
@@ -313,7 +317,7 @@ impl App {
             let (settled, used) = by_approval(&approval, &asked);
             let wanted = run.target.snapshot_when.wants(pending.measured().records());
             let decided = Decided { asked, settled: Some(settled), used: Some(used) };
-            return self.commit_with(run, pending, decided, Some(draft), wanted).await;
+            return Box::pin(self.commit_with(run, pending, decided, Some(draft), wanted)).await;
         }
         // No lock and no snapshot outlives this.
         pending.rollback().await;
@@ -374,7 +378,7 @@ impl App {
                 }
             }
         }
-        self.commit_with(run, pending, decided, draft, wanted).await
+        Box::pin(self.commit_with(run, pending, decided, draft, wanted)).await
     }
 
     /// From here on it runs to its end.

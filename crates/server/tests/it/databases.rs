@@ -5,7 +5,7 @@ use checkrein_testbed::servers::{mariadb::Mariadb, postgres::Postgres};
 use mysql_async::prelude::Queryable as _;
 use serde_json::{Value, json};
 
-const SHOP: &str = "
+pub(crate) const SHOP: &str = "
     CREATE TABLE users (id INT PRIMARY KEY, country VARCHAR(2));
     CREATE TABLE orders (id INT PRIMARY KEY, user_id INT NOT NULL,
         FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE);
@@ -15,7 +15,7 @@ const SHOP: &str = "
     INSERT INTO notes VALUES (1, 1), (2, 3);
 ";
 
-async fn server(kind: &str, url: &str) -> Server {
+pub(crate) async fn server(kind: &str, url: &str) -> Server {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("shop.url"), url).unwrap();
     let config = format!(

@@ -7,6 +7,8 @@ mod common;
 #[cfg(test)]
 mod databases;
 #[cfg(test)]
+mod databases_undo;
+#[cfg(test)]
 mod executions;
 #[cfg(test)]
 mod hostile;

@@ -56,6 +56,9 @@ pub(super) async fn resolve(db: &Db, token: &str, snapshot: &Snapshot) -> Result
 }
 
 async fn is_open(session: &mut Session, token: Token) -> Result<bool, Error> {
+    if session.conn.id() == token.connection {
+        return Ok(false);
+    }
     let all = transactions(session, Some(token.connection)).await?;
     // The connection may serve another transaction by now, or belong to a server started since.
     Ok(all.iter().any(|t| t.connection == token.connection && t.started <= token.begun + 1.0))

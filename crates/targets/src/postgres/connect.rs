@@ -1,7 +1,7 @@
 //! Connections: pooled, encrypted as asked, bounded in time, and clean whenever they are handed out.
 
 use super::{
-    sql::{ask, ask_one, failed, words},
+    sql::{ask, ask_one, failed, millis, words},
     tls::{self, Mode},
 };
 use crate::{Error, Limits, Place, TargetConfig};
@@ -58,8 +58,11 @@ impl Connections {
             return Err(Error::Config(format!("{} is no PostgreSQL", config.name)));
         };
         let limits = &config.limits;
-        let (address, tls) = address(url.expose_secret(), limits.connect)
+        let (mut address, tls) = address(url.expose_secret(), limits.connect)
             .map_err(|e| Error::Config(format!("the url of target {}: {e}", config.name)))?;
+        // Also outside of transactions, where a statement is only looked at.
+        let options = address.get_options().unwrap_or_default();
+        address.options(format!("{options} -c lock_timeout={}", millis(limits.lock)));
         let most = usize::try_from(limits.connections).unwrap_or(usize::MAX).max(2);
         let pool = |work: bool, size: usize| {
             let manager = Manager { config: address.clone(), tls: tls.clone(), limits: limits.clone(), work };

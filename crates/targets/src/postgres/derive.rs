@@ -62,6 +62,22 @@ pub(super) fn target(sql: &str) -> Option<String> {
     name.0.last()?.as_ident().map(folded)
 }
 
+/// The statement with a clause that tells where the rows are that it changes: `tableoid` and `ctid`. None
+/// where it returns something already, or is not understood.
+pub(super) fn telling(sql: &str) -> Option<String> {
+    let statement = parse(sql)?;
+    let (statement, _) = peel(&statement)?;
+    let silent = match statement {
+        Statement::Update(update) => update.returning.is_none(),
+        Statement::Delete(delete) => delete.returning.is_none(),
+        Statement::Insert(insert) => insert.returning.is_none(),
+        _ => false,
+    };
+    // On a line of its own: the text may end in a comment.
+    let sql = sql.trim_end().trim_end_matches(';');
+    silent.then(|| format!("{sql}\nRETURNING tableoid, ctid"))
+}
+
 fn folded(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }

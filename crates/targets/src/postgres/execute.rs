@@ -4,19 +4,21 @@ use super::{
     Postgres,
     connect::Session,
     copy::pins,
+    derive,
+    find::Hints,
     guard,
     images::{self, Looks},
     measure::{self, Said, Touched},
-    schema,
+    schema::{self, ForeignKey},
     sql::{ask, ask_list, failed, millis, words},
-    values::{Room, Trouble, run},
+    values::{Room, Trouble, run, run_telling},
 };
 use crate::{
     Captured, CommitError, Error, Limits, Measured, Pending, ResultSet, Statement, snapshot::SnapshotWriter,
 };
 use async_trait::async_trait;
 use std::time::Duration;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, error::SqlState};
 
 /// How long a transaction may wait for its decision before the server gives up on it, beyond the limits of
 /// the work itself.
@@ -64,7 +66,15 @@ impl Postgres {
             guard::check(&statement.sql)?;
         }
         let limit = self.limits().execute;
-        let work = self.run_measured(statements);
+        let work = async {
+            match self.run_measured(statements, true).await {
+                // Telling where rows are takes SELECT; an account that may only write need not tell.
+                Err(Trouble::Server(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                    self.run_measured(statements, false).await
+                }
+                result => result,
+            }
+        };
         match tokio::time::timeout(limit, work).await {
             Ok(Ok(pending)) => Ok(Box::new(pending)),
             Ok(Err(Trouble::Ours(error))) => Err(error),
@@ -73,10 +83,19 @@ impl Postgres {
         }
     }
 
-    async fn run_measured(&self, statements: &[Statement]) -> Result<Transaction, Trouble> {
+    async fn run_measured(&self, statements: &[Statement], tell: bool) -> Result<Transaction, Trouble> {
         let limits = self.limits();
         let mut session = self.connections.work().await?;
         let watch = self.connections.watch().await?;
+        // Before the transaction, where a text that does not work out harms nothing.
+        session.busy();
+        let telling = match statements {
+            [only] if tell => match derive::telling(&only.sql) {
+                Some(sql) => session.prepare(&sql).await.ok(),
+                None => None,
+            },
+            _ => None,
+        };
         begin(&mut session, "READ COMMITTED READ WRITE", limits.execute, limits).await?;
         let before = ask_list(&session, WATCHED).await?;
         if before.last().map(String::as_str) != Some("on") {
@@ -88,9 +107,16 @@ impl Postgres {
         let token = token(&session).await?;
         let mut room = Room { rows: limits.result_rows, bytes: limits.result_bytes };
         let mut results = Vec::with_capacity(statements.len());
+        let mut hints = Hints {
+            removed: statements.iter().all(|s| guard::verb(&s.sql).as_deref() == Some("delete")),
+            ..Hints::default()
+        };
         let work = async {
             for statement in statements {
-                results.push(run(&session, statement, &mut room).await?);
+                results.push(match &telling {
+                    Some(prepared) => run_telling(&session, statement, prepared, &mut hints).await?,
+                    None => run(&session, statement, &mut room).await?,
+                });
             }
             // What waits for the end of the transaction happens now, so that it is measured too.
             session.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
@@ -120,6 +146,8 @@ impl Postgres {
             session,
             watch,
             touched,
+            keys,
+            hints,
             measured,
             results,
             token,
@@ -169,7 +197,7 @@ fn refused(error: &tokio_postgres::Error, limit: Duration) -> Error {
 
 fn said(sql: &str, result: &ResultSet) -> Said {
     let verb = guard::verb(sql).unwrap_or_default();
-    let table = super::derive::target(sql);
+    let table = derive::target(sql);
     Said { verb, affected: result.affected, table }
 }
 
@@ -178,6 +206,8 @@ pub(super) struct Transaction {
     pub(super) session: Session,
     pub(super) watch: Session,
     pub(super) touched: Vec<Touched>,
+    pub(super) keys: Vec<ForeignKey>,
+    pub(super) hints: Hints,
     pub(super) measured: Measured,
     pub(super) results: Vec<ResultSet>,
     pub(super) token: String,
@@ -210,8 +240,18 @@ impl Pending for Transaction {
         let work = async {
             ask(&self.session, &bound).await?;
             self.watch.busy();
+            // Outside of a transaction, since each look must be a new one; counts reset it.
+            ask(&self.watch, &format!("{}; SET statement_timeout = {}", pins(""), millis(limit))).await?;
             let looks = Looks { inside: &self.session, outside: &self.watch };
-            let (captured, alike) = images::capture(&looks, &self.touched, &self.measured, out).await?;
+            let (captured, alike) = images::capture(
+                &looks,
+                &self.touched,
+                &self.keys,
+                std::mem::take(&mut self.hints),
+                &self.measured,
+                out,
+            )
+            .await?;
             super::identify(&self.session, out, alike).await?;
             Ok::<_, Trouble>(captured)
         };

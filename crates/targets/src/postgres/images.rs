@@ -9,8 +9,9 @@
 
 use super::{
     copy::{DigestOf, Sink, copy_out},
+    find::{Found, Hints},
     measure::Touched,
-    schema::Relation,
+    schema::{ForeignKey, Relation},
     sql::{ask, ask_list, ask_one},
     values::Trouble,
 };
@@ -26,7 +27,7 @@ use tokio_postgres::Client;
 const BLOCKS: u64 = 1_024;
 const MOST_BLOCKS: u64 = 65_536;
 /// Places that are handled together.
-const MOST_PLACES: usize = 50_000;
+pub(super) const MOST_PLACES: usize = 50_000;
 
 /// Two looks at the same tables.
 pub(super) struct Looks<'c> {
@@ -44,6 +45,8 @@ pub(super) type Alike = serde_json::Map<String, serde_json::Value>;
 pub(super) async fn capture(
     looks: &Looks<'_>,
     touched: &[Touched],
+    keys: &[ForeignKey],
+    hints: Hints,
     measured: &Measured,
     out: &mut SnapshotWriter,
 ) -> Result<(Captured, Alike), Trouble> {
@@ -51,7 +54,8 @@ pub(super) async fn capture(
     let mut digest = RowsDigest::default();
     let mut sums: BTreeMap<(&str, How), u64> = BTreeMap::new();
     ask(looks.inside, "DECLARE checkrein_hold NO SCROLL CURSOR FOR SELECT 1").await?;
-    for t in touched {
+    let mut found = Found::new(hints, touched);
+    while let Some(t) = found.next(keys) {
         let relation = &t.relation;
         let (most_before, most_after) = (t.updated + t.deleted, t.inserted + t.updated);
         let shape = serde_json::to_value(relation).map_err(|e| Error::Internal(e.to_string()))?;
@@ -62,8 +66,9 @@ pub(super) async fn capture(
             let digest = Some(DigestOf { digest: &mut digest, resource, columns: None });
             let mut sink = Sink { out, table, side: Side::Before, digest };
             let pass = Pass { one: looks.outside, other: looks.inside, relation, filter: "xmax <> 0" };
+            let guess = found.before(looks, t, keys, pages).await?;
             let mut left = Vec::new();
-            let before = pass.run(pages, most_before, &mut sink, &mut left).await?;
+            let before = pass.run(pages, most_before, &mut sink, &guess, &mut left).await?;
             if relation.key.is_empty() && (1..=MOST_PLACES as u64).contains(&before) {
                 let image = |alias: &str| format!("ROW({})::text", relation.list(alias));
                 let count = format!(
@@ -76,6 +81,7 @@ pub(super) async fn capture(
                 let number = ask_one(looks.outside, &count).await?.and_then(|n| n.parse().ok());
                 alike.extend(number.map(|number: u64| (relation.oid.to_string(), number.into())));
             }
+            found.are(relation.oid, left);
             before
         };
         let after = {
@@ -87,7 +93,8 @@ pub(super) async fn capture(
             let mut sink = Sink { out, table, side: Side::After, digest };
             let filter = "pg_catalog.age(xmin) <= 0";
             let pass = Pass { one: looks.inside, other: looks.outside, relation, filter };
-            pass.run(pages, most_after, &mut sink, &mut Vec::new()).await?
+            let guess = found.after(looks, t, pages).await?;
+            pass.run(pages, most_after, &mut sink, &guess, &mut Vec::new()).await?
         };
         digest.add(&relation.resource, format!("+{}", t.inserted).as_bytes());
         // What the counters cannot tell apart the images can, unless rows came and went in one table.
@@ -142,16 +149,26 @@ struct Pass<'c> {
 }
 
 impl Pass<'_> {
-    /// Copies them into `sink`; there cannot be more than `most`, and all of them are found. Answers how many.
-    /// The places go into `kept` as well, as long as they are few.
+    /// Copies them into `sink`; there cannot be more than `most`, and all of them are found: first where
+    /// they are guessed to be, then, if some are missing there, in all of the table. Answers how many. The
+    /// places go into `kept` as well, as long as they are few.
     async fn run(
         &self,
         pages: u64,
         most: u64,
         sink: &mut Sink<'_>,
+        guess: &[String],
         kept: &mut Vec<String>,
     ) -> Result<u64, Trouble> {
-        let (mut found, mut from, mut blocks) = (0, 0, BLOCKS);
+        let mut found = 0;
+        for places in guess.chunks(MOST_PLACES) {
+            let table = self.relation.sql();
+            let there =
+                ask_list(self.one, &format!("SELECT ctid FROM ONLY {table} WHERE {}", at(places))).await?;
+            found += self.places(&there, sink, kept).await?;
+        }
+        let known: HashSet<&String> = guess.iter().collect();
+        let (mut from, mut blocks) = (0, BLOCKS);
         while found < most && from < pages {
             let to = from + blocks;
             let all = from == 0 && to >= pages;
@@ -162,7 +179,8 @@ impl Pass<'_> {
             };
             let places =
                 format!("SELECT ctid FROM ONLY {} WHERE {range}{}", self.relation.sql(), self.filter);
-            let places = ask_list(self.one, &places).await?;
+            let mut places = ask_list(self.one, &places).await?;
+            places.retain(|place| !known.contains(place));
             if places.len() < MOST_PLACES / 4 {
                 blocks = (blocks * 2).min(MOST_BLOCKS);
             } else if places.len() > MOST_PLACES * 4 {
@@ -191,7 +209,7 @@ impl Pass<'_> {
         if left.is_empty() {
             return Ok(0);
         }
-        if self.relation.key.is_empty() && kept.len() < MOST_PLACES {
+        if kept.len() < MOST_PLACES {
             kept.extend(left.iter().map(|place| (*place).clone()));
         }
         let columns = self.relation.list("x");
@@ -200,7 +218,7 @@ impl Pass<'_> {
 }
 
 /// That a row is at one of these places.
-fn at<S: AsRef<str>>(places: &[S]) -> String {
+pub(super) fn at<S: AsRef<str>>(places: &[S]) -> String {
     let mut list = String::with_capacity(places.len() * 14 + 32);
     list.push_str("ctid = ANY ('{");
     for (i, place) in places.iter().enumerate() {

@@ -13,6 +13,7 @@ mod copy;
 mod count;
 mod derive;
 mod execute;
+mod find;
 mod grants;
 mod guard;
 mod images;

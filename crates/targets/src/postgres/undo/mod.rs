@@ -10,6 +10,7 @@ use super::{
     Postgres,
     connect::Session,
     execute::{self, Transaction, abandon, begin, pin, token},
+    find::Hints,
     sql::{ask, failed, words},
     values::Trouble,
 };
@@ -93,6 +94,8 @@ impl Postgres {
             session,
             watch,
             touched: Vec::new(),
+            keys: Vec::new(),
+            hints: Hints::default(),
             measured,
             results: Vec::new(),
             token,

@@ -211,8 +211,8 @@ async fn a_rollback_twice_also_without_a_key() {
         assert_eq!(shop.dump().await, before, "{sql}");
         let (plan, again) = shop.undo(&snapshot, &how(OnConflict::Refuse)).await.unwrap();
         assert!(again.is_none() || sql.starts_with("insert"), "{sql}: {plan:?}");
-        if again.is_some() {
-            shop.undo(&again.unwrap(), &how(OnConflict::Refuse)).await.unwrap();
+        if let Some(again) = again {
+            shop.undo(&again, &how(OnConflict::Refuse)).await.unwrap();
         }
         assert_eq!(shop.dump().await, before, "{sql}, twice");
     }

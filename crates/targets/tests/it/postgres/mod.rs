@@ -3,9 +3,14 @@
 
 mod adversarial;
 mod basics;
+mod concurrent;
+mod crash;
+mod large;
 mod model;
 mod property;
 mod refused;
+mod tls;
+mod types;
 
 use checkrein_targets::{
     Captured, Error, Limits, Pending, Place, Plan, Statement, Target, TargetConfig, Undo, UndoOptions, open,

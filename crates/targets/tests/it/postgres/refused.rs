@@ -128,7 +128,7 @@ async fn limits_of_time_and_size_are_kept() {
     other.batch_execute("begin; update t set v = 2 where id = 1").await.unwrap();
     match target.execute(&[statement("update t set v = 3")]).await.err() {
         Some(Error::Statement { code, message }) => {
-            assert_eq!((code.as_str(), message.contains("lock")), ("55P03", true))
+            assert_eq!((code.as_str(), message.contains("lock")), ("55P03", true));
         }
         other => panic!("{other:?}"),
     }
@@ -179,7 +179,7 @@ async fn an_account_without_privileges_is_told_which_are_missing() {
     shop.sql(&format!("grant temporary on database {database} to {role}")).await;
     match undo().await.err() {
         Some(Error::Forbidden(why)) => {
-            assert!(why.contains("GRANT SET ON PARAMETER session_replication_role"), "{why}")
+            assert!(why.contains("GRANT SET ON PARAMETER session_replication_role"), "{why}");
         }
         other => panic!("{other:?}"),
     }

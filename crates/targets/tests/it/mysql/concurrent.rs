@@ -1,0 +1,199 @@
+//! Others write at the same time.
+
+use super::common::{Shop, connect, limits, open, said, statement};
+use checkrein_core::rollback::OnConflict;
+use checkrein_targets::{Error, Limits, snapshot::Side};
+use checkrein_testbed::servers::mariadb::{Mariadb, SUPERUSER};
+use mysql_async::prelude::Queryable as _;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// What a trigger saw of each change is what the snapshot holds, and what others add is never lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn images_are_those_that_a_trigger_sees() {
+    let mut shop = Shop::new(
+        "CREATE TABLE t(id INT PRIMARY KEY, v BIGINT, who VARCHAR(20)); \
+         CREATE TABLE seen(n INT PRIMARY KEY AUTO_INCREMENT, id INT, was BIGINT, is_now BIGINT, who VARCHAR(20)); \
+         INSERT INTO t SELECT seq, 0, 'start' FROM seq_1_to_40",
+    )
+    .await;
+    // It writes only for the agent, so that the others do not wait for each other there.
+    shop.run(
+        "CREATE TRIGGER t_u AFTER UPDATE ON t FOR EACH ROW BEGIN IF NEW.who LIKE 'agent%' AND @checkrein_rollback IS NULL THEN \
+         INSERT INTO seen(id, was, is_now, who) VALUES (NEW.id, OLD.v, NEW.v, NEW.who); END IF; END",
+    )
+    .await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writers = Vec::new();
+    for writer in 0..3_i64 {
+        let (stop, url) = (Arc::clone(&stop), shop.server.url(SUPERUSER, &shop.name));
+        writers.push(tokio::spawn(async move {
+            let mut conn = connect(&url).await;
+            let mut added = 0_i64;
+            let mut id = writer;
+            while !stop.load(Ordering::Relaxed) {
+                id = (id * 7 + 3) % 40;
+                let sql = format!("UPDATE t SET v = v + 1, who = 'w{writer}' WHERE id = {}", id + 1);
+                if conn.query_drop(sql).await.is_ok() {
+                    added += 1;
+                }
+            }
+            added
+        }));
+    }
+    let (mut ran, mut conflicts, mut agents) = (0, 0, 0_i64);
+    for round in 0..30 {
+        let low = round % 30 + 1;
+        let sql = format!("UPDATE t SET v = v + 1000, who = 'agent{round}' WHERE id BETWEEN {low} AND {}", low + 5);
+        match shop.change(&sql).await {
+            Ok((captured, snapshot)) => {
+                ran += 1;
+                assert_eq!(captured.affected.iter().find(|a| a.resource == "t").unwrap().records, 6);
+                let images = images(&shop, &snapshot).await;
+                let seen: Vec<(i64, i64, i64)> = shop
+                    .sql
+                    .query(format!("SELECT id, was, is_now FROM seen WHERE who = 'agent{round}'"))
+                    .await
+                    .unwrap();
+                assert_eq!(images, seen.into_iter().map(|(id, was, is)| (id, (was, is))).collect());
+                if round % 3 == 0 {
+                    match shop.undo(&snapshot, OnConflict::Skip).await {
+                        Ok((plan, _)) => {
+                            conflicts += plan.conflict_count;
+                            agents += 6000 - 1000 * plan.by_resource.iter().filter(|r| r.resource == "t").map(|r| r.update as i64).sum::<i64>();
+                        }
+                        Err(Error::Statement { .. }) => agents += 6000,
+                        Err(error) => panic!("{error:?}"),
+                    }
+                } else {
+                    agents += 6000;
+                }
+            }
+            // A deadlock with a writer, or a lock that did not come free in time.
+            Err(Error::Statement { .. }) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut theirs = 0;
+    for writer in writers {
+        theirs += writer.await.unwrap();
+    }
+    assert_eq!(shop.number("SELECT CAST(SUM(v) AS SIGNED) FROM t").await, theirs + agents, "somebody's change was lost");
+    assert!(ran > 10, "{ran} of 30 ran; {conflicts} conflicts");
+    println!("{ran} ran, {theirs} changes of others, {conflicts} conflicts");
+}
+
+/// Each record of `t` with its value before and after.
+async fn images(shop: &Shop, snapshot: &checkrein_targets::snapshot::Snapshot) -> BTreeMap<i64, (i64, i64)> {
+    let mut images: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+    let mut blocks = snapshot.blocks();
+    while let Some(block) = blocks.next().await.unwrap() {
+        let table = &snapshot.tables(0).unwrap()[block.table as usize];
+        if table.resource != "t" {
+            continue;
+        }
+        for record in shop.target.decode(table, &block.data).unwrap() {
+            let entry = images.entry(record["id"].as_i64().unwrap()).or_default();
+            let value = record["v"].as_i64().unwrap();
+            if block.side == Side::Before { entry.0 = value } else { entry.1 = value }
+        }
+    }
+    images
+}
+
+#[tokio::test]
+async fn a_lock_of_somebody_else_is_not_waited_for_forever() {
+    let mut shop = Shop::new("CREATE TABLE t(id INT PRIMARY KEY, v INT); INSERT INTO t VALUES (1, 1)").await;
+    shop.run("BEGIN; UPDATE t SET v = 2").await;
+    let error = shop.execute("UPDATE t SET v = 3").await.err().unwrap();
+    assert!(matches!(&error, Error::Statement { message, .. } if message.contains("1205")), "{error:?}");
+    shop.run("ROLLBACK").await;
+    shop.run("BEGIN; SELECT * FROM t").await;
+    let pending = shop.execute("UPDATE t SET v = 3").await.unwrap();
+    assert_eq!(said(&pending.measured().affected), "t update 1");
+    pending.rollback().await;
+}
+
+#[tokio::test]
+async fn what_takes_too_long_is_stopped() {
+    let mut shop = Shop::new("CREATE TABLE t(id INT PRIMARY KEY, v INT); INSERT INTO t SELECT seq, 1 FROM seq_1_to_3000").await;
+    let short = Limits { execute: Duration::from_millis(300), count: Duration::from_millis(200), ..limits() };
+    let target = open(&shop.server.url(SUPERUSER, &shop.name), short);
+    let slow = "UPDATE t SET v = 2 WHERE id IN (SELECT a.id FROM (SELECT x.id FROM seq_1_to_3000 s, t x, t y WHERE x.v + y.v + s.seq > 0) a)";
+    let error = target.execute(&[statement(slow)]).await.err().unwrap();
+    assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
+    let what = checkrein_targets::Selection::Statements(vec![statement(slow)]);
+    let error = target.count(&what).await.unwrap_err();
+    assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
+    shop.run("SET SESSION innodb_lock_wait_timeout = 20; UPDATE t SET v = v").await;
+    assert_eq!(shop.number("SELECT COUNT(*) FROM t WHERE v = 2").await, 0);
+}
+
+#[tokio::test]
+async fn results_are_bounded() {
+    let shop = Shop::new("CREATE TABLE t(id INT PRIMARY KEY, v TEXT); INSERT INTO t SELECT seq, REPEAT('x', 1000) FROM seq_1_to_300").await;
+    for few in [Limits { result_rows: 100, ..limits() }, Limits { result_bytes: 10_000, ..limits() }] {
+        let target = open(&shop.server.url(SUPERUSER, &shop.name), few);
+        let error = target.read(&statement("SELECT * FROM t")).await.unwrap_err();
+        assert!(matches!(error, Error::TooLarge(_)), "{error:?}");
+        assert_eq!(target.read(&statement("SELECT COUNT(*) AS n FROM t")).await.unwrap().rows[0][0], 300);
+    }
+}
+
+#[tokio::test]
+async fn no_more_connections_than_allowed() {
+    let shop = Shop::new("CREATE TABLE t(id INT PRIMARY KEY, v INT); INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)").await;
+    let few = Limits { connections: 2, connect: Duration::from_millis(400), ..limits() };
+    let target = open(&shop.server.url(SUPERUSER, &shop.name), few);
+    let first = target.execute(&[statement("UPDATE t SET v = 7 WHERE id = 1")]).await.unwrap();
+    let second = target.execute(&[statement("UPDATE t SET v = 7 WHERE id = 2")]).await.unwrap();
+    let error = target.execute(&[statement("UPDATE t SET v = 7 WHERE id = 3")]).await.err().unwrap();
+    assert!(matches!(error, Error::Unreachable(_)), "{error:?}");
+    first.rollback().await;
+    second.rollback().await;
+    target.execute(&[statement("UPDATE t SET v = 7 WHERE id = 3")]).await.unwrap().rollback().await;
+}
+
+#[tokio::test]
+async fn the_account_needs_what_grants_says_and_no_more() {
+    let mut shop = Shop::new(
+        "CREATE TABLE p(id INT PRIMARY KEY, v INT); CREATE TABLE c(id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES p(id) ON DELETE CASCADE); \
+         INSERT INTO p VALUES (1, 1); INSERT INTO c VALUES (1, 1)",
+    )
+    .await;
+    let name = shop.name.clone();
+    let account = format!("agent_{name}");
+    let url = Mariadb::shared().url(&account, &name);
+    shop.run(&format!("CREATE USER {account}; GRANT SELECT, UPDATE, DELETE ON {name}.* TO {account}")).await;
+    let target = open(&url, limits());
+    let error = target.execute(&[statement("DELETE FROM p")]).await.err().unwrap();
+    assert!(matches!(&error, Error::Forbidden(why) if why.contains("TRIGGER")), "{error:?}");
+    shop.run(&format!("GRANT TRIGGER ON {name}.* TO {account}")).await;
+    let error = target.execute(&[statement("DELETE FROM p")]).await.err().unwrap();
+    assert!(matches!(&error, Error::Forbidden(why) if why.contains("PROCESS")), "{error:?}");
+    let report = target.test().await.unwrap();
+    assert!(report.system.starts_with("MariaDB 1"), "{}", report.system);
+    let missing: Vec<_> = report.privileges.iter().filter(|p| !p.ok).map(|p| p.message.clone()).collect();
+    assert!(missing.iter().any(|m| m.contains("PROCESS")) && missing.iter().any(|m| m.contains("INSERT")), "{missing:?}");
+    shop.run(&format!("DROP USER {account}")).await;
+    let grants = target.grants(&account).await;
+    assert!(!grants.contains("ALL") && !grants.contains("SUPER"), "{grants}");
+    let grants = grants.replace(" IDENTIFIED BY 'choose-a-password'", "");
+    shop.run(&grants).await;
+    let target = open(&url, limits());
+    assert!(target.test().await.unwrap().privileges.iter().all(|p| p.ok));
+    let before = shop.dump(&["p", "c"]).await;
+    shop.target = target;
+    let (captured, snapshot) = shop.change("DELETE FROM p").await.unwrap();
+    assert_eq!(said(&captured.affected), "c cascade 1, p delete 1");
+    shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
+    assert_eq!(shop.dump(&["p", "c"]).await, before);
+    shop.run(&format!("DROP USER {account}")).await;
+}

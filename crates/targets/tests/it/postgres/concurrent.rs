@@ -1,0 +1,150 @@
+//! Others write at the same time: the images are exactly what the transaction did, and nothing of theirs is lost.
+
+use super::{Shop, connect, rows};
+use checkrein_core::rollback::OnConflict;
+use checkrein_targets::{UndoOptions, snapshot::Side};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+/// A log that triggers write says what every transaction did.
+const SCHEMA: &str = "
+    create table parents (id int primary key, v int);
+    create table t (id int primary key, v int not null, parent int references parents, note text) with (fillfactor = 60);
+    create table log (xid xid8, side text, id int, line text);
+    create function log() returns trigger language plpgsql as $$ begin
+        if tg_op <> 'INSERT' then insert into log values (pg_current_xact_id(), 'before', old.id,
+            concat_ws(chr(9), old.id, old.v, old.parent, coalesce(old.note, '\\N'))); end if;
+        if tg_op <> 'DELETE' then insert into log values (pg_current_xact_id(), 'after', new.id,
+            concat_ws(chr(9), new.id, new.v, new.parent, coalesce(new.note, '\\N'))); end if;
+        return null; end $$;
+    create trigger log after insert or update or delete on t for each row execute function log();
+    insert into parents select i, 0 from generate_series(1, 5) i;
+    insert into t select i, 0, 1 + i % 5, null from generate_series(1, 200) i;
+    truncate log;";
+
+/// One of several writers: updates, deletes, inserts, key locks, savepoints that fail, until told to stop.
+async fn write(url: String, number: u32, stop: Arc<AtomicBool>) {
+    let client = connect(&url).await;
+    client.batch_execute("set deadlock_timeout = '100ms'; set lock_timeout = '500ms'").await.unwrap();
+    let mut turn = number;
+    while !stop.load(Relaxed) {
+        turn = turn.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+        let id = 1 + (turn >> 16) % 200;
+        let sql = match (turn >> 8) % 6 {
+            0 => format!("update t set v = v + 1 where id = {id}"),
+            1 => format!(
+                "begin; delete from t where id = {id}; insert into t values ({id}, 0, 1, 'again {number}'); commit"
+            ),
+            2 => format!(
+                "begin; savepoint a; update t set note = 'never' where id = {id}; rollback to a; update t set note = 'w{number}' where id = {id}; commit"
+            ),
+            3 => format!(
+                "begin; select 1 from t where id = {id} for key share; update parents set v = v + 1 where id = {}; commit",
+                1 + id % 5
+            ),
+            4 => format!("insert into t values ({}, 1, 2, 'new') on conflict do nothing", 1_000 + id),
+            _ => format!("begin; update t set v = v - 1 where id = {id}; rollback"),
+        };
+        if client.batch_execute(&sql).await.is_err() {
+            let _aborted = client.batch_execute("rollback").await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn images_are_exactly_what_a_trigger_log_says() {
+    let shop = Shop::new(SCHEMA).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> =
+        (1..=4).map(|number| tokio::spawn(write(shop.url.clone(), number, stop.clone()))).collect();
+    let mut compared = 0;
+    for turn in 0..60 {
+        let sql = match turn % 4 {
+            0 => format!("update t set v = v + 100, note = 'agent' where id % 7 = {}", turn % 7),
+            1 => format!("delete from t where id > 1000 or id % 31 = {}", turn % 31),
+            2 => format!(
+                "insert into t select i, 5, 3, 'agent' from generate_series({}, {}) i",
+                5_000 + turn * 10,
+                5_004 + turn * 10
+            ),
+            _ => "update t set note = note where v > 0".to_owned(),
+        };
+        // Locks of the others may be in the way.
+        let Ok(mut pending) = shop.execute(&sql).await else { continue };
+        let (_, snapshot) = shop.captured(&mut pending).await;
+        let xid = pending.token().rsplit(':').next().unwrap().to_owned();
+        pending.commit().await.unwrap();
+        compared += 1;
+
+        let mut logged: BTreeMap<(String, String), i64> = BTreeMap::new();
+        // What was changed twice in one transaction has images in between, which cancel out.
+        for row in rows(&shop.client, &format!("select side, line from log where xid = '{xid}'")).await {
+            *logged.entry((row[0].clone(), row[1].clone())).or_default() += 1;
+        }
+        let mut taken: BTreeMap<(String, String), i64> = BTreeMap::new();
+        let tables = snapshot.tables(0).unwrap();
+        let mut blocks = snapshot.blocks();
+        while let Some(block) = blocks.next().await.unwrap() {
+            if tables[block.table as usize].resource != "public.t" {
+                continue;
+            }
+            let side = if block.side == Side::Before { "before" } else { "after" };
+            for line in String::from_utf8(block.data).unwrap().lines() {
+                *taken.entry((side.to_owned(), line.to_owned())).or_default() += 1;
+            }
+        }
+        assert_eq!(taken, logged, "{sql}");
+    }
+    stop.store(true, Relaxed);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert!(compared > 20, "only {compared} changes came through");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_elses_later_change_is_lost() {
+    let shop = Shop::new("create table t (id int primary key, agent int default 0, person int default 0); insert into t select i from generate_series(1, 300) i").await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let person = {
+        let (url, stop) = (shop.url.clone(), stop.clone());
+        tokio::spawn(async move {
+            let client = connect(&url).await;
+            let (mut done, mut turn) = (0_u64, 1_u32);
+            while !stop.load(Relaxed) {
+                turn = turn.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+                let id = 1 + (turn >> 16) % 300;
+                done += client
+                    .execute(&format!("update t set person = person + 1 where id = {id}"), &[])
+                    .await
+                    .unwrap();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            done
+        })
+    };
+    for turn in 1..12 {
+        let Ok(mut pending) = shop.execute(&format!("update t set agent = {turn} where id <= 60")).await
+        else {
+            continue;
+        };
+        let (_, snapshot) = shop.captured(&mut pending).await;
+        pending.commit().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let options = UndoOptions { on_conflict: OnConflict::Skip, ..UndoOptions::default() };
+        shop.undo(&snapshot, &options).await.unwrap();
+    }
+    stop.store(true, Relaxed);
+    let done = person.await.unwrap();
+    assert_eq!(
+        shop.ask("select sum(person) from t").await,
+        done.to_string(),
+        "each of their changes still counts"
+    );
+}

@@ -1,6 +1,6 @@
 # Each target is one script in scripts/; the scripts explain themselves and can be run directly.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fmt clean
+.PHONY: help demo test check soak bench fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -13,6 +13,9 @@ test: ## every test, installing what is missing (about 10 minutes the first time
 
 check: ## the fast loop: format, lints, types, unit tests
 	@scripts/check
+
+soak: ## the property tests of undo with 20 times the cases; SOAK=100 for more
+	@scripts/soak $(SOAK)
 
 bench: ## the speed of a check against a no-op handler and a peer; BENCH=--quick for a short run
 	@scripts/bench $(BENCH)

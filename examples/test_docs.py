@@ -4,6 +4,7 @@ A failure names the file and line. Needs the package `checkrein` and, in CHECKRE
 """
 
 import ast
+import contextlib
 import functools
 import importlib
 import inspect
@@ -11,6 +12,7 @@ import json
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -278,6 +280,51 @@ def test_the_quickstart_happens_as_told(tmp_path: Path, monkeypatch: pytest.Monk
         exec(waits, names)
         assert names["result"].allowed, names["result"].reason
         names["client"].close()
+
+
+def test_the_recovery_drill_happens_as_told(tmp_path: Path) -> None:
+    drill = [p for p in ALL if p.where.startswith("docs/rollback.md") and p.kind == "console"]
+    steps = [words for piece in drill for _, words, _ in typed(piece)]
+    file, config = tmp_path / "drill.sqlite", tmp_path / "checkrein.toml"
+
+    def users() -> list[tuple[int, str]]:
+        with contextlib.closing(sqlite3.connect(file)) as db:
+            return db.execute("SELECT id, plan FROM users ORDER BY id").fetchall()
+
+    def sql(words: list[str]) -> None:
+        with contextlib.closing(sqlite3.connect(file)) as db:
+            db.executescript(words[1])
+
+    before = [(1, "pro"), (2, "pro"), (3, "free")]
+    assert [s[0] for s in steps[:4]] == ["alias", "sql", "checkrein", "checkrein"]
+    sql(steps[1])
+    added = run(*steps[2][1:], cwd=tmp_path)
+    assert added.returncode == 0, added.stderr
+    with serving(config) as server:
+
+        def told(words: list[str], code: int = 0) -> str:
+            newest = json.loads(server.command("snapshot", "list", "--json").stdout)["snapshots"]
+            words = [w.replace("snp_…", newest[0]["id"] if newest else "") for w in words[1:]]
+            done = server.command(*words)
+            assert done.returncode == code, f"{words}: {done.returncode} {done.stdout}{done.stderr}"
+            return done.stdout
+
+        execute, listing, dry, rollback, others, refused, skip, force = steps[4:]
+        told(execute)
+        assert {plan for _, plan in users()} == {"expired"}
+        assert "snp_" in told(listing)
+        told(dry)
+        assert {plan for _, plan in users()} == {"expired"}
+        told(rollback)
+        assert users() == before
+
+        for decided, second in ((skip, "gold"), (force, "pro")):
+            told(execute)
+            sql(others)
+            told(refused, code=4)
+            assert users() == [(1, "expired"), (2, "gold"), (3, "expired")]
+            told(decided)
+            assert users() == [(1, "pro"), (2, second), (3, "free")]
 
 
 def test_the_example_files_are_good() -> None:

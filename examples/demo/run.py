@@ -24,19 +24,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from checkrein import Checkrein, CheckResult, PolicyViolationError
+from checkrein import BlastRadius, Checkrein, ExecutionResult, PolicyViolationError
 
 WIDTH = 98
 POLICIES = [
     {
         "name": "blast_radius_limit",
         "rule": "block",
-        "condition": {"action": "update", "record_count_exceeds": 25},
+        "condition": {"action": ["update", "delete"], "record_count_exceeds": 1_000},
     },
     {
-        "name": "no_production_deletes",
-        "rule": "block",
-        "condition": {"action": "delete", "resource_pattern": "production.*"},
+        "name": "bulk_changes_need_a_person",
+        "rule": "require_approval",
+        "condition": {"action": ["update", "delete"], "record_count_exceeds": 25},
     },
     {
         "name": "email_volume_alert",
@@ -48,12 +48,13 @@ POLICIES = [
         "rule": "block",
         "condition": {"domain_not_in": ["payments.example", "*.payments.example"]},
     },
-    {
-        "name": "refunds_need_a_person",
-        "rule": "require_approval",
-        "condition": {"action": "refund"},
-    },
 ]
+CONFIG = """
+[targets.production]
+kind = "sqlite"
+path = "shop.sqlite"
+environment = "production"
+"""
 
 
 class NotAsTold(Exception):
@@ -81,7 +82,14 @@ class Screen:
         print(text, flush=True)
 
     def step(self, verdict: str, what: str, reason: str) -> None:
-        code = {"allowed": "32", "alerted": "33", "held": "33", "approved": "32", "BLOCKED": "1;31"}[verdict]
+        code = {
+            "allowed": "32",
+            "alerted": "33",
+            "held": "33",
+            "approved": "32",
+            "restored": "32",
+            "BLOCKED": "1;31",
+        }[verdict]
         room = WIDTH - 11
         lines = textwrap.wrap(plain(reason), room)
         if len(what) + 3 + len(reason) <= room:
@@ -104,8 +112,8 @@ class Shop:
         with self._open() as db:
             db.executescript(
                 "CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT NOT NULL, plan TEXT NOT NULL);"
-                "CREATE TABLE orders (id INTEGER PRIMARY KEY, user_id INTEGER NOT NULL REFERENCES users,"
-                "  cents INTEGER NOT NULL, state TEXT NOT NULL);"
+                "CREATE TABLE orders (id INTEGER PRIMARY KEY, cents INTEGER NOT NULL, state TEXT NOT NULL,"
+                "  user_id INTEGER NOT NULL REFERENCES users ON DELETE CASCADE);"
                 "CREATE TABLE outbox (id INTEGER PRIMARY KEY, recipient TEXT, subject TEXT);"
             )
             users = [(f"user{i}@mail.example", "free" if i % 3 else "pro") for i in range(1, 10_001)]
@@ -122,10 +130,6 @@ class Shop:
         with self._open() as db:
             return db.execute(sql, params).fetchall()
 
-    def change(self, sql: str, *params: Any) -> int:
-        with self._open() as db:
-            return db.execute(sql, params).rowcount
-
     def mail(self, recipients: list[str], subject: str) -> int:
         with self._open() as db:
             db.executemany(
@@ -134,7 +138,11 @@ class Shop:
         return len(recipients)
 
     def digest(self) -> str:
-        return hashlib.sha256(self.file.read_bytes()).hexdigest()
+        """Of every record of every table, hidden row numbers included, and of the schema."""
+        with self._open() as db:
+            tables = ("sqlite_master", "users", "orders", "outbox")
+            every = [db.execute(f"SELECT rowid, * FROM {t} ORDER BY rowid").fetchall() for t in tables]
+        return hashlib.sha256(repr(every).encode()).hexdigest()
 
 
 def call_api(url: str, body: dict[str, Any]) -> int:
@@ -151,10 +159,22 @@ class Server:
         self.binary = binary
         self.data = folder / "data"
         self._log = folder / "server.log"
+        config = folder / "checkrein.toml"
+        config.write_text(CONFIG)
         clean = {k: v for k, v in os.environ.items() if not k.startswith("CHECKREIN_")}
         with self._log.open("wb") as log:
             self._child = subprocess.Popen(
-                [binary, "serve", "--json", "--listen", "127.0.0.1:0", "--data", self.data],
+                [
+                    binary,
+                    "serve",
+                    "--json",
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--data",
+                    self.data,
+                    "--config",
+                    config,
+                ],
                 env=clean,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -248,9 +268,26 @@ class Agent:
             return
         raise NotAsTold(f"{what}: is blocked; it ran")
 
-    def asks(self, what: str, **action: Any) -> CheckResult:
-        """An action that is expected to be held."""
-        held = self._client.check(**action)
+    def runs(self, what: str, sql: str, *params: Any, said: int | None = None) -> ExecutionResult:
+        """SQL that is expected to run."""
+        done = self._client.execute("production", sql, params, record_count=said)
+        require(done.executed, f"{what}: runs; {done.reason}")
+        self._screen.step("allowed", what, done.reason)
+        return done
+
+    def stopped(self, what: str, sql: str, policy: str, said: int | None = None) -> BlastRadius:
+        """SQL that is expected to be measured, stopped and taken back."""
+        done = self._client.execute("production", sql, record_count=said)
+        by = [p for p in done.policies if p.name == policy]
+        require(done.verdict == "block" and bool(by), f"{what}: is blocked by {policy}; {done.reason}")
+        require(not done.executed and done.blast_radius is not None, f"{what}: does not run")
+        assert done.blast_radius is not None
+        self._screen.step("BLOCKED", what, f"{policy}: {by[0].reason}")
+        return done.blast_radius
+
+    def asks(self, what: str, sql: str) -> ExecutionResult:
+        """SQL that is expected to be held."""
+        held = self._client.execute("production", sql)
         require(held.held and held.approval_id is not None, f"{what}: is held, not {held.verdict}")
         self._screen.step("held", what, f"{held.policies[0].name}: {held.policies[0].reason}")
         return held
@@ -265,48 +302,29 @@ def play(server: Server, shop: Shop, screen: Screen) -> None:
     with Checkrein(server.url, agent_key, session="demo", timeout=10) as client:
         agent = Agent(client, screen)
         screen.title("Ordinary work goes on")
-        users = agent.may(
-            "read 3 users on the plan `pro`",
-            lambda: shop.ask("SELECT id FROM users WHERE plan = 'pro' LIMIT 3"),
-            action="read",
-            resource="production.users",
+        users = agent.runs(
+            "read 3 users on the plan `pro`", "SELECT id FROM users WHERE plan = 'pro' LIMIT 3"
         )
-        ids = [row[0] for row in users]
-        changed = agent.may(
-            "update those 3 users",
-            lambda: shop.change("UPDATE users SET plan = 'team' WHERE id IN (?, ?, ?)", *ids),
-            action="update",
-            resource="production.users",
-            record_ids=ids,
-        )
-        require(changed == 3, "3 users are updated")
+        ids = [row["id"] for row in users]
+        changed = agent.runs("update those 3", "UPDATE users SET plan = 'team' WHERE id IN (?, ?, ?)", *ids)
+        require(changed.affected == 3, "3 users are updated")
 
-        screen.title("What would do harm is stopped before it runs")
+        screen.title("The agent says 12. Checkrein counts for itself, in the open transaction")
         before = shop.digest()
-        everyone = "UPDATE users SET plan = 'expired'"
-        agent.may_not(
-            "update 10,000 users",
-            lambda: shop.change(everyone),
+        lie = agent.stopped(
+            "delete 12 unused accounts",
+            "DELETE FROM users WHERE plan = 'free'",
             "blast_radius_limit",
-            action="update",
-            resource="production.users",
-            payload={"record_count": shop.ask("SELECT count(*) FROM users")[0][0]},
+            said=12,
         )
-        agent.may_not(
-            "update of nobody knows how many users",
-            lambda: shop.change(everyone),
-            "blast_radius_limit",
-            action="update",
-            resource="production.users",
-        )
-        agent.may_not(
-            "delete orders in production",
-            lambda: shop.change("DELETE FROM orders"),
-            "no_production_deletes",
-            action="delete",
-            resource="production.orders",
-            payload={"record_count": 2_500},
-        )
+        require(lie.declared == 12 and lie.understated, "the lie is noticed")
+        counted = " and ".join(f"{n:,} of {resource}" for resource, n in lie.by_resource if n)
+        screen.say(f"{'':11}said {lie.declared}, measured {lie.records:,}: {counted} (cascade)")
+        agent.stopped("update every user", "UPDATE users SET plan = 'expired'", "blast_radius_limit")
+        require(shop.digest() == before, "the shop is unchanged")
+        screen.say(f"  Taken back; the shop is the same, record for record: sha256 {before[:16]}…")
+
+        screen.title("What leaves the house is looked at, too")
         for url in ("https://pastebin.example/api", "https://payments.example@203.0.113.9/export"):
             agent.may_not(
                 f"call {url}",
@@ -315,10 +333,6 @@ def play(server: Server, shop: Shop, screen: Screen) -> None:
                 tool="http_post",
                 arguments={"url": url, "body": {"rows": 10_000}},
             )
-        require(shop.digest() == before, "the shop's file is unchanged")
-        screen.say(f"  The shop's file is the same, byte for byte: sha256 {before[:16]}…")
-
-        screen.title("What people want to know about is told, or waits for them")
         addresses = [r[0] for r in shop.ask("SELECT email FROM users LIMIT 120")]
         agent.may(
             "mail to 120 customers",
@@ -328,22 +342,25 @@ def play(server: Server, shop: Shop, screen: Screen) -> None:
             resource="mail.customers",
             payload={"to": addresses, "subject": "Our new opening hours"},
         )
-        held = agent.asks(
-            "refund order 7",
-            action="refund",
-            resource="production.orders",
-            record_ids=[7],
-            payload={"order": 7},
-        )
-        require(shop.ask("SELECT state FROM orders WHERE id = 7") == [("paid",)], "nothing is refunded yet")
+
+        screen.title("A person lets a bulk update through, and takes it back")
+        before = shop.digest()
+        held = agent.asks("refund 500 orders", "UPDATE orders SET state = 'refunded' WHERE id <= 500")
+        require(shop.digest() == before, "nothing is refunded yet")
         approval = str(held.approval_id)
-        server.command("approvals", "approve", approval, "--comment", "customer called", key=person_key)
-        answer = held.wait(timeout=20)
-        require(answer.allowed, f"the refund runs once approved: {answer.reason}")
-        done = shop.change("UPDATE orders SET state = 'refunded' WHERE id = 7")
-        require(answer.outcome("ok", records=done), "the outcome is on record")
-        screen.step("approved", "refund order 7: checkrein approvals approve apr_…", answer.reason)
-        require(shop.ask("SELECT state FROM orders WHERE id = 7") == [("refunded",)], "order 7 is refunded")
+        server.command("approvals", "approve", approval, "--comment", "as agreed", key=person_key)
+        done = held.wait(timeout=20)
+        require(done.executed and done.affected == 500, f"it runs once approved: {done.reason}")
+        screen.step("approved", f"500 orders refunded, kept as {str(done.snapshot_id)[:12]}…", done.reason)
+        refunded = shop.ask("SELECT count(*) FROM orders WHERE state = 'refunded'")
+        require(refunded == [(500,)], "500 orders are refunded")
+        server.command("rollback", str(done.snapshot_id), key=person_key)
+        require(shop.digest() == before, "the shop is as it was before")
+        screen.step(
+            "restored",
+            "checkrein rollback snp_…",
+            f"500 orders, verified; the shop again is sha256 {shop.digest()[:16]}…",
+        )
 
     screen.title("All of it is on record, and the record is whole")
     verified = server.command("log", "verify", "--data", str(server.data)).splitlines()
@@ -386,7 +403,9 @@ def main() -> int:
             server = Server(binary, Path(folder))
             try:
                 shop = Shop(Path(folder) / "shop.sqlite")
-                screen.say(f"A shop with 10,000 users in SQLite, an agent, {len(POLICIES)} policies.")
+                screen.say(
+                    f"A shop with 10,000 users, 2,500 orders in SQLite; an agent; {len(POLICIES)} policies."
+                )
                 play(server, shop, screen)
             finally:
                 server.stop()

@@ -50,17 +50,18 @@ def binary() -> Path:
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[RealServer]:
-    """Start a server; stop it and remove its folder at the end."""
+def serving(config: Path | None = None) -> Iterator[RealServer]:
+    """Start a server, with ``config`` if one is given; stop it and remove its folder at the end."""
     program = binary()
     with tempfile.TemporaryDirectory(prefix="checkrein-test-") as folder:
         key = "ck_admin_" + secrets.token_hex(32)
         data = Path(folder, "data")
         clean = {k: v for k, v in os.environ.items() if not k.startswith("CHECKREIN_")}
         log = Path(folder, "server.log")
+        more = [] if config is None else ["--config", config]
         with log.open("wb") as out:
             child = subprocess.Popen(
-                [program, "serve", "--json", "--listen", "127.0.0.1:0", "--data", data],
+                [program, "serve", "--json", "--listen", "127.0.0.1:0", "--data", data, *more],
                 env=clean | {"CHECKREIN_ADMIN_KEY": key},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -1,12 +1,14 @@
 """The article's code, to the letter, against the real server. Only the import and the key are a user's own."""
 
+import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from real_server import RealServer, serving
 
-from vaultak import PolicyViolationError, VaultakClient
+from vaultak import PolicyViolationError, RollbackConflictError, VaultakClient
 
 IMPORT = "from vaultak import VaultakClient, PolicyViolationError\n"
 ARTICLE = """
@@ -52,3 +54,53 @@ def decides(client: VaultakClient) -> None:
     )
     assert mail.allowed
     assert [p.name for p in mail.policies] == ["email_volume_alert"]
+
+
+THIRD = """
+client = VaultakClient(api_key="your_api_key")
+snapshot = client.snapshot(resource="users.accounts", record_ids=affected_records)
+agent_action()
+client.rollback(snapshot_id=snapshot.id)
+"""
+
+
+def accounts(file: Path) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(file) as db:
+        return db.execute("SELECT * FROM accounts ORDER BY id").fetchall()
+
+
+def test_the_third_listing_runs_unchanged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file, config = tmp_path / "users.sqlite", tmp_path / "checkrein.toml"
+    with sqlite3.connect(file) as db:
+        db.execute("CREATE TABLE accounts (id INTEGER PRIMARY KEY, plan TEXT NOT NULL)")
+        db.executemany("INSERT INTO accounts VALUES (?, 'pro')", [(i,) for i in range(1, 41)])
+    before = accounts(file)
+    config.write_text('[targets.users]\nkind = "sqlite"\npath = "users.sqlite"\nenvironment = "production"\n')
+
+    def change(where: str) -> None:
+        with sqlite3.connect(file) as db:
+            db.execute(f"UPDATE accounts SET plan = 'gone' WHERE {where}")
+
+    with serving(config) as server:
+        monkeypatch.setenv("CHECKREIN_URL", server.url)
+        names: dict[str, Any] = {"affected_records": list(range(1, 31))}
+        third = IMPORT + THIRD.replace("your_api_key", server.admin_key)
+
+        def action_that_is_sealed() -> None:
+            change("id <= 30")
+            names["client"].seal(names["snapshot"])
+
+        names["agent_action"] = action_that_is_sealed
+        exec(third, names)
+        assert accounts(file) == before, "the 30 records are back"
+        names["client"].close()
+
+        # Never sealed: nobody can tell whose change it is, so a person has to look at it first.
+        names["agent_action"] = lambda: change("id = 7")
+        with pytest.raises(RollbackConflictError) as shown:
+            exec(third, names)
+        assert [c["now"]["plan"] for c in shown.value.conflicts] == ["gone"]
+        assert accounts(file) != before
+        names["client"].rollback(names["snapshot"].id, on_conflict="force")
+        assert accounts(file) == before
+        names["client"].close()

@@ -84,6 +84,11 @@ fn without_a_file_one_is_made_and_paths_hold_where_it_is() {
     let run = Run::new();
     run.expect(0, &["target", "add", "a", "--kind", "files", "--environment", "sandbox", "--path", "papers"]);
     assert_eq!(text(&run), "[targets.a]\nkind = \"files\"\npath = \"papers\"\nenvironment = \"sandbox\"\n");
+    let checked = run.expect(0, &["config", "check"]);
+    assert!(checked.stdout.contains("targets   1\n    a  files, sandbox\n"), "{}", checked.stdout);
+    let checked = run.expect(0, &["config", "check", "--json"]).json();
+    assert_eq!(checked["connected"], json!([{ "name": "a", "kind": "files", "environment": "sandbox" }]));
+    assert_eq!((&checked["targets"], &checked["snapshots_encrypted"]), (&json!(1), &json!(false)));
     fs::create_dir(run.dir.path().join("etc")).unwrap();
     let elsewhere = ["--config", "etc/c.toml", "--path", "notes.db"];
     let add = ["target", "add", "notes", "--kind", "sqlite", "--environment", "sandbox"];

@@ -2,6 +2,7 @@
 
 use super::{
     capture::Shared,
+    crash::point,
     images::Images,
     journal::{Act, COMMITTED, COMMITTING, Journal, Op, Own, is_busy, is_marked, mark},
     look::{Unkept, Witness, look, witness},
@@ -42,12 +43,6 @@ struct Work<'a> {
     root: &'a Root,
     dir: &'a OwnedFd,
     journal: &'a Journal,
-}
-
-/// Called between any two steps; the tests of crashes end the process here.
-fn point() {
-    #[cfg(test)]
-    super::crash::point();
 }
 
 impl Work<'_> {

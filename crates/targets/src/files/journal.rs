@@ -7,6 +7,7 @@
 //! every step can be undone.
 
 use super::{
+    crash::point,
     look::Witness,
     meta,
     object::Meta,
@@ -131,6 +132,12 @@ impl Own {
         Err(busy())
     }
 
+    /// The root's time, which making the folder may have changed.
+    pub(super) fn root_time(&self, now: (i64, u32)) -> (i64, u32) {
+        let [before, made] = self.times;
+        if now == made { before } else { now }
+    }
+
     /// The folder of one rollback.
     pub(super) fn folder(&self, token: &str) -> Result<Option<OwnedFd>, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -162,6 +169,7 @@ impl Own {
                 other => other,
             };
             gone.map_err(own_problem)?;
+            point();
             if name == COMMITTING.as_bytes() && !committed {
                 fsync(dir).map_err(own_problem)?;
             }
@@ -171,13 +179,12 @@ impl Own {
 
     /// Removes Checkrein's folder if nothing is left in it, and gives the root its time back.
     pub(super) fn close(self, root: &Root) {
-        let [before, made] = self.times;
         let now = time(root);
         if unlinkat(&root.dir, OWN, AtFlags::REMOVEDIR).is_ok()
             && let (Ok(now), Ok(spot)) = (now, root.spot(&RelPath::default()))
         {
             // What is left wrong when this fails is the time of the root folder.
-            let _time = meta::time(&spot, if now == made { before } else { now });
+            let _time = meta::time(&spot, self.root_time(now));
         }
     }
 }

@@ -14,7 +14,6 @@
 
 mod capture;
 mod commit;
-#[cfg(test)]
 mod crash;
 mod images;
 mod journal;

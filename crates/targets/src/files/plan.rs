@@ -88,7 +88,7 @@ pub(super) fn plan(
         match item.states().step() {
             Step::Conflict(kind) => item.settle(kind, options.on_conflict),
             // Of a folder that is as it was, only the time may differ: because of what was made in it.
-            Step::Keep if item.leaves_folder() && item.after.is_some() && item.time_is_ours(force) => {
+            Step::Keep if item.leaves_folder() && (force || item.after.is_some()) && item.time_is_ours(force) => {
                 let differs = item.before.as_ref().zip(item.now.as_ref());
                 item.step = match differs {
                     Some((before, now)) if before.meta.mtime != now.meta.mtime => Step::Update,

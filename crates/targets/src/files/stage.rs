@@ -2,6 +2,7 @@
 //! steps are written down, before the first of them is taken.
 
 use super::{
+    crash::point,
     images::contents,
     journal::{Act, Journal, Op, Own, Touched},
     look::{CHUNK, witness, zeros},
@@ -122,6 +123,7 @@ impl Staging {
         let mut files = Files::default();
         for (number, (item, what)) in (0_u64..).zip(&todo) {
             stop.check()?;
+            point();
             if let (What::Place, Some(object)) = (what, &item.before) {
                 self.place(number, item, object, &mut files)?;
             }
@@ -154,6 +156,7 @@ impl Staging {
             options.progress.done.fetch_add(1, Ordering::Relaxed);
         }
         self.journal.write(&self.dir)?;
+        point();
         self.sync()
     }
 
@@ -165,6 +168,7 @@ impl Staging {
         // A folder that is itself moved must be writable too, for its entry `..`.
         let is_folder = |item: &Item| item.now.as_ref().is_some_and(Object::is_folder);
         folders.extend(moved.filter(|(item, _)| is_folder(item)).map(|(item, _)| item.path.clone()));
+        folders.insert(RelPath::default());
         for path in folders {
             let found = match self.root.spot(&path).and_then(|spot| spot.stat()) {
                 Ok(found) if found.stx_mode & 0o170_000 == 0o040_000 => found,
@@ -172,11 +176,11 @@ impl Staging {
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
                 Err(e) => return Err(problem("used", &path, e)),
             };
-            self.journal.touched.push(Touched {
-                path,
-                mode: found.stx_mode & 0o7777,
-                mtime: (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec),
-            });
+            let mut mtime = (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec);
+            if let (true, Some(own)) = (path.is_root(), &self.own) {
+                mtime = own.root_time(mtime);
+            }
+            self.journal.touched.push(Touched { path, mode: found.stx_mode & 0o7777, mtime });
         }
         Ok(())
     }

@@ -40,6 +40,9 @@ pub(super) struct Sealer {
     cipher: Option<Box<XChaCha20Poly1305>>,
     check: [u8; 32],
     number: u64,
+    // Kept from frame to frame: to make them anew costs more than a small frame does.
+    compress: Option<zstd::bulk::Compressor<'static>>,
+    decompress: Option<zstd::bulk::Decompressor<'static>>,
 }
 
 impl Sealer {
@@ -51,7 +54,8 @@ impl Sealer {
             let own = blake3::derive_key("checkrein 2026-11-22 snapshot encryption", &input);
             Box::new(XChaCha20Poly1305::new(&own.into()))
         });
-        Self { cipher, check: blake3::derive_key("checkrein 2026-11-22 snapshot check", salt), number: 0 }
+        let check = blake3::derive_key("checkrein 2026-11-22 snapshot check", salt);
+        Self { cipher, check, number: 0, compress: None, decompress: None }
     }
 
     fn nonce(&self) -> XNonce {
@@ -73,8 +77,12 @@ impl Sealer {
         if payload.len() > MAX_PAYLOAD {
             return Err(Error::TooLarge("a record is larger than a snapshot can hold (64 MiB)".to_owned()));
         }
-        let mut packed = zstd::bulk::compress(payload, LEVEL)
-            .map_err(|e| Error::Internal(format!("the snapshot cannot be compressed: {e}")))?;
+        let problem = |e| Error::Internal(format!("the snapshot cannot be compressed: {e}"));
+        let compressor = match &mut self.compress {
+            Some(compressor) => compressor,
+            none => none.insert(zstd::bulk::Compressor::new(LEVEL).map_err(problem)?),
+        };
+        let mut packed = compressor.compress(payload).map_err(problem)?;
         let sealed = match &self.cipher {
             Some(cipher) => cipher
                 .encrypt(&self.nonce(), Payload { msg: &packed, aad: &[kind as u8] })
@@ -108,6 +116,10 @@ impl Sealer {
         self.number += 1;
         let size = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten()?;
         let size = usize::try_from(size).ok().filter(|size| *size <= MAX_PAYLOAD)?;
-        zstd::bulk::decompress(packed, size).ok()
+        let decompressor = match &mut self.decompress {
+            Some(decompressor) => decompressor,
+            none => none.insert(zstd::bulk::Decompressor::new().ok()?),
+        };
+        decompressor.decompress(packed, size).ok().filter(|payload| payload.len() == size)
     }
 }

@@ -26,6 +26,7 @@ pub struct Snapshot {
 #[derive(Clone, Debug)]
 struct Part {
     path: PathBuf,
+    salt: [u8; SALT_BYTES],
     header: Header,
     tables: Vec<Table>,
     footer: Footer,
@@ -47,7 +48,11 @@ pub struct Block {
 }
 
 /// The blocks of a snapshot, in the order in which they were written; read ahead on a thread.
-pub struct Blocks(mpsc::Receiver<Result<Block, Error>>);
+pub struct Blocks {
+    /// The last is none: a thread that died does not look like an end.
+    receive: mpsc::Receiver<Result<Option<Block>, Error>>,
+    ended: bool,
+}
 
 impl Blocks {
     /// The next block; `None` at the end.
@@ -55,7 +60,8 @@ impl Blocks {
     /// # Errors
     /// When the file has been damaged since it was opened.
     pub async fn next(&mut self) -> Result<Option<Block>, Error> {
-        self.0.recv().await.transpose()
+        let next = if self.ended { None } else { self.receive.recv().await };
+        self.heard(next)
     }
 
     /// The same, for threads that may wait.
@@ -63,7 +69,18 @@ impl Blocks {
     /// # Errors
     /// As [`Blocks::next`].
     pub fn next_blocking(&mut self) -> Result<Option<Block>, Error> {
-        self.0.blocking_recv().transpose()
+        let next = if self.ended { None } else { self.receive.blocking_recv() };
+        self.heard(next)
+    }
+
+    fn heard(&mut self, next: Option<Result<Option<Block>, Error>>) -> Result<Option<Block>, Error> {
+        match next {
+            Some(Ok(None)) => self.ended = true,
+            Some(block) => return block,
+            None if self.ended => {}
+            None => return Err(Error::Internal("the snapshot's reader broke off".to_owned())),
+        }
+        Ok(None)
     }
 }
 
@@ -135,24 +152,25 @@ impl Snapshot {
         let snapshot = self.clone();
         let read = move || {
             for (number, part) in snapshot.parts.iter().enumerate() {
-                let result = frames(&part.path, snapshot.key.as_ref(), |kind, payload| {
+                let result = frames(&part.path, snapshot.key.as_ref(), Some(&part.salt), |kind, payload| {
                     if kind != FrameKind::Rows {
                         return Ok(true);
                     }
                     let block =
                         block(number, &payload).ok_or_else(|| damaged(&part.path, "a block of rows"))?;
                     // False once nobody reads any more.
-                    Ok(send.blocking_send(Ok(block)).is_ok())
+                    Ok(send.blocking_send(Ok(Some(block))).is_ok())
                 });
                 if let Err(error) = result {
                     let _unheard = send.blocking_send(Err(error));
                     return;
                 }
             }
+            let _unheard = send.blocking_send(Ok(None));
         };
-        // Without a thread there are no blocks, and an end without any is noticed by the row counts.
+        // Without a thread nothing is sent, and that is noticed as a reader that broke off.
         let _thread = std::thread::Builder::new().name("checkrein-snapshot".into()).spawn(read);
-        Blocks(receive)
+        Blocks { receive, ended: false }
     }
 
     fn part(&self, part: usize) -> Result<&Part, Error> {
@@ -177,13 +195,17 @@ fn block(part: usize, payload: &[u8]) -> Option<Block> {
 fn check(path: &Path, key: Option<&SnapshotKey>) -> Result<Part, Error> {
     let (mut header, mut tables, mut footer) = (None, Vec::<Table>::new(), None);
     let mut counted = Footer::default();
-    frames(path, key, |kind, payload| {
+    let salt = frames(path, key, None, |kind, payload| {
         match kind {
             FrameKind::Header if header.is_none() => header = Some(json(path, &payload)?),
             _ if header.is_none() => return Err(damaged(path, "its beginning")),
             FrameKind::Header => return Err(damaged(path, "a second beginning")),
             FrameKind::Table => {
-                tables.push(json(path, &payload)?);
+                let table: Table = json(path, &payload)?;
+                if usize::try_from(table.index) != Ok(tables.len()) {
+                    return Err(damaged(path, "the order of its tables"));
+                }
+                tables.push(table);
                 counted.tables.push(super::Totals::default());
             }
             FrameKind::Rows => {
@@ -201,7 +223,7 @@ fn check(path: &Path, key: Option<&SnapshotKey>) -> Result<Part, Error> {
     })?;
     match (header, footer) {
         (Some(header), Some(footer)) if footer.tables == counted.tables => {
-            Ok(Part { path: path.to_owned(), header, tables, footer })
+            Ok(Part { path: path.to_owned(), salt, header, tables, footer })
         }
         (Some(_), Some(_)) => Err(damaged(path, "the number of its records")),
         _ => Err(damaged(path, "its end")),
@@ -223,8 +245,9 @@ fn damaged(path: &Path, what: &str) -> Error {
 fn frames(
     path: &Path,
     key: Option<&SnapshotKey>,
+    was: Option<&[u8; SALT_BYTES]>,
     mut each: impl FnMut(FrameKind, Vec<u8>) -> Result<bool, Error>,
-) -> Result<(), Error> {
+) -> Result<[u8; SALT_BYTES], Error> {
     let file = File::open(path)
         .map_err(|e| Error::Snapshot(format!("the snapshot {} cannot be read: {e}", path.display())))?;
     let mut file = BufReader::with_capacity(1 << 20, file);
@@ -232,12 +255,22 @@ fn frames(
     let mut start = [0_u8; MAGIC.len() + SALT_BYTES + 1];
     file.read_exact(&mut start).map_err(cut)?;
     let (magic, rest) = start.split_at(MAGIC.len());
-    let (salt, flags) = rest.split_at(SALT_BYTES);
+    let (salt, flags) = rest.split_first_chunk::<SALT_BYTES>().ok_or_else(|| damaged(path, "its beginning"))?;
     if magic != MAGIC {
         return Err(Error::Snapshot(format!("{} is not a snapshot", path.display())));
     }
+    if was.is_some_and(|was| was != salt) {
+        return Err(Error::Snapshot(format!("the snapshot {} was replaced by another file", path.display())));
+    }
     let key = match (flags, key) {
-        ([0], _) => None,
+        ([0], None) => None,
+        // Else whoever can write to the folder, but has no key, could put a snapshot of their own there.
+        ([0], Some(_)) => {
+            return Err(Error::Snapshot(format!(
+                "the snapshot {} is not encrypted although a key is configured; if it is from before the key was set, remove `encryption_key` from [snapshots] while you use it",
+                path.display()
+            )));
+        }
         ([1], Some(key)) => Some(key),
         ([1], None) => {
             return Err(Error::Snapshot(format!(
@@ -269,12 +302,12 @@ fn frames(
             None => damaged(path, "a frame"),
         })?;
         if !each(kind, payload)? {
-            return Ok(());
+            return Ok(*salt);
         }
         if kind == FrameKind::Footer {
             let mut more = [0_u8; 1];
             let after = file.read(&mut more).map_err(cut)?;
-            return if after == 0 { Ok(()) } else { Err(damaged(path, "what follows its end")) };
+            return if after == 0 { Ok(*salt) } else { Err(damaged(path, "what follows its end")) };
         }
     }
 }

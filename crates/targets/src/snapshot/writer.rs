@@ -22,18 +22,20 @@ pub(crate) const BLOCK_BYTES: usize = 1 << 20;
 
 enum Work {
     Frame(FrameKind, Vec<u8>),
-    Finish(oneshot::Sender<Result<u64, Error>>),
+    Finish(oneshot::Sender<Result<Linked, Error>>),
 }
 
 /// A snapshot that is being written. Dropped before [`SnapshotWriter::finish`]: removed.
 pub struct SnapshotWriter {
     work: mpsc::Sender<Work>,
     failed: oneshot::Receiver<Error>,
-    file: Unfinished,
+    _file: Unfinished,
     footer: Footer,
     limits: (u64, u64),
     rows: u64,
     bytes: u64,
+    /// What was refused: without it the file would be a lie, so it is never finished.
+    refused: Option<Error>,
 }
 
 /// A snapshot that is durably on the disk, under its final name.
@@ -47,15 +49,28 @@ pub struct Written {
     pub footer: Footer,
 }
 
-/// Removes the file unless it was finished.
+/// Removes the file `<path>.part`. The thread may still write to it: then into a file without a name.
 struct Unfinished {
     path: PathBuf,
-    keep: bool,
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if !self.keep {
+        // Finished: it has another name by now.
+        let _gone = std::fs::remove_file(&self.path);
+    }
+}
+
+/// A whole file under its final name, which nobody knows of yet: removed unless somebody takes it.
+struct Linked {
+    path: PathBuf,
+    bytes: u64,
+    taken: bool,
+}
+
+impl Drop for Linked {
+    fn drop(&mut self) {
+        if !self.taken {
             // Nothing can be done about a failure here; what is left is cleared away at the next start.
             let _gone = std::fs::remove_file(&self.path);
         }
@@ -78,7 +93,7 @@ impl SnapshotWriter {
         let problem = |e: std::io::Error| disk(&part, &e);
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).map_err(problem)?;
-        let unfinished = Unfinished { path: part.clone(), keep: false };
+        let unfinished = Unfinished { path: part.clone() };
         let mut salt = [0_u8; SALT_BYTES];
         getrandom::fill(&mut salt).map_err(|e| Error::Internal(format!("no random numbers: {e}")))?;
         file.write_all(MAGIC)
@@ -96,7 +111,7 @@ impl SnapshotWriter {
         let head = serde_json::to_vec(header).map_err(|e| Error::Internal(e.to_string()))?;
         work.try_send(Work::Frame(FrameKind::Header, head))
             .map_err(|_| Error::Internal("the snapshot's writer is gone".to_owned()))?;
-        Ok(Self { work, failed, file: unfinished, footer: Footer::default(), limits, rows: 0, bytes: 0 })
+        Ok(Self { work, failed, _file: unfinished, footer: Footer::default(), limits, rows: 0, bytes: 0, refused: None })
     }
 
     /// Announces a table. Returns its number.
@@ -126,9 +141,11 @@ impl SnapshotWriter {
         let (most_rows, most_bytes) = self.limits;
         // Before- and after-images both count as rows of the file, so the limit is twice that of records.
         if self.rows > most_rows.saturating_mul(2) || self.bytes > most_bytes {
-            return Err(Error::TooLarge(format!(
+            let error = Error::TooLarge(format!(
                 "the snapshot would be larger than this target allows ({most_rows} records, {most_bytes} bytes); narrow the action, or raise the target's limits"
-            )));
+            ));
+            self.refused = Some(error.clone());
+            return Err(error);
         }
         let totals = usize::try_from(table).ok().and_then(|t| self.footer.tables.get_mut(t));
         let Some(totals) = totals else {
@@ -166,17 +183,21 @@ impl SnapshotWriter {
     /// # Errors
     /// When the disk does not allow it; nothing is left then.
     pub async fn finish(mut self, path: &Path) -> Result<Written, Error> {
+        if let Some(error) = self.refused.take() {
+            return Err(error);
+        }
         let footer = serde_json::to_vec(&self.footer).map_err(|e| Error::Internal(e.to_string()))?;
         self.send(FrameKind::Footer, footer).await?;
         let (reply, answer) = oneshot::channel();
         if self.work.send(Work::Finish(reply)).await.is_err() {
             return Err(self.failure());
         }
-        let bytes = match answer.await {
+        let mut linked = match answer.await {
             Ok(result) => result?,
             Err(_) => return Err(self.failure()),
         };
-        self.file.keep = true;
+        linked.taken = true;
+        let bytes = linked.bytes;
         Ok(Written { path: path.to_owned(), bytes, footer: std::mem::take(&mut self.footer) })
     }
 
@@ -243,17 +264,18 @@ fn frame(
         .map_err(|e| disk(part, &e))
 }
 
-fn finish(file: BufWriter<File>, part: &Path, to: &Path) -> Result<u64, Error> {
-    let durable = || -> std::io::Result<u64> {
+fn finish(file: BufWriter<File>, part: &Path, to: &Path) -> Result<Linked, Error> {
+    let durable = || -> std::io::Result<Linked> {
         let file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
         file.sync_all()?;
         let bytes = file.metadata()?.len();
         // A hard link, not a rename, so that a snapshot that is there already is never replaced.
         std::fs::hard_link(part, to)?;
+        let linked = Linked { path: to.to_owned(), bytes, taken: false };
         std::fs::remove_file(part)?;
-        let folder = to.parent().unwrap_or_else(|| Path::new("."));
-        File::open(folder)?.sync_all()?;
-        Ok(bytes)
+        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
+        Ok(linked)
     };
     durable().map_err(|e| disk(to, &e))
 }

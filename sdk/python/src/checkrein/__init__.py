@@ -10,7 +10,8 @@
     def delete_users(ids): ...
 """
 
-from .client import AsyncCheckrein, Checkrein
+from .async_client import AsyncCheckrein
+from .client import Checkrein
 from .errors import (
     ApprovalRequiredError,
     AuthenticationError,
@@ -23,10 +24,13 @@ from .errors import (
     PolicyInvalidError,
     PolicyViolationError,
     RateLimitedError,
+    RollbackConflictError,
+    StatementError,
     UnreachableError,
 )
 from .management import Approvals, AsyncApprovals, AsyncPolicies, Policies
 from .result import AsyncCheckResult, BlastRadius, CheckResult, Decision, MatchedPolicy
+from .undo import AsyncExecutionResult, Execution, ExecutionResult, RollbackResult, Snapshot
 
 __all__ = [
     "ApprovalRequiredError",
@@ -34,6 +38,7 @@ __all__ = [
     "AsyncApprovals",
     "AsyncCheckResult",
     "AsyncCheckrein",
+    "AsyncExecutionResult",
     "AsyncPolicies",
     "AuthenticationError",
     "BadRequestError",
@@ -43,6 +48,8 @@ __all__ = [
     "CheckreinError",
     "ConflictError",
     "Decision",
+    "Execution",
+    "ExecutionResult",
     "MatchedPolicy",
     "NotFoundError",
     "PermissionDeniedError",
@@ -51,5 +58,9 @@ __all__ = [
     "PolicyInvalidError",
     "PolicyViolationError",
     "RateLimitedError",
+    "RollbackConflictError",
+    "RollbackResult",
+    "Snapshot",
+    "StatementError",
     "UnreachableError",
 ]

@@ -19,8 +19,9 @@ T = TypeVar("T")
 
 #: Answers that another try may better.
 RETRIED = frozenset({429, 502, 503, 504})
-#: The largest answer that is read, in bytes.
+#: The largest answer that is read, in bytes; of an execution, which returns rows.
 MAX_ANSWER = 8 * 1024 * 1024
+MAX_ROWS_ANSWER = 64 * 1024 * 1024
 _MAX_PAUSE = 1.0
 
 
@@ -33,6 +34,8 @@ class Request:
     body: Any = None
     #: Seconds that the server has been asked to take before it answers.
     patience: float = 0.0
+    #: Bytes that the answer may have.
+    room: int = MAX_ANSWER
     #: Doing it twice is the same as doing it once.
     repeatable: bool = True
 

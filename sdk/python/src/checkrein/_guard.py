@@ -15,7 +15,8 @@ from .errors import PolicyViolationError
 from .result import AsyncCheckResult, CheckResult, Decision, Status
 
 if TYPE_CHECKING:
-    from .client import AsyncCheckrein, Checkrein
+    from .async_client import AsyncCheckrein
+    from .client import Checkrein
 
 F = TypeVar("F")
 #: The fields of a check; in a guard each may be a function of the guarded function's arguments.

@@ -25,6 +25,8 @@ from .errors import (
     PolicyConflictError,
     PolicyInvalidError,
     RateLimitedError,
+    RollbackConflictError,
+    StatementError,
     UnreachableError,
 )
 from .result import BlastRadius, Decision, MatchedPolicy, Status
@@ -55,14 +57,14 @@ class Protocol:
 
     def check(self, body: Mapping[str, Any]) -> Steps[Decision]:
         """Ask whether an action may run. Raises where the request or the key is wrong."""
-        answer = yield from self._exchange(Request("POST", "/v1/checks", body))
+        answer = yield from self.exchange(Request("POST", "/v1/checks", body))
         if isinstance(answer, Reply) and answer.status == 429:
             # The server was there and refused. An agent must not get past it by asking too often.
             return Decision("block", self._excuse(_refusal(answer)), degraded=True)
         decision = read_decision(answer)
         if isinstance(decision, Decision):
             return decision
-        self._raise_for(answer)
+        self.raise_for(answer)
         if isinstance(answer, Reply) and answer.status == 200 and answer.json() is AMBIGUOUS:
             # It may well have said no.
             return Decision("block", self._excuse(decision), degraded=True)
@@ -81,7 +83,7 @@ class Protocol:
             if isinstance(decision, Decision) and not decision.held:
                 return decision
             if not (isinstance(answer, Reply) and answer.status in RETRIED):
-                self._raise_for(answer)
+                self.raise_for(answer)
             # A server that does not wait must not be asked in a tight loop.
             early = min(1.0, patience) - (time.monotonic() - asked)
             if (pause := min(early, ends - time.monotonic())) > 0:
@@ -101,20 +103,20 @@ class Protocol:
 
     def create_policy(self, policy: Mapping[str, Any]) -> Steps[dict[str, Any]]:
         """Create a policy; the same one again is no error."""
-        return self._object(Request("POST", "/v1/policies", jsonable(policy)))
+        return self.object(Request("POST", "/v1/policies", jsonable(policy)))
 
     def apply_policies(self, policies: Sequence[Mapping[str, Any]]) -> Steps[dict[str, Any]]:
         """Put these policies in the place of all that came through the API."""
         whole = {"policies": jsonable(list(policies))}
-        return self._object(Request("PUT", "/v1/policies", whole))
+        return self.object(Request("PUT", "/v1/policies", whole))
 
     def list_policies(self) -> Steps[list[dict[str, Any]]]:
         """All policies."""
-        return self._in((yield from self._object(Request("GET", "/v1/policies"))), "policies")
+        return self.in_((yield from self.object(Request("GET", "/v1/policies"))), "policies")
 
     def get_policy(self, name: str) -> Steps[dict[str, Any]]:
         """One policy."""
-        return self._object(Request("GET", f"/v1/policies/{segment(name)}"))
+        return self.object(Request("GET", f"/v1/policies/{segment(name)}"))
 
     def delete_policy(self, name: str) -> Steps[None]:
         """Remove a policy."""
@@ -128,8 +130,8 @@ class Protocol:
         query = {} if state is None else {"state": state}
         while True:
             path = "/v1/approvals" + (f"?{urlencode(query)}" if query else "")
-            page = yield from self._object(Request("GET", path))
-            found += self._in(page, "approvals")
+            page = yield from self.object(Request("GET", path))
+            found += self.in_(page, "approvals")
             cursor = page.get("next_cursor")
             if not isinstance(cursor, str) or cursor == query.get("cursor"):
                 return found
@@ -137,7 +139,7 @@ class Protocol:
 
     def get_approval(self, approval: str) -> Steps[dict[str, Any]]:
         """One approval."""
-        return self._object(Request("GET", f"/v1/approvals/{segment(approval)}"))
+        return self.object(Request("GET", f"/v1/approvals/{segment(approval)}"))
 
     def decide(
         self, approval: str, decision: Literal["approve", "deny"], comment: str | None
@@ -145,37 +147,46 @@ class Protocol:
         """Answer an approval."""
         body = {"decision": decision} | ({} if comment is None else {"comment": jsonable(comment)})
         path = f"/v1/approvals/{segment(approval)}/decision"
-        return self._object(Request("POST", path, body, repeatable=False))
+        return self.object(Request("POST", path, body, repeatable=False))
 
     # How
 
-    def _exchange(self, request: Request) -> Steps[Reply | Failure]:
+    def exchange(self, request: Request) -> Steps[Reply | Failure]:
+        """Ask, as often as is safe and allowed."""
         # What is not the same when it is done twice is tried once: an answer that was lost may have been yes.
         retries = self._retries if request.repeatable else 0
         return exchange(request, timeout=self._timeout, retries=retries)
 
     def _ask(self, request: Request) -> Steps[Reply]:
-        answer = yield from self._exchange(request)
-        self._raise_for(answer)
+        return self._success((yield from self.exchange(request)))
+
+    def _success(self, answer: Reply | Failure) -> Reply:
+        self.raise_for(answer)
         if isinstance(answer, Reply) and 200 <= answer.status < 300:
             return answer
         cause = answer.cause if isinstance(answer, Failure) else _refusal(answer)
         raise UnreachableError(f"Checkrein at {self._where} could not be asked: {cause}")
 
-    def _object(self, request: Request) -> Steps[dict[str, Any]]:
-        answer = yield from self._ask(request)
-        found = answer.json()
+    def object(self, request: Request) -> Steps[dict[str, Any]]:
+        """Ask for a JSON object."""
+        return self.object_in((yield from self.exchange(request)))
+
+    def object_in(self, answer: Reply | Failure) -> dict[str, Any]:
+        """The JSON object in an answer."""
+        found = self._success(answer).json()
         if not isinstance(found, dict):
             raise UnreachableError(f"what answered at {self._where} is not Checkrein: no JSON object")
         return found
 
-    def _in(self, found: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    def in_(self, found: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+        """The list under a key of an answer."""
         items = found.get(key)
         if not isinstance(items, list):
             raise UnreachableError(f"what answered at {self._where} is not Checkrein: no `{key}`")
         return items
 
-    def _raise_for(self, answer: Reply | Failure) -> None:
+    def raise_for(self, answer: Reply | Failure) -> None:
+        """Raise what an answer of 4xx means."""
         if isinstance(answer, Reply) and 400 <= answer.status < 500:
             raise _error(answer)
 
@@ -197,7 +208,7 @@ class Protocol:
         )
 
 
-def _new_key() -> str:
+def new_key() -> str:
     """A new idempotency key. It starts with the time (as a UUIDv7 does), because keys that
     are close in time are then close in the server's index, which is what keeps that small and fast.
     """
@@ -213,8 +224,25 @@ def check_body(fields: Mapping[str, Any], opaques: Opaques | None = None) -> dic
             "a check is either explicit (action, resource, payload) or raw (tool, arguments); "
             "give exactly one of action and tool"
         )
-    body.setdefault("idempotency_key", _new_key())
+    body.setdefault("idempotency_key", new_key())
     return body
+
+
+def execution_body(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of an execution: one statement or several, with an idempotency key."""
+    body = given_body(fields)
+    if ("statement" in body) == ("statements" in body):
+        raise BadRequestError("give exactly one of statement and statements")
+    if "statements" in body:
+        # A text alone is a statement without parameters.
+        body["statements"] = [{"statement": s} if isinstance(s, str) else s for s in body["statements"]]
+    body.setdefault("idempotency_key", new_key())
+    return body
+
+
+def given_body(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, as JSON."""
+    return {key: jsonable(value) for key, value in fields.items() if value is not None}
 
 
 def is_read(body: Mapping[str, Any]) -> bool:
@@ -224,7 +252,7 @@ def is_read(body: Mapping[str, Any]) -> bool:
         body.get("action") in READS
         and isinstance(resource, str)
         and _PLAIN_RESOURCE.fullmatch(resource) is not None
-        and not body.keys() & {"tool", "arguments", "statement", "params"}
+        and not body.keys() & {"tool", "arguments", "statement", "params", "where"}
         and not _has_text(body.get("payload"))
     )
 
@@ -266,12 +294,13 @@ def read_decision(answer: Reply | Failure, expected: str | None = None) -> Decis
         verdict=verdict,
         reason=str(reason) if _word(reason) else f"the server's verdict is {verdict}; it gave no reason",
         id=check if _word(check) else expected,
-        policies=tuple(_policy(p) for p in _items(found.get("policies"))),
-        category=_optional(found.get("category")),
-        environment=_optional(found.get("environment")),
+        policies=tuple(_policy(p) for p in items(found.get("policies"))),
+        category=optional(found.get("category")),
+        environment=optional(found.get("environment")),
         blast_radius=_blast_radius(found.get("blast_radius")),
-        approval_id=_optional(found.get("approval_id")),
-        logged_at=_optional(found.get("logged_at")),
+        approval_id=optional(found.get("approval_id")),
+        snapshot_id=optional(found.get("snapshot_id")),
+        logged_at=optional(found.get("logged_at")),
         degraded=not complete,
         raw=found,
     )
@@ -281,15 +310,18 @@ def _word(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
-def _optional(value: Any) -> str | None:
+def optional(value: Any) -> str | None:
+    """A text, or nothing."""
     return value if isinstance(value, str) else None
 
 
-def _items(value: Any) -> list[dict[str, Any]]:
+def items(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _number(value: Any) -> int | None:
+def number(value: Any) -> int | None:
+    """A whole number, or nothing."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
@@ -299,7 +331,7 @@ def _policy(found: Mapping[str, Any]) -> MatchedPolicy:
         rule=str(found.get("rule", "")),
         mode=str(found.get("mode", "")),
         reason=str(found.get("reason", "")),
-        exempted_by=_optional(found.get("exempted_by")),
+        exempted_by=optional(found.get("exempted_by")),
     )
 
 
@@ -307,13 +339,14 @@ def _blast_radius(found: Any) -> BlastRadius | None:
     if not isinstance(found, dict):
         return None
     return BlastRadius(
-        records=_number(found.get("records")),
-        systems=_number(found.get("systems")),
-        recipients=_number(found.get("recipients")),
+        records=number(found.get("records")),
+        systems=number(found.get("systems")),
+        recipients=number(found.get("recipients")),
         basis=str(found.get("basis", "")),
-        declared=_number(found.get("declared")),
+        declared=number(found.get("declared")),
+        understated=found.get("understated") is True,
         by_resource=tuple(
-            (str(r.get("resource", "")), _number(r.get("records"))) for r in _items(found.get("by_resource"))
+            (str(r.get("resource", "")), number(r.get("records"))) for r in items(found.get("by_resource"))
         ),
     )
 
@@ -353,13 +386,22 @@ _ERRORS: dict[int, type[CheckreinError]] = {
 def _error(answer: Reply) -> CheckreinError:
     problem = _problem(answer)
     told = problem.get("detail") or problem.get("title") or f"the server answered {answer.status}"
-    problems = _items(problem.get("errors"))
+    problems = items(problem.get("errors"))
     lines = [str(told), *(f"- {_one_line(p)}" for p in problems)]
     if answer.status == 401:
         lines.append("The key comes from `api_key=`, else from CHECKREIN_API_KEY.")
-    error = _ERRORS.get(answer.status, BadRequestError)("\n".join(lines))
+    conflicts = items(problem.get("conflicts"))
+    kind = _ERRORS.get(answer.status, BadRequestError)
+    if answer.status == 422 and str(problem.get("type", "")).endswith("/statement-failed"):
+        kind = StatementError
+    if answer.status == 409 and str(problem.get("type", "")).endswith("/rollback-conflicts"):
+        kind = RollbackConflictError
+    error = kind("\n".join(lines))
+    if isinstance(error, RollbackConflictError):
+        error.conflicts = conflicts
+        error.conflict_count = number(problem.get("conflict_count")) or len(conflicts)
     error.status = answer.status
-    error.type = _optional(problem.get("type"))
+    error.type = optional(problem.get("type"))
     error.request_id = answer.headers.get("x-request-id")
     error.problems = problems
     return error

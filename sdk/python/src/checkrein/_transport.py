@@ -22,7 +22,7 @@ import anyio
 import anyio.lowlevel
 import httpcore
 
-from ._exchange import MAX_ANSWER, Failure, Reply, Send, Sleep, Steps
+from ._exchange import Failure, Reply, Send, Sleep, Steps
 
 T = TypeVar("T")
 
@@ -146,8 +146,8 @@ class Transport:
                 body = bytearray()
                 for chunk in response.iter_stream():
                     body += chunk
-                    if len(body) > MAX_ANSWER:
-                        return _TOO_LARGE
+                    if len(body) > send.request.room:
+                        return _too_large(send)
                 return _reply(response, body)
         except (httpcore.TimeoutException, TimeoutError):
             return _too_slow(send)
@@ -204,8 +204,8 @@ class AsyncTransport:
                     body = bytearray()
                     async for chunk in response.aiter_stream():
                         body += chunk
-                        if len(body) > MAX_ANSWER:
-                            return _TOO_LARGE
+                        if len(body) > send.request.room:
+                            return _too_large(send)
                     return _reply(response, body)
         except (httpcore.TimeoutException, TimeoutError):
             return _too_slow(send)
@@ -220,7 +220,10 @@ _NETWORK_ERRORS = (
     httpcore.ConnectionNotAvailable,
     OSError,
 )
-_TOO_LARGE = Failure(f"its answer is larger than {MAX_ANSWER // 1024 // 1024} MiB")
+
+
+def _too_large(send: Send) -> Failure:
+    return Failure(f"its answer is larger than {send.request.room // 1024 // 1024} MiB")
 
 
 def _too_slow(send: Send) -> Failure:

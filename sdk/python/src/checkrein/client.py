@@ -1,95 +1,27 @@
-"""The clients."""
+"""The blocking client."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ._exchange import Steps
-from ._guard import AsyncGuard, Fields, Guard
-from ._json import Opaques
-from ._protocol import ON_UNREACHABLE, STATUSES, OnUnreachable, Protocol, check_body
-from ._transport import Address, AsyncTransport, Transport
-from .management import Approvals, AsyncApprovals, AsyncPolicies, Policies
-from .result import AsyncCheckResult, CheckResult, Decision, Status
+from ._client import EXECUTION_PATIENCE, BaseClient, Text, decision_fields, execution_fields, given, log
+from ._guard import Guard
+from ._protocol import execution_body
+from ._transport import Transport
+from .management import Approvals, Policies
+from .result import CheckResult, Decision, Status
+from .undo import ExecutionResult, RollbackResult, Snapshot
+
+if TYPE_CHECKING:
+    from .async_client import AsyncCheckrein
 
 F = TypeVar("F")
 
-#: In a guard: a text, or a function of the guarded function's arguments that gives one.
-Text = str | Callable[..., str | None] | None
 
-DEFAULT_URL: Final = "http://127.0.0.1:7070"
-_log = logging.getLogger("checkrein")
-
-
-class _Client:
-    """What both clients have: settings, and the body of a check."""
-
-    def __init__(
-        self,
-        url: str | None = None,
-        api_key: str | None = None,
-        agent: str | None = None,
-        session: str | None = None,
-        timeout: float = 2.0,
-        on_unreachable: OnUnreachable = "block",
-        retries: int = 2,
-    ) -> None:
-        """Set up a client; nothing is sent yet.
-
-        ``url``, ``api_key`` and ``agent`` default to the environment's CHECKREIN_URL,
-        CHECKREIN_API_KEY and CHECKREIN_AGENT. ``timeout``: seconds for one try; ``retries``: tries after the
-        first, all with one idempotency key. ``on_unreachable``: what a check answers when the server cannot
-        be asked: ``"block"``, ``"allow_reads"`` or ``"allow"``.
-        """
-        if on_unreachable not in ON_UNREACHABLE:
-            raise ValueError(f"on_unreachable must be one of {ON_UNREACHABLE}, not {on_unreachable!r}")
-        if not 0 < timeout <= 60:
-            raise ValueError(f"timeout must be over 0 and at most 60 seconds, not {timeout!r}")
-        if not 0 <= retries <= 10:
-            raise ValueError(f"retries must be 0 to 10, not {retries!r}")
-        self.url = url or os.environ.get("CHECKREIN_URL") or DEFAULT_URL
-        self.agent = agent or os.environ.get("CHECKREIN_AGENT") or None
-        self.session = session
-        key = api_key or os.environ.get("CHECKREIN_API_KEY")
-        self._settings: dict[str, Any] = {
-            "url": self.url,
-            "api_key": key,
-            "agent": self.agent,
-            "session": session,
-            "timeout": timeout,
-            "on_unreachable": on_unreachable,
-            "retries": retries,
-        }
-        self._address = Address(self.url, key, timeout)
-        self._protocol = Protocol(self.url, timeout=timeout, retries=retries, on_unreachable=on_unreachable)
-        self._open()
-
-    def _open(self) -> None:
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(url={self.url!r}, agent={self.agent!r})"
-
-    def _outcome(
-        self, result: Decision, status: Status, records: int | None, error: str | None
-    ) -> Steps[None] | None:
-        if status not in STATUSES:
-            raise ValueError(f"an outcome is one of {STATUSES}, not {status!r}")
-        # What was never asked about cannot be reported on.
-        if result.id is None:
-            return None
-        return self._protocol.outcome(result.id, status, records, error)
-
-    def _body(self, fields: Fields, opaques: Opaques | None = None) -> dict[str, Any]:
-        return check_body({"agent": self.agent, "session": self.session} | _given(fields), opaques)
-
-
-class Checkrein(_Client):
+class Checkrein(BaseClient):
     """Asks Checkrein, blocking. Threads may share one; it keeps connections open between calls."""
 
     def _open(self) -> None:
@@ -109,6 +41,7 @@ class Checkrein(_Client):
         statement: str | None = None,
         params: Any = None,
         record_ids: Iterable[Any] | None = None,
+        where: Mapping[str, Any] | None = None,
         agent: str | None = None,
         session: str | None = None,
         idempotency_key: str | None = None,
@@ -116,7 +49,8 @@ class Checkrein(_Client):
         """Ask whether an action may run, before it runs.
 
         Explicit form: ``action``, ``resource``, ``payload``; raw form: ``tool``, ``arguments``. Either may
-        have ``statement`` with ``params`` (SQL) and ``record_ids``. What is no JSON is described.
+        have ``statement`` with ``params`` (SQL), and ``record_ids`` or ``where`` (column to value), which
+        Checkrein counts itself on a connected target. What is no JSON is described.
 
         When the server cannot be asked this does not raise: it answers as ``on_unreachable`` says, with
         ``degraded`` set. It raises ``AuthenticationError``, ``PermissionDeniedError`` or
@@ -131,11 +65,105 @@ class Checkrein(_Client):
             "statement": statement,
             "params": params,
             "record_ids": record_ids,
+            "where": where,
             "agent": agent,
             "session": session,
             "idempotency_key": idempotency_key,
         }
         return self._check(self._body(fields))
+
+    def execute(
+        self,
+        target: str,
+        statement: str | None = None,
+        params: Sequence[Any] | None = None,
+        *,
+        statements: Iterable[Any] | None = None,
+        record_count: int | None = None,
+        agent: str | None = None,
+        session: str | None = None,
+        idempotency_key: str | None = None,
+        timeout: float = 60.0,
+    ) -> ExecutionResult:
+        """Have Checkrein run SQL on a connected target: measured, judged, kept, then committed.
+
+        In one transaction: what the database says it changed (cascades and triggers too) is what the
+        policies see. Blocked or held: rolled back, and ``executed`` is False. ``statements`` instead of
+        ``statement``: several, each a text or ``{"statement": …, "params": […]}``, all or none.
+
+        Raises ``StatementError`` when the database refuses the SQL, and ``UnreachableError`` when nobody can
+        tell whether it ran; asking again with the same ``idempotency_key`` then never runs it twice.
+        ``timeout``: seconds that the database may take.
+        """
+        fields = {
+            "statement": statement,
+            "params": params,
+            "statements": statements,
+            "record_count": record_count,
+            "agent": agent,
+            "session": session,
+            "idempotency_key": idempotency_key,
+        }
+        return self._execute(self._execution_body(target, fields), timeout)
+
+    def snapshot(
+        self,
+        resource: str,
+        record_ids: Iterable[Any] | None = None,
+        *,
+        where: Mapping[str, Any] | None = None,
+        statement: str | None = None,
+        params: Sequence[Any] | None = None,
+        action: str | None = None,
+        agent: str | None = None,
+        session: str | None = None,
+        timeout: float = 600.0,
+    ) -> Snapshot:
+        """Keep the records ``record_ids`` of ``resource`` as they are now, to put them back later.
+
+        Or those that ``where`` (column to value) selects, or that ``statement`` would change. With
+        ``action="delete"`` also those that would follow through foreign keys. Call ``seal`` once the action
+        has run, so that a rollback can tell its work from somebody else's.
+        """
+        fields = {
+            "resource": resource,
+            "record_ids": record_ids,
+            "where": where,
+            "statement": statement,
+            "params": params,
+            "action": action,
+            "agent": agent,
+            "session": session,
+        }
+        return self._transport.run(self._undo.take(self._snapshot_body(fields), timeout))
+
+    def seal(self, snapshot_id: str | Snapshot, *, timeout: float = 600.0) -> Snapshot:
+        """Record what the action left of the snapshot's records. Doing it again changes nothing."""
+        return self._transport.run(self._undo.seal(snapshot_id, timeout))
+
+    def rollback(
+        self,
+        snapshot_id: str | Snapshot,
+        *,
+        dry_run: bool = False,
+        on_conflict: str = "refuse",
+        timeout: float = 600.0,
+    ) -> RollbackResult:
+        """Put the records of a snapshot back, all or none; an operator's key is needed.
+
+        ``dry_run`` only plans. Raises ``RollbackConflictError`` when somebody has changed records since, or
+        the snapshot is not sealed; ``on_conflict`` ``"skip"`` leaves such records, ``"force"`` overwrites.
+        """
+        steps = self._undo.rollback(snapshot_id, dry_run, on_conflict, timeout)
+        return self._transport.run(steps)
+
+    def get_snapshot(self, snapshot_id: str | Snapshot) -> Snapshot:
+        """One snapshot."""
+        return self._transport.run(self._undo.get(snapshot_id))
+
+    def list_snapshots(self, *, agent: str | None = None, target: str | None = None) -> list[Snapshot]:
+        """Snapshots, newest first; an agent's key sees its own agent's."""
+        return self._transport.run(self._undo.list({"agent": agent, "target": target}))
 
     @overload
     def guard(self, fn: F, /) -> F: ...
@@ -152,6 +180,7 @@ class Checkrein(_Client):
         statement: Text = None,
         params: Any = None,
         record_ids: Any = None,
+        where: Any = None,
         agent: Text = None,
         session: Text = None,
         wait: float = 0.0,
@@ -169,6 +198,7 @@ class Checkrein(_Client):
         statement: Text = None,
         params: Any = None,
         record_ids: Any = None,
+        where: Any = None,
         agent: Text = None,
         session: Text = None,
         wait: float = 0.0,
@@ -192,10 +222,11 @@ class Checkrein(_Client):
             "statement": statement,
             "params": params,
             "record_ids": record_ids,
+            "where": where,
             "agent": agent,
             "session": session,
         }
-        guard = Guard(self, _given(fields), wait)
+        guard = Guard(self, given(fields), wait)
         return guard if fn is None else guard(fn)
 
     def close(self) -> None:
@@ -224,6 +255,17 @@ class Checkrein(_Client):
     def _check(self, body: Mapping[str, Any]) -> CheckResult:
         return self._result(self._transport.run(self._protocol.check(body)))
 
+    def _execute(self, body: Mapping[str, Any], patience: float) -> ExecutionResult:
+        done = self._transport.run(self._undo.execute(body, patience))
+        return ExecutionResult(**execution_fields(done), _client=self, _body=body)
+
+    def _run_when_approved(self, held: ExecutionResult, timeout: float) -> ExecutionResult:
+        settled = self._transport.run(self._protocol.wait(held, timeout))
+        if settled.allowed:
+            again = {name: value for name, value in held._body.items() if name != "idempotency_key"}
+            return self._execute(execution_body(again), EXECUTION_PATIENCE)
+        return held if settled.held else dataclasses.replace(held, verdict="block", reason=settled.reason)
+
     def _wait(self, held: CheckResult, timeout: float) -> CheckResult:
         decision = self._transport.run(self._protocol.wait(held, timeout))
         return held if decision is held else self._result(decision)
@@ -236,159 +278,19 @@ class Checkrein(_Client):
         try:
             self._transport.run(steps)
         except Exception as failure:
-            _log.warning("the outcome %s of %s is not on record: %s", status, result.id, failure)
+            log.warning("the outcome %s of %s is not on record: %s", status, result.id, failure)
             return False
         return True
 
     def _for_async(self) -> AsyncCheckrein:
         # Guarded async functions must not block their event loop.
         if self._async_twin is None:
+            from .async_client import AsyncCheckrein
+
             self._async_twin = AsyncCheckrein(**self._settings)
         return self._async_twin
 
     def _result(self, decision: Decision) -> CheckResult:
         if decision.degraded:
-            _log.warning("%s: %s", decision.verdict, decision.reason)
-        return CheckResult(**_fields(decision), _client=self)
-
-
-class AsyncCheckrein(_Client):
-    """As `Checkrein`, for async code: asyncio or trio, on any number of event loops."""
-
-    def _open(self) -> None:
-        self._transport = AsyncTransport(self._address)
-        self.policies = AsyncPolicies(self)
-        self.approvals = AsyncApprovals(self)
-
-    async def check(
-        self,
-        *,
-        action: str | None = None,
-        resource: str | None = None,
-        payload: Any = None,
-        tool: str | None = None,
-        arguments: Any = None,
-        statement: str | None = None,
-        params: Any = None,
-        record_ids: Iterable[Any] | None = None,
-        agent: str | None = None,
-        session: str | None = None,
-        idempotency_key: str | None = None,
-    ) -> AsyncCheckResult:
-        """As `Checkrein.check`."""
-        fields = {
-            "action": action,
-            "resource": resource,
-            "payload": payload,
-            "tool": tool,
-            "arguments": arguments,
-            "statement": statement,
-            "params": params,
-            "record_ids": record_ids,
-            "agent": agent,
-            "session": session,
-            "idempotency_key": idempotency_key,
-        }
-        return await self._check(self._body(fields))
-
-    @overload
-    def guard(self, fn: F, /) -> F: ...
-    @overload
-    def guard(
-        self,
-        /,
-        *,
-        action: str | None = None,
-        resource: Text = None,
-        payload: Any = None,
-        tool: str | None = None,
-        arguments: Any = None,
-        statement: Text = None,
-        params: Any = None,
-        record_ids: Any = None,
-        agent: Text = None,
-        session: Text = None,
-        wait: float = 0.0,
-    ) -> AsyncGuard: ...
-    def guard(
-        self,
-        fn: Any = None,
-        /,
-        *,
-        action: str | None = None,
-        resource: Text = None,
-        payload: Any = None,
-        tool: str | None = None,
-        arguments: Any = None,
-        statement: Text = None,
-        params: Any = None,
-        record_ids: Any = None,
-        agent: Text = None,
-        session: Text = None,
-        wait: float = 0.0,
-    ) -> Any:
-        """As `Checkrein.guard`, for async functions and `async with`."""
-        fields = {
-            "action": action,
-            "resource": resource,
-            "payload": payload,
-            "tool": tool,
-            "arguments": arguments,
-            "statement": statement,
-            "params": params,
-            "record_ids": record_ids,
-            "agent": agent,
-            "session": session,
-        }
-        guard = AsyncGuard(self, _given(fields), wait)
-        return guard if fn is None else guard(fn)
-
-    async def aclose(self) -> None:
-        """Close this event loop's connections; the client cannot be used after."""
-        await self._transport.close()
-
-    async def __aenter__(self) -> AsyncCheckrein:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def _check(self, body: Mapping[str, Any]) -> AsyncCheckResult:
-        return self._result(await self._transport.run(self._protocol.check(body)))
-
-    async def _wait(self, held: AsyncCheckResult, timeout: float) -> AsyncCheckResult:
-        decision = await self._transport.run(self._protocol.wait(held, timeout))
-        return held if decision is held else self._result(decision)
-
-    async def _report(
-        self, result: AsyncCheckResult, status: Status, records: int | None, error: str | None
-    ) -> bool:
-        steps = self._outcome(result, status, records, error)
-        if steps is None:
-            return False
-        result._reported.append(status)
-        try:
-            await self._transport.run(steps)
-        except Exception as failure:
-            _log.warning("the outcome %s of %s is not on record: %s", status, result.id, failure)
-            return False
-        return True
-
-    def _result(self, decision: Decision) -> AsyncCheckResult:
-        if decision.degraded:
-            _log.warning("%s: %s", decision.verdict, decision.reason)
-        return AsyncCheckResult(**_fields(decision), _client=self)
-
-
-def _given(fields: Fields) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _fields(decision: Decision) -> dict[str, Any]:
-    # Not `asdict`, which would take the parts apart too.
-    return {f.name: getattr(decision, f.name) for f in dataclasses.fields(Decision)}
+            log.warning("%s: %s", decision.verdict, decision.reason)
+        return CheckResult(**decision_fields(decision), _client=self)

@@ -1,4 +1,5 @@
-"""What can go wrong, as exceptions. Whenever one is raised, the action has not run.
+"""What can go wrong, as exceptions. Whenever one is raised, the action has not run
+(an `UnreachableError` of ``execute`` or ``rollback`` says when that is not known).
 
 ::
 
@@ -11,9 +12,11 @@
     ├── PermissionDeniedError      403: the key may not do this
     ├── NotFoundError              404
     ├── ConflictError              409
-    │   └── PolicyConflictError    another policy has this name
+    │   ├── PolicyConflictError    another policy has this name
+    │   └── RollbackConflictError  somebody changed these records since; nothing was restored
     └── BadRequestError            any other 4xx: the request itself is wrong
-        └── PolicyInvalidError     422: the policy does not compile
+        ├── PolicyInvalidError     422: the policy does not compile
+        └── StatementError         422: the database refused the SQL
 
 ``check`` raises neither ``PolicyViolationError`` nor ``UnreachableError``: it answers with a result
 that is blocked.
@@ -85,9 +88,26 @@ class PolicyConflictError(ConflictError):
     """Another policy has this name, with other content."""
 
 
+class RollbackConflictError(ConflictError):
+    """Somebody changed records since the action, or the snapshot was never sealed. Nothing was restored.
+
+    Look at ``conflicts``, then roll back with ``on_conflict`` ``"skip"`` (leave these) or ``"force"``
+    (overwrite).
+    """
+
+    #: The first ones; each has ``resource``, ``key``, ``kind``, ``before``, ``after`` and ``now``.
+    conflicts: Sequence[Mapping[str, Any]] = ()
+    #: All of them.
+    conflict_count: int = 0
+
+
 class BadRequestError(CheckreinError):
     """The request is wrong, and would be wrong again (400, 413, 422 and other 4xx)."""
 
 
 class PolicyInvalidError(BadRequestError):
     """The policy does not compile (422); the message names every problem found."""
+
+
+class StatementError(BadRequestError):
+    """The database refused a statement of an execution (422). Nothing was changed."""

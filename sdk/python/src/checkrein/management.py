@@ -10,7 +10,8 @@ from ._protocol import policy_error
 from .errors import CheckreinError
 
 if TYPE_CHECKING:
-    from .client import AsyncCheckrein, Checkrein
+    from .async_client import AsyncCheckrein
+    from .client import Checkrein
 
 T = TypeVar("T")
 

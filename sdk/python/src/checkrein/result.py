@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from .errors import ApprovalRequiredError, PolicyViolationError
 
 if TYPE_CHECKING:
-    from .client import AsyncCheckrein, Checkrein
+    from .async_client import AsyncCheckrein
+    from .client import Checkrein
 
 Verdict = Literal["allow", "hold", "block"]
 Status = Literal["ok", "error", "unknown"]
@@ -43,6 +44,8 @@ class BlastRadius:
     declared: int | None
     #: Records by resource, largest first.
     by_resource: tuple[tuple[str, int | None], ...] = ()
+    #: The caller stated far fewer records than were counted.
+    understated: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Decision:
     blast_radius: BlastRadius | None = None
     #: ``apr_…``: the approval that a hold waits for.
     approval_id: str | None = None
+    #: ``snp_…``: what Checkrein kept of the records, so that they can be rolled back.
+    snapshot_id: str | None = None
     #: When it was put on record, RFC 3339.
     logged_at: str | None = None
     #: The server could not be asked or not be understood; ``on_unreachable`` decided.

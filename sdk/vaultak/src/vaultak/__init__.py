@@ -12,6 +12,9 @@ from checkrein import (
     PolicyConflictError,
     PolicyInvalidError,
     PolicyViolationError,
+    RollbackConflictError,
+    RollbackResult,
+    Snapshot,
 )
 
 VaultakClient = Checkrein
@@ -25,5 +28,8 @@ __all__ = [
     "PolicyConflictError",
     "PolicyInvalidError",
     "PolicyViolationError",
+    "RollbackConflictError",
+    "RollbackResult",
+    "Snapshot",
     "VaultakClient",
 ]

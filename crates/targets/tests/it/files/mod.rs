@@ -1,6 +1,7 @@
 //! A folder of files, captured, changed and rolled back.
 
 mod conflicts;
+pub(crate) mod disk;
 mod hostile;
 mod property;
 mod rollback;

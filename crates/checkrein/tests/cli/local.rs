@@ -5,10 +5,10 @@ use crate::common::{Run, repository};
 #[test]
 fn help_is_what_it_was() {
     let run = Run::new();
-    let groups = ["policy", "approvals", "log", "keys", "target", "config"];
+    let groups = ["policy", "approvals", "log", "keys", "target", "snapshot", "config"];
     let mut pages = vec![vec![]];
     pages.extend(groups.iter().map(|g| vec![*g]));
-    for command in ["serve", "check", "classify", "openapi"] {
+    for command in ["serve", "check", "execute", "rollback", "classify", "openapi"] {
         pages.push(vec![command]);
     }
     for (group, commands) in groups.iter().zip([
@@ -17,6 +17,7 @@ fn help_is_what_it_was() {
         &["tail", "show", "export", "verify"],
         &["list", "create", "revoke"],
         &["add", "list", "test", "remove", "grants"],
+        &["list", "show", "export", "seal", "take"],
         &["check"],
     ]) {
         pages.extend(commands.iter().map(|c| vec![*group, *c]));

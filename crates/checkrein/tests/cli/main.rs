@@ -8,3 +8,5 @@ mod local;
 mod server;
 #[cfg(test)]
 mod target;
+#[cfg(test)]
+mod undo;

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod checks;
+mod commit;
 mod counts;
 mod error;
 mod executions;

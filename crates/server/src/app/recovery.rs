@@ -4,7 +4,7 @@
 use super::{
     App, Error,
     checks::new_id,
-    executions::{EXECUTION_LOCKS, NOT_COMMITTED, NOT_WANTED, execution_lock},
+    commit::{EXECUTION_LOCKS, NOT_COMMITTED, NOT_WANTED, execution_lock},
     snapshots::snapshot_lock,
 };
 use checkrein_core::{

@@ -53,7 +53,7 @@ fn distinct(columns: Vec<String>) -> Vec<String> {
     for column in columns {
         let mut name = column.clone();
         let mut number = 2_u64;
-        while !seen.insert(name.clone()) || (name != column && all.contains(&name)) {
+        while (name != column && all.contains(&name)) || !seen.insert(name.clone()) {
             name = format!("{column}_{number}");
             number += 1;
         }

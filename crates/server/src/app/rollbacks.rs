@@ -205,7 +205,7 @@ impl App {
             Err(CommitError::NotCommitted(why)) => {
                 self.metrics.rollbacks.failed.inc();
                 self.end_rollback(&id, RollbackStatus::NotDone, Some(why.clone())).await;
-                self.remove_snapshot(&undo_id, super::executions::NOT_COMMITTED).await;
+                self.remove_snapshot(&undo_id, super::commit::NOT_COMMITTED).await;
                 Err(Error::RollbackImpossible(why))
             }
             Err(CommitError::Unknown(why)) => {

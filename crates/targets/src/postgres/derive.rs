@@ -56,7 +56,7 @@ pub(super) fn target(sql: &str) -> Option<String> {
     let name = match statement {
         Statement::Update(update) => table_name(&update.table)?,
         Statement::Delete(delete) => table_name(deleted_from(delete)?)?,
-        Statement::Insert(Insert { table: TableObject::TableName(name), .. }) => name,
+        Statement::Insert(Insert { table: TableObject::TableName(name), .. }) => name.clone(),
         _ => return None,
     };
     name.0.last()?.as_ident().map(folded)
@@ -198,11 +198,24 @@ fn literal(query: &Query) -> Option<u64> {
     }
 }
 
-fn table_name(table: &TableWithJoins) -> Option<&ObjectName> {
-    match &table.relation {
-        TableFactor::Table { name, args: None, sample: None, .. } if table.joins.is_empty() => Some(name),
-        _ => None,
+fn table_name(table: &TableWithJoins) -> Option<ObjectName> {
+    let TableFactor::Table { name, alias, args: None, sample: None, .. } = &table.relation else {
+        return None;
+    };
+    if !table.joins.is_empty() {
+        return None;
     }
+    // The parser takes `ONLY t` for a table `only` that is called `t`; there can be none of that name.
+    match (name.0.as_slice(), alias) {
+        ([only], Some(alias)) if is_only(only) => Some(ObjectName::from(vec![alias.name.clone()])),
+        ([only], None) if is_only(only) => None,
+        _ => Some(name.clone()),
+    }
+}
+
+fn is_only(part: &ObjectNamePart) -> bool {
+    part.as_ident()
+        .is_some_and(|ident| ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("only"))
 }
 
 #[cfg(test)]
@@ -226,6 +239,7 @@ mod tests {
             rows("update \"Users\" u set a = 1 from teams t where t.id = u.team"),
             "SELECT DISTINCT u.tableoid AS rel, u.ctid AS place FROM \"Users\" u, teams t WHERE t.id = u.team"
         );
+        assert_eq!(rows("update only t set a = 1"), "SELECT t.tableoid AS rel, t.ctid AS place FROM only t");
         assert_eq!(rows("delete from t"), "SELECT t.tableoid AS rel, t.ctid AS place FROM t");
         assert_eq!(
             rows("with old as (select 1 as id) delete from t using old where old.id = t.id returning *"),

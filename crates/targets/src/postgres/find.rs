@@ -3,8 +3,9 @@
 //! looked at like everything else, and compared with the number that the server counted.
 
 use super::{
-    images::{Looks, MOST_PLACES, at},
+    images::{Looks, MOST_PLACES},
     measure::Touched,
+    places::{Place, at, places, places_of},
     schema::{ForeignKey, Relation},
     sql::{ask_list, ident},
     values::Trouble,
@@ -22,14 +23,14 @@ const KEYS: usize = 5_000;
 pub(super) struct Hints {
     /// Of rows that it removed, the old places; of others the new ones.
     pub(super) removed: bool,
-    pub(super) places: BTreeMap<u32, Vec<String>>,
+    pub(super) places: BTreeMap<u32, Vec<Place>>,
     /// Too many to be of use.
     pub(super) many: bool,
 }
 
 impl Hints {
     /// One more place.
-    pub(super) fn add(&mut self, table: u32, place: String) {
+    pub(super) fn add(&mut self, table: u32, place: Place) {
         if self.many {
             return;
         }
@@ -46,7 +47,7 @@ impl Hints {
 pub(super) struct Found<'t> {
     hints: Hints,
     open: Vec<&'t Touched>,
-    before: BTreeMap<u32, Vec<String>>,
+    before: BTreeMap<u32, Vec<Place>>,
 }
 
 impl<'t> Found<'t> {
@@ -65,7 +66,7 @@ impl<'t> Found<'t> {
     }
 
     /// The before-images of a table were found at these places.
-    pub(super) fn are(&mut self, table: u32, places: Vec<String>) {
+    pub(super) fn are(&mut self, table: u32, places: Vec<Place>) {
         if places.len() < MOST_PLACES {
             self.before.insert(table, places);
         }
@@ -78,7 +79,7 @@ impl<'t> Found<'t> {
         t: &Touched,
         keys: &[ForeignKey],
         pages: u64,
-    ) -> Result<Vec<String>, Trouble> {
+    ) -> Result<Vec<Place>, Trouble> {
         if pages < SMALL || t.updated + t.deleted == 0 || t.updated + t.deleted > MOST_PLACES as u64 {
             return Ok(Vec::new());
         }
@@ -97,12 +98,11 @@ impl<'t> Found<'t> {
             let mut children = Vec::new();
             for places in places.chunks(KEYS) {
                 let select = format!(
-                    "SELECT DISTINCT c.ctid FROM {parent} p JOIN ONLY {} c ON {} WHERE p.{}",
+                    "SELECT pg_catalog.array_agg(DISTINCT c.ctid) FROM {parent} p JOIN ONLY {} c ON {} WHERE p.ctid = ANY ($1)",
                     t.relation.sql(),
                     key.refers("p", "c"),
-                    at(places)
                 );
-                children.extend(ask_list(looks.outside, &select).await?);
+                children.extend(places_of(looks.outside, &select, places).await?);
             }
             return Ok(children);
         }
@@ -120,7 +120,7 @@ impl<'t> Found<'t> {
         looks: &Looks<'_>,
         t: &Touched,
         pages: u64,
-    ) -> Result<Vec<String>, Trouble> {
+    ) -> Result<Vec<Place>, Trouble> {
         let (none, most) = (Vec::new(), t.inserted + t.updated);
         if pages < SMALL || most == 0 || most > MOST_PLACES as u64 {
             return Ok(none);
@@ -140,8 +140,8 @@ async fn twins(
     here: &Client,
     there: &Client,
     relation: &Relation,
-    places: &[String],
-) -> Result<Vec<String>, Trouble> {
+    from: &[Place],
+) -> Result<Vec<Place>, Trouble> {
     let columns: Vec<_> = relation.key.iter().filter_map(|key| relation.column(key.number)).collect();
     let mut twins = Vec::new();
     if columns.is_empty() {
@@ -150,26 +150,26 @@ async fn twins(
     let names: Vec<_> = columns.iter().map(|column| ident(&column.name)).collect();
     let shape: Vec<_> =
         columns.iter().map(|column| format!("%L::{}", column.base.replace('%', "%%"))).collect();
-    for places in places.chunks(KEYS) {
+    for from in from.chunks(KEYS) {
         let keys = format!(
             "SELECT pg_catalog.format({}, {}) FROM ONLY {} x WHERE {}",
             super::sql::literal(&format!("({})", shape.join(", "))),
             names.iter().map(|name| format!("x.{name}")).collect::<Vec<_>>().join(", "),
             relation.sql(),
-            at(places)
+            at(from)?
         );
         let keys = ask_list(here, &keys).await?;
         if keys.is_empty() {
             continue;
         }
         let select = format!(
-            "SELECT x.ctid FROM (VALUES {}) AS k({}) JOIN ONLY {} x ON {}",
+            "SELECT pg_catalog.array_agg(x.ctid) FROM (VALUES {}) AS k({}) JOIN ONLY {} x ON {}",
             keys.join(", "),
             names.join(", "),
             relation.sql(),
             relation.same_key("x", "k")
         );
-        twins.extend(ask_list(there, &select).await?);
+        twins.extend(places(there, &select).await?);
     }
     Ok(twins)
 }

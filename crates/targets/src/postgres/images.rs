@@ -11,15 +11,16 @@ use super::{
     copy::{DigestOf, Sink, copy_out},
     find::{Found, Hints},
     measure::Touched,
+    places::{Place, at, places, places_of},
     schema::{ForeignKey, Relation},
-    sql::{ask, ask_list, ask_one},
+    sql::{ask, ask_one},
     values::Trouble,
 };
 use crate::{
     Affected, Captured, Error, How, Measured, RowsDigest,
     snapshot::{Side, SnapshotWriter},
 };
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use tokio_postgres::Client;
 
 /// Blocks of a table that are looked at together at first, and at most. Few enough that the places of all
@@ -27,7 +28,7 @@ use tokio_postgres::Client;
 const BLOCKS: u64 = 1_024;
 const MOST_BLOCKS: u64 = 65_536;
 /// Places that are handled together.
-pub(super) const MOST_PLACES: usize = 50_000;
+pub(super) const MOST_PLACES: usize = 100_000;
 
 /// Two looks at the same tables.
 pub(super) struct Looks<'c> {
@@ -75,7 +76,7 @@ pub(super) async fn capture(
                     "SELECT pg_catalog.count(*) FROM ONLY {t} x WHERE {} IN (SELECT {} FROM ONLY {t} y WHERE {})",
                     image("x"),
                     image("y"),
-                    at(&left),
+                    at(&left)?,
                     t = relation.sql()
                 );
                 let number = ask_one(looks.outside, &count).await?.and_then(|n| n.parse().ok());
@@ -157,17 +158,18 @@ impl Pass<'_> {
         pages: u64,
         most: u64,
         sink: &mut Sink<'_>,
-        guess: &[String],
-        kept: &mut Vec<String>,
+        guess: &[Place],
+        kept: &mut Vec<Place>,
     ) -> Result<u64, Trouble> {
         let mut found = 0;
-        for places in guess.chunks(MOST_PLACES) {
-            let table = self.relation.sql();
-            let there =
-                ask_list(self.one, &format!("SELECT ctid FROM ONLY {table} WHERE {}", at(places))).await?;
+        let table = self.relation.sql();
+        for guess in guess.chunks(MOST_PLACES) {
+            let there = format!("SELECT pg_catalog.array_agg(ctid) FROM ONLY {table} WHERE ctid = ANY ($1)");
+            let there = places_of(self.one, &there, guess).await?;
             found += self.places(&there, sink, kept).await?;
         }
-        let known: HashSet<&String> = guess.iter().collect();
+        let mut known = guess.to_vec();
+        known.sort_unstable();
         let (mut from, mut blocks) = (0, BLOCKS);
         while found < most && from < pages {
             let to = from + blocks;
@@ -177,10 +179,10 @@ impl Pass<'_> {
             } else {
                 format!("ctid >= '({from},0)'::pg_catalog.tid AND ctid < '({to},0)'::pg_catalog.tid AND ")
             };
-            let places =
-                format!("SELECT ctid FROM ONLY {} WHERE {range}{}", self.relation.sql(), self.filter);
-            let mut places = ask_list(self.one, &places).await?;
-            places.retain(|place| !known.contains(place));
+            let filter = self.filter;
+            let select = format!("SELECT pg_catalog.array_agg(ctid) FROM ONLY {table} WHERE {range}{filter}");
+            let mut places = places(self.one, &select).await?;
+            places.retain(|place| known.binary_search(place).is_err());
             if places.len() < MOST_PLACES / 4 {
                 blocks = (blocks * 2).min(MOST_BLOCKS);
             } else if places.len() > MOST_PLACES * 4 {
@@ -197,38 +199,23 @@ impl Pass<'_> {
     /// The second and the third look, at these places.
     async fn places(
         &self,
-        places: &[String],
+        places: &[Place],
         sink: &mut Sink<'_>,
-        kept: &mut Vec<String>,
+        kept: &mut Vec<Place>,
     ) -> Result<u64, Trouble> {
         let table = self.relation.sql();
-        let seen =
-            ask_list(self.other, &format!("SELECT ctid FROM ONLY {table} WHERE {}", at(places))).await?;
-        let seen: HashSet<String> = seen.into_iter().collect();
-        let left: Vec<_> = places.iter().filter(|place| !seen.contains(*place)).collect();
+        let seen = format!("SELECT pg_catalog.array_agg(ctid) FROM ONLY {table} WHERE ctid = ANY ($1)");
+        let mut seen = places_of(self.other, &seen, places).await?;
+        seen.sort_unstable();
+        let left: Vec<_> =
+            places.iter().filter(|place| seen.binary_search(place).is_err()).copied().collect();
         if left.is_empty() {
             return Ok(0);
         }
         if kept.len() < MOST_PLACES {
-            kept.extend(left.iter().map(|place| (*place).clone()));
+            kept.extend_from_slice(&left);
         }
         let columns = self.relation.list("x");
-        copy_out(self.one, &format!("SELECT {columns} FROM ONLY {table} x WHERE {}", at(&left)), sink).await
+        copy_out(self.one, &format!("SELECT {columns} FROM ONLY {table} x WHERE {}", at(&left)?), sink).await
     }
-}
-
-/// That a row is at one of these places.
-pub(super) fn at<S: AsRef<str>>(places: &[S]) -> String {
-    let mut list = String::with_capacity(places.len() * 14 + 32);
-    list.push_str("ctid = ANY ('{");
-    for (i, place) in places.iter().enumerate() {
-        if i > 0 {
-            list.push(',');
-        }
-        list.push('"');
-        list.push_str(place.as_ref());
-        list.push('"');
-    }
-    list.push_str("}'::pg_catalog.tid[])");
-    list
 }

@@ -19,6 +19,7 @@ mod guard;
 mod images;
 mod meant;
 mod measure;
+mod places;
 mod schema;
 mod sql;
 mod take;

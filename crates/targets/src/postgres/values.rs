@@ -8,10 +8,10 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use tokio_postgres::{
     Client, SimpleQueryMessage, SimpleQueryRow,
-    types::{Format, FromSql, IsNull, Kind, ToSql, Type},
+    types::{Format, IsNull, Kind, ToSql, Type},
 };
 
-use super::{find::Hints, sql::literal};
+use super::{find::Hints, places::Place, sql::literal};
 
 /// The largest whole number that every reader of JSON keeps.
 const EXACT: i64 = 1 << 53;
@@ -136,21 +136,6 @@ impl From<Error> for Trouble {
     }
 }
 
-/// A place in a table, as the server sends it: block and number.
-struct Place(u32, u16);
-
-impl<'a> FromSql<'a> for Place {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        let (block, rest) = raw.split_first_chunk::<4>().ok_or("a place of four bytes and two")?;
-        let number = rest.first_chunk::<2>().ok_or("a place of four bytes and two")?;
-        Ok(Self(u32::from_be_bytes(*block), u16::from_be_bytes(*number)))
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::TID
-    }
-}
-
 /// Runs a statement that was prepared to tell where its rows are.
 pub(super) async fn run_telling(
     client: &Client,
@@ -166,7 +151,7 @@ pub(super) async fn run_telling(
         affected += 1;
         if !hints.many {
             let (table, place): (u32, Place) = (row.try_get(0)?, row.try_get(1)?);
-            hints.add(table, format!("({},{})", place.0, place.1));
+            hints.add(table, place);
         }
     }
     Ok(ResultSet { affected, ..ResultSet::default() })

@@ -4,6 +4,7 @@
 mod adversarial;
 mod basics;
 mod concurrent;
+mod counting;
 mod crash;
 mod large;
 mod model;

@@ -162,7 +162,8 @@ pub(super) fn shape(table: &snapshot::Table) -> Result<Table, Error> {
 }
 
 fn rows(block: &Block) -> Result<(u64, Vec<Image>), Error> {
-    let (number, data) = block.data.split_first_chunk::<8>().ok_or_else(|| odd("a chunk without a number"))?;
+    let (number, data) =
+        block.data.split_first_chunk::<8>().ok_or_else(|| odd("a chunk without a number"))?;
     let rows = RowReader::new(data).map(|row| Ok(image(&row?))).collect::<Result<Vec<_>, Error>>()?;
     Ok((u64::from_le_bytes(*number), rows))
 }

@@ -98,11 +98,17 @@ impl Tally {
         let mut list: Vec<_> = self
             .affected
             .iter()
-            .map(|((resource, how), records)| Affected { resource: resource.clone(), how: *how, records: *records })
+            .map(|((resource, how), records)| Affected {
+                resource: resource.clone(),
+                how: *how,
+                records: *records,
+            })
             .collect();
         for (resource, (gone, come)) in &self.loose {
             let both = *gone.min(come);
-            for (how, records) in [(How::Update, both), (How::Insert, come - both), (How::Delete, gone - both)] {
+            for (how, records) in
+                [(How::Update, both), (How::Insert, come - both), (How::Delete, gone - both)]
+            {
                 if records > 0 {
                     list.push(Affected { resource: resource.clone(), how, records });
                 }

@@ -110,7 +110,8 @@ impl<'a> Counting<'a> {
         for (resource, count) in forbidding {
             *self.forbidding.entry(resource).or_default() += count;
         }
-        self.at_least.extend(triggers.into_iter().map(|t| format!("the trigger {t} fires and may change more")));
+        self.at_least
+            .extend(triggers.into_iter().map(|t| format!("the trigger {t} fires and may change more")));
     }
 
     /// The common case: one table, and nothing follows. Whether it was that.
@@ -123,7 +124,7 @@ impl<'a> Counting<'a> {
         let [(_, table, fate)] = targets.as_slice() else { return Ok(false) };
         let event = if deletes { "DELETE" } else { "UPDATE" };
         walk.fire(table, &[event]).await?;
-        let children = walk.schema.children(walk.session, table).await?;
+        let children = walk.schema.children(table)?;
         let follows = children.iter().any(|f| consequence(table, f, fate).is_some());
         let triggers = walk.triggers;
         if follows {
@@ -360,7 +361,10 @@ fn fitting(column: &super::schema::Column, value: &Json) -> Result<Value, Error>
         _ => true,
     };
     if !fits {
-        return Err(Error::Invalid(format!("{value} is no value for the column {} ({})", column.name, column.declared)));
+        return Err(Error::Invalid(format!(
+            "{value} is no value for the column {} ({})",
+            column.name, column.declared
+        )));
     }
     match (column.sort, value) {
         (Sort::Text | Sort::Enum, Json::Number(n)) => Ok(Value::Bytes(n.to_string().into_bytes())),

@@ -99,7 +99,9 @@ impl Body<'_> {
                     self.tables(&["where", "order", "limit", "returning"])?;
                     continue;
                 }
-                _ if FORBIDDEN.contains(&format!(" {word} ")) => return Err(format!("says {}", word.to_uppercase())),
+                _ if FORBIDDEN.contains(&format!(" {word} ")) => {
+                    return Err(format!("says {}", word.to_uppercase()));
+                }
                 _ if called && !WORDS.contains(&format!(" {word} ")) && !builtins::is_harmless(&word) => {
                     return Err(format!("calls {word}"));
                 }
@@ -157,7 +159,9 @@ impl Body<'_> {
                     expected = true;
                     self.at += 1;
                 }
-                _ if self.is(0, &Token::LParen) => return Err("writes a join that is not understood".to_owned()),
+                _ if self.is(0, &Token::LParen) => {
+                    return Err("writes a join that is not understood".to_owned());
+                }
                 _ if expected => {
                     expected = false;
                     self.table()?;

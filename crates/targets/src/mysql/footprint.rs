@@ -100,8 +100,7 @@ pub(super) async fn keys_of(
     mut each: impl FnMut(Image) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let params = if params.is_empty() { Params::Empty } else { Params::Positional(params) };
-    let mut result =
-        session.conn.exec_iter(sql, params).await.map_err(super::connect::meaning)?;
+    let mut result = session.conn.exec_iter(sql, params).await.map_err(super::connect::meaning)?;
     let mut failed = None;
     while let Some(row) = result.next().await.map_err(super::connect::meaning)? {
         if let Err(error) = row_image(row).and_then(&mut each) {
@@ -119,12 +118,7 @@ pub(super) type Sight = HashMap<Image, (blake3::Hash, u64)>;
 
 /// Looks at a whole table.
 pub(super) async fn sight(session: &mut Session, table: &Table) -> Result<Sight, Error> {
-    let sql = format!(
-        "SELECT {} FROM {} AS t LIMIT {}",
-        table.list("t"),
-        table.sql(),
-        MOST_WATCHED + 1
-    );
+    let sql = format!("SELECT {} FROM {} AS t LIMIT {}", table.list("t"), table.sql(), MOST_WATCHED + 1);
     let mut seen = Sight::new();
     let mut rows = 0_usize;
     keys_of(session, &sql, Vec::new(), |image| {

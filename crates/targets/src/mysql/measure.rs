@@ -24,7 +24,10 @@ pub(super) struct Transaction {
 }
 
 /// The open transactions of this session and of the connection `other`, as they are now.
-pub(super) async fn transactions(session: &mut Session, other: Option<u32>) -> Result<Vec<Transaction>, Error> {
+pub(super) async fn transactions(
+    session: &mut Session,
+    other: Option<u32>,
+) -> Result<Vec<Transaction>, Error> {
     // One at a time on the whole server: those who ask too often would keep each other from ever hearing
     // anything new. If the turn does not come, asking still does no harm.
     let _turn: Option<Option<u8>> =

@@ -158,6 +158,7 @@ impl Pending for Open {
 
     async fn rollback(mut self: Box<Self>) {
         // Without an answer, dropping the connection does the same a little later.
-        let _late = tokio::time::timeout(self.db.limits.connect, self.session.conn.query_drop("ROLLBACK")).await;
+        let _late =
+            tokio::time::timeout(self.db.limits.connect, self.session.conn.query_drop("ROLLBACK")).await;
     }
 }

@@ -75,7 +75,8 @@ async fn by_records(session: &mut Session, snapshot: &Snapshot) -> Result<Settle
         let table = &chunk.table;
         let before = by_key(table, chunk.before)?;
         let after = by_key(table, chunk.after.unwrap_or_default())?;
-        let keys: Vec<&Image> = before.keys().chain(after.keys()).collect::<BTreeSet<_>>().into_iter().collect();
+        let keys: Vec<&Image> =
+            before.keys().chain(after.keys()).collect::<BTreeSet<_>>().into_iter().collect();
         for part in keys.chunks(CHUNK) {
             let now = by_key(table, fetch(session, table, part, false).await?)?;
             for key in part {

@@ -118,24 +118,17 @@ impl Schema {
         if let Some(table) = self.tables.get(&id) {
             return Ok(Arc::clone(table));
         }
-        let table = Arc::new(load(db, session, schema, name).await?);
+        let (table, children) = load(db, session, schema, name).await?;
+        let table = Arc::new(table);
+        self.children.insert(id.clone(), Arc::new(children));
         self.tables.insert(id, Arc::clone(&table));
         Ok(table)
     }
 
-    /// The foreign keys that refer to a table.
-    pub(super) async fn children(
-        &mut self,
-        session: &mut Session,
-        table: &Table,
-    ) -> Result<Arc<Vec<Foreign>>, Error> {
-        let id = table.id();
-        if let Some(list) = self.children.get(&id) {
-            return Ok(Arc::clone(list));
-        }
-        let list = Arc::new(foreign_keys(session, table, "REF_NAME").await?);
-        self.children.insert(id, Arc::clone(&list));
-        Ok(list)
+    /// The foreign keys that refer to a table that was asked for before.
+    pub(super) fn children(&self, table: &Table) -> Result<Arc<Vec<Foreign>>, Error> {
+        let list = self.children.get(&table.id()).cloned();
+        list.ok_or_else(|| Error::Internal(format!("{} was never looked at", table.resource)))
     }
 }
 
@@ -286,6 +279,11 @@ pub(super) fn quote(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
+/// A text, whatever the session's character set is.
+pub(super) fn literal(text: &str) -> String {
+    format!("_utf8mb4'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
 pub(super) fn join(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
@@ -298,16 +296,38 @@ pub(super) fn get<T: FromValue>(row: &Row, place: usize) -> Result<T, Error> {
     }
 }
 
-async fn load(db: &Db, session: &mut Session, schema: &str, name: &str) -> Result<Table, Error> {
+/// A table, and the foreign keys that refer to it, in one round trip.
+async fn load(
+    db: &Db,
+    session: &mut Session,
+    schema: &str,
+    name: &str,
+) -> Result<(Table, Vec<Foreign>), Error> {
     let resource = db.resource(schema, name);
-    let found = session
-        .rows(
-            "SELECT COALESCE(ENGINE, ''), TABLE_TYPE FROM information_schema.TABLES \
-             WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
-            (schema, name),
-        )
-        .await?;
-    let Some(row) = found.first() else {
+    let of = |prefix: &str| {
+        format!("{prefix}_SCHEMA = {} AND {prefix}_TABLE = {}", literal(schema), literal(name))
+    };
+    let is = format!("TABLE_SCHEMA = {} AND TABLE_NAME = {}", literal(schema), literal(name));
+    // The first takes a metadata lock, so that what the others say stays true until the transaction ends.
+    let sql = format!(
+        "SELECT 1 FROM {}.{} LIMIT 0; \
+         SELECT COALESCE(ENGINE, ''), TABLE_TYPE FROM information_schema.TABLES WHERE {is}; \
+         SELECT COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, EXTRA, \
+         COALESCE(GENERATION_EXPRESSION, '') FROM information_schema.COLUMNS WHERE {is} ORDER BY ORDINAL_POSITION; \
+         SELECT INDEX_NAME, COLUMN_NAME, COALESCE(NULLABLE, '') FROM information_schema.STATISTICS \
+         WHERE {is} AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX; \
+         SELECT TRIGGER_NAME, EVENT_MANIPULATION, ACTION_STATEMENT FROM information_schema.TRIGGERS \
+         WHERE {} ORDER BY TRIGGER_NAME; {}",
+        quote(schema),
+        quote(name),
+        of("EVENT_OBJECT"),
+        foreign_sql(session.mariadb, schema, name, "REF_NAME"),
+    );
+    let sets = session.several(&sql).await.map_err(|e| needs_process(e, &resource))?;
+    let [_, kind, rows, indexes, triggers, foreign] = sets.as_slice() else {
+        return Err(Error::Internal(format!("the server says {} things of {resource}", sets.len())));
+    };
+    let Some(row) = kind.first() else {
         return Err(Error::Invalid(format!("there is no table {resource}, or this account may not see it")));
     };
     let (engine, sort): (String, String) = (get(row, 0)?, get(row, 1)?);
@@ -322,32 +342,8 @@ async fn load(db: &Db, session: &mut Session, schema: &str, name: &str) -> Resul
             "{resource} is stored by {engine}, which has no transactions: a change cannot be taken back; convert it with ALTER TABLE … ENGINE=InnoDB"
         )));
     }
-    let rows = session
-        .rows(
-            "SELECT COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, EXTRA, \
-             COALESCE(GENERATION_EXPRESSION, '') FROM information_schema.COLUMNS \
-             WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
-            (schema, name),
-        )
-        .await?;
-    let mut columns = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let (extra, generation): (String, String) = (get(row, 5)?, get(row, 6)?);
-        let kind: String = get(row, 2)?;
-        columns.push(Column {
-            name: get(row, 0)?,
-            declared: get(row, 1)?,
-            sort: sort_of(&kind).ok_or_else(|| {
-                Error::Unmeasurable(format!("{resource} has a column of the type {kind}, which is not known"))
-            })?,
-            charset: get(row, 3)?,
-            collation: get(row, 4)?,
-            generated: !generation.is_empty(),
-            auto: extra.to_ascii_lowercase().contains("auto_increment"),
-            stamped: extra.to_ascii_lowercase().contains("on update"),
-        });
-    }
-    let indexes = indexes(session, schema, name).await?;
+    let mut columns = rows.iter().map(|row| column(row, &resource)).collect::<Result<Vec<_>, _>>()?;
+    let indexes = indexes_of(indexes)?;
     let whole = |i: &&Index| i.parts.iter().all(|p| p.0.is_some() && !p.1);
     let key = indexes.iter().find(|i| i.name == "PRIMARY").or_else(|| indexes.iter().find(whole));
     let key: Vec<String> =
@@ -363,8 +359,11 @@ async fn load(db: &Db, session: &mut Session, schema: &str, name: &str) -> Resul
         .collect();
     let places: Vec<usize> = key.iter().filter_map(place).collect();
     let keyed = !places.is_empty() && places.len() == key.len();
-    let triggers = triggers(session, schema, name).await?;
-    Ok(Table {
+    let triggers = triggers
+        .iter()
+        .map(|r| Ok(Trigger { name: get(r, 0)?, event: get(r, 1)?, body: get(r, 2)? }))
+        .collect::<Result<_, Error>>()?;
+    let table = Table {
         schema: schema.to_owned(),
         name: name.to_owned(),
         resource,
@@ -373,13 +372,31 @@ async fn load(db: &Db, session: &mut Session, schema: &str, name: &str) -> Resul
         uniques,
         triggers,
         columns,
+    };
+    Ok((table, foreign_of(foreign)?))
+}
+
+fn column(row: &Row, resource: &str) -> Result<Column, Error> {
+    let (extra, generation): (String, String) = (get(row, 5)?, get(row, 6)?);
+    let (kind, extra): (String, String) = (get(row, 2)?, extra.to_ascii_lowercase());
+    Ok(Column {
+        name: get(row, 0)?,
+        declared: get(row, 1)?,
+        sort: sort_of(&kind).ok_or_else(|| {
+            Error::Unmeasurable(format!("{resource} has a column of the type {kind}, which is not known"))
+        })?,
+        charset: get(row, 3)?,
+        collation: get(row, 4)?,
+        generated: !generation.is_empty(),
+        auto: extra.contains("auto_increment"),
+        stamped: extra.contains("on update"),
     })
 }
 
 fn sort_of(kind: &str) -> Option<Sort> {
     Some(match kind.to_ascii_lowercase().as_str() {
-        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "float" | "double" | "date" | "datetime"
-        | "time" | "year" => Sort::Plain,
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "float" | "double" | "date"
+        | "datetime" | "time" | "year" => Sort::Plain,
         "decimal" => Sort::Decimal,
         "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => Sort::Text,
         "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Sort::Bytes,
@@ -402,16 +419,9 @@ struct Index {
 }
 
 /// The unique indexes, in the order of their names.
-async fn indexes(session: &mut Session, schema: &str, name: &str) -> Result<Vec<Index>, Error> {
-    let rows = session
-        .rows(
-            "SELECT INDEX_NAME, COLUMN_NAME, COALESCE(NULLABLE, '') FROM information_schema.STATISTICS \
-             WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX",
-            (schema, name),
-        )
-        .await?;
+fn indexes_of(rows: &[Row]) -> Result<Vec<Index>, Error> {
     let mut indexes: Vec<Index> = Vec::new();
-    for row in &rows {
+    for row in rows {
         let (name, nullable): (String, String) = (get(row, 0)?, get(row, 2)?);
         let part = (get(row, 1)?, nullable.eq_ignore_ascii_case("YES"));
         match indexes.last_mut().filter(|i| i.name == name) {
@@ -422,45 +432,47 @@ async fn indexes(session: &mut Session, schema: &str, name: &str) -> Result<Vec<
     Ok(indexes)
 }
 
-async fn triggers(session: &mut Session, schema: &str, name: &str) -> Result<Vec<Trigger>, Error> {
-    let rows = session
-        .rows(
-            "SELECT TRIGGER_NAME, EVENT_MANIPULATION, ACTION_STATEMENT FROM information_schema.TRIGGERS \
-             WHERE EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? ORDER BY TRIGGER_NAME",
-            (schema, name),
-        )
-        .await?;
-    rows.iter().map(|r| Ok(Trigger { name: get(r, 0)?, event: get(r, 1)?, body: get(r, 2)? })).collect()
+/// The foreign keys by which `table` refers to others.
+pub(super) async fn parents(session: &mut Session, table: &Table) -> Result<Vec<Foreign>, Error> {
+    let sql = foreign_sql(session.mariadb, &table.schema, &table.name, "FOR_NAME");
+    let sets = session.several(&sql).await.map_err(|e| needs_process(e, &table.resource))?;
+    foreign_of(sets.first().map(Vec::as_slice).unwrap_or_default())
 }
 
-/// The foreign keys of which `table` is the child (`FOR_NAME`) or the parent (`REF_NAME`).
-pub(super) async fn foreign_keys(
-    session: &mut Session,
-    table: &Table,
-    side: &str,
-) -> Result<Vec<Foreign>, Error> {
+fn needs_process(error: Error, resource: &str) -> Error {
+    match error {
+        Error::Forbidden(why) if why.contains("PROCESS") => Error::Forbidden(format!(
+            "{why}. Foreign keys that refer to {resource} can only be known with it: GRANT PROCESS ON *.* TO this account"
+        )),
+        other => other,
+    }
+}
+
+/// Asks for the foreign keys of which a table is the child (`FOR_NAME`) or the parent (`REF_NAME`).
+fn foreign_sql(mariadb: bool, schema: &str, name: &str, side: &str) -> String {
     // InnoDB writes names as it writes file names; MySQL 8 no longer does.
-    let (keys, columns) = if session.mariadb {
+    let (keys, columns) = if mariadb {
         ("INNODB_SYS_FOREIGN", "INNODB_SYS_FOREIGN_COLS")
     } else {
         ("INNODB_FOREIGN", "INNODB_FOREIGN_COLS")
     };
     let plain = |name: &str, part: i8| {
         let part = format!("SUBSTRING_INDEX(f.{name}, '/', {part})");
-        if session.mariadb {
+        if mariadb {
             format!("CONVERT(CONVERT(CAST({part} AS BINARY) USING filename) USING utf8mb4)")
         } else {
             part
         }
     };
     let file = |value: &str| {
-        if session.mariadb {
+        let value = literal(value);
+        if mariadb {
             format!("CONVERT(CAST(CONVERT({value} USING filename) AS BINARY) USING utf8mb4)")
         } else {
-            value.to_owned()
+            value
         }
     };
-    let sql = format!(
+    format!(
         "SELECT f.ID, {}, {}, {}, {}, f.TYPE, c.FOR_COL_NAME, c.REF_COL_NAME \
          FROM information_schema.{keys} f JOIN information_schema.{columns} c ON c.ID = f.ID \
          WHERE f.{side} = CONCAT({}, '/', {}) ORDER BY f.ID, c.POS",
@@ -468,18 +480,14 @@ pub(super) async fn foreign_keys(
         plain("FOR_NAME", -1),
         plain("REF_NAME", 1),
         plain("REF_NAME", -1),
-        file("?"),
-        file("?"),
-    );
-    let rows = session.rows(&sql, (&table.schema, &table.name)).await.map_err(|e| match e {
-        Error::Forbidden(why) => Error::Forbidden(format!(
-            "{why}. Foreign keys that refer to {} can only be known with PROCESS: GRANT PROCESS ON *.* TO this account",
-            table.resource
-        )),
-        other => other,
-    })?;
+        file(schema),
+        file(name),
+    )
+}
+
+fn foreign_of(rows: &[Row]) -> Result<Vec<Foreign>, Error> {
     let mut list: Vec<(String, Foreign)> = Vec::new();
-    for row in &rows {
+    for row in rows {
         let id: String = get(row, 0)?;
         let pair = (get(row, 6)?, get(row, 7)?);
         if let Some((_, last)) = list.last_mut().filter(|(last, _)| *last == id) {

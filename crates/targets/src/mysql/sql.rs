@@ -10,20 +10,22 @@ use mysql_async::Value;
 use sqlparser::{
     ast::{
         Assignment, AssignmentTarget, BinaryOperator, Delete, Expr, FromTable, Insert, ObjectName, OnInsert,
-        Query, Select, SetExpr, Statement as Ast, TableFactor, TableObject, TableWithJoins, Update, Visit as _,
-        Visitor,
+        Query, Select, SetExpr, Statement as Ast, TableFactor, TableObject, TableWithJoins, Update,
+        Visit as _, Visitor,
     },
     dialect::MySqlDialect,
     parser::Parser,
     tokenizer::{Token, Tokenizer},
 };
-use std::ops::ControlFlow;
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 /// A statement that was understood. Its texts have placeholders `?0`, `?1`, …; see [`Parsed::bind`].
 #[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) sql: String,
     pub(super) work: Work,
+    /// Everything that it names where a table may stand.
+    pub(super) relations: BTreeSet<(Option<String>, String)>,
     params: Vec<Value>,
 }
 
@@ -83,7 +85,9 @@ impl Parsed {
     pub(super) fn read(statement: &Statement) -> Result<Self, Error> {
         let text = &statement.sql;
         if ["/*!", "/*M!", "/*m!", "/*+"].iter().any(|c| text.contains(c)) {
-            return Err(refuse("it has an executable comment or a hint, which the server reads as SQL; leave it out"));
+            return Err(refuse(
+                "it has an executable comment or a hint, which the server reads as SQL; leave it out",
+            ));
         }
         let mut params: Vec<Value> = statement.params.iter().map(super::value::param).collect();
         let tokens = tokens(text, &mut params)?;
@@ -96,11 +100,14 @@ impl Parsed {
         let (Some(ast), true) = (parsed.pop(), parsed.is_empty()) else {
             return Err(refuse("it is not exactly one statement; send them one by one"));
         };
-        if let ControlFlow::Break(why) = ast.visit(&mut Check::default()) {
+        let mut check = Check::default();
+        if let ControlFlow::Break(why) = ast.visit(&mut check) {
             return Err(refuse(&why));
         }
         let work = work(&ast)?;
-        Ok(Self { sql: ast.to_string(), work, params })
+        let relations = check.relations.iter().map(|n| named_as(n, None).map(|n| (n.schema, n.table)));
+        let relations = relations.collect::<Result<_, _>>()?;
+        Ok(Self { sql: ast.to_string(), work, relations, params })
     }
 
     /// A text of this statement with the placeholders of the server, and the values for them.
@@ -138,9 +145,8 @@ fn refuse(why: &str) -> Error {
 /// The tokens, with numbered placeholders, also for texts that would have to be escaped.
 fn tokens(text: &str, params: &mut Vec<Value>) -> Result<Vec<Token>, Error> {
     let dialect = MySqlDialect {};
-    let tokens = Tokenizer::new(&dialect, text)
-        .tokenize()
-        .map_err(|e| refuse(&format!("it cannot be read ({e})")))?;
+    let tokens =
+        Tokenizer::new(&dialect, text).tokenize().map_err(|e| refuse(&format!("it cannot be read ({e})")))?;
     let given = params.len();
     let mut used = 0;
     let mut introduced = false;
@@ -156,7 +162,9 @@ fn tokens(text: &str, params: &mut Vec<Value>) -> Result<Vec<Token>, Error> {
                 if s.contains(['\'', '"', '\\', '\0', '`']) =>
             {
                 if introduced {
-                    return Err(refuse("a text with a character set before it has quotes or backslashes in it"));
+                    return Err(refuse(
+                        "a text with a character set before it has quotes or backslashes in it",
+                    ));
                 }
                 params.push(Value::Bytes(s.into_bytes()));
                 Token::Placeholder(format!("?{}", params.len() - 1))
@@ -171,12 +179,15 @@ fn tokens(text: &str, params: &mut Vec<Value>) -> Result<Vec<Token>, Error> {
             other => other,
         };
         if !matches!(token, Token::Whitespace(_)) {
-            introduced = matches!(&token, Token::Word(w) if w.quote_style.is_none() && w.value.starts_with('_'));
+            introduced =
+                matches!(&token, Token::Word(w) if w.quote_style.is_none() && w.value.starts_with('_'));
         }
         out.push(token);
     }
     if used != given {
-        return Err(Error::Invalid(format!("the statement has {used} placeholders, and {given} parameters were given")));
+        return Err(Error::Invalid(format!(
+            "the statement has {used} placeholders, and {given} parameters were given"
+        )));
     }
     Ok(out)
 }
@@ -185,6 +196,7 @@ fn tokens(text: &str, params: &mut Vec<Value>) -> Result<Vec<Token>, Error> {
 #[derive(Default)]
 struct Check {
     statements: usize,
+    relations: Vec<ObjectName>,
 }
 
 impl Visitor for Check {
@@ -199,6 +211,11 @@ impl Visitor for Check {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<String> {
+        self.relations.push(relation.clone());
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<String> {
         let known = matches!(
             *query.body,
@@ -208,7 +225,9 @@ impl Visitor for Check {
             return ControlFlow::Break("it has a query of a kind that is not known".to_owned());
         }
         if !query.locks.is_empty() {
-            return ControlFlow::Break("it locks what it reads; leave FOR UPDATE or LOCK IN SHARE MODE out".to_owned());
+            return ControlFlow::Break(
+                "it locks what it reads; leave FOR UPDATE or LOCK IN SHARE MODE out".to_owned(),
+            );
         }
         ControlFlow::Continue(())
     }
@@ -252,7 +271,9 @@ fn work(ast: &Ast) -> Result<Work, Error> {
         | Ast::ShowCreate { .. }
         | Ast::ShowDatabases { .. }
         | Ast::ExplainTable { .. } => Ok(Work::Read),
-        Ast::Explain { analyze: false, statement, .. } if matches!(**statement, Ast::Query(_)) => Ok(Work::Read),
+        Ast::Explain { analyze: false, statement, .. } if matches!(**statement, Ast::Query(_)) => {
+            Ok(Work::Read)
+        }
         Ast::Update(update) => update_of(update),
         Ast::Delete(delete) => delete_of(delete),
         Ast::Insert(insert) => insert_of(insert),
@@ -381,7 +402,12 @@ fn parts(name: &ObjectName) -> Result<Vec<String>, Error> {
 
 fn insert_of(i: &Insert) -> Result<Work, Error> {
     let TableObject::TableName(name) = &i.table else { return Err(refuse("INSERT into something computed")) };
-    if i.or.is_some() || i.overwrite || i.partitioned.is_some() || i.output.is_some() || i.insert_alias.is_some() {
+    if i.or.is_some()
+        || i.overwrite
+        || i.partitioned.is_some()
+        || i.output.is_some()
+        || i.insert_alias.is_some()
+    {
         return Err(refuse("an INSERT of a kind that is not known"));
     }
     let updates = match &i.on {

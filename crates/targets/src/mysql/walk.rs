@@ -2,6 +2,7 @@
 //! tables that triggers write.
 
 use super::{
+    access::sees_triggers,
     connect::{Db, Session},
     effects,
     footprint::{CHUNK, Footprint, keys_of, number},
@@ -71,9 +72,10 @@ impl<'a> Walk<'a> {
         if deletes {
             for alias in &change.doomed {
                 let named = change.tables.iter().find(|n| n.alias.eq_ignore_ascii_case(alias));
-                let named = named.or_else(|| change.tables.iter().find(|n| n.table.eq_ignore_ascii_case(alias)));
                 let named =
-                    named.ok_or_else(|| Error::Invalid(format!("{alias} is not in the FROM of this DELETE")))?;
+                    named.or_else(|| change.tables.iter().find(|n| n.table.eq_ignore_ascii_case(alias)));
+                let named = named
+                    .ok_or_else(|| Error::Invalid(format!("{alias} is not in the FROM of this DELETE")))?;
                 targets.push((named.clone(), self.table(named).await?, Fate::Deleted));
             }
             return Ok(targets);
@@ -113,7 +115,12 @@ impl<'a> Walk<'a> {
     }
 
     /// Finds the records that an UPDATE or DELETE names, and what follows from it. Answers how many it names.
-    pub(super) async fn change(&mut self, parsed: &Parsed, change: &Change, deletes: bool) -> Result<u64, Error> {
+    pub(super) async fn change(
+        &mut self,
+        parsed: &Parsed,
+        change: &Change,
+        deletes: bool,
+    ) -> Result<u64, Error> {
         let targets = self.targets(change, deletes).await?;
         let mut named_records = 0;
         for (named, table, fate) in &targets {
@@ -123,7 +130,7 @@ impl<'a> Walk<'a> {
             let (sql, params) = parsed.bind(&format!("SELECT {list} {from}{tail}{lock}"))?;
             let how = if deletes { How::Delete } else { How::Update };
             let (mut keys, mut seen) = (Vec::new(), BTreeSet::new());
-            let follows = !self.schema.children(self.session, table).await?.is_empty();
+            let follows = !self.schema.children(table)?.is_empty();
             let (found, several) = (&mut *self.found, change.tables.len() > 1);
             keys_of(self.session, &sql, params, |key| {
                 // A join names a record once for each pair; records without a key may be the same.
@@ -167,7 +174,7 @@ impl<'a> Walk<'a> {
             if keys.is_empty() {
                 continue;
             }
-            let list = self.schema.children(self.session, &parent).await?;
+            let list = self.schema.children(&parent)?;
             for foreign in list.iter() {
                 let Some(action) = consequence(&parent, foreign, &fate) else { continue };
                 let own: BTreeSet<String> = foreign.columns.iter().map(|(c, _)| c.to_lowercase()).collect();
@@ -252,7 +259,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             self.watch(&table, cascade);
-            let list = self.schema.children(self.session, &table).await?;
+            let list = self.schema.children(&table)?;
             for foreign in list.iter() {
                 if (foreign.on_delete, foreign.on_update) != (Action::Restrict, Action::Restrict) {
                     let (schema, child) = &foreign.child;
@@ -273,6 +280,7 @@ impl<'a> Walk<'a> {
         events: &[&str],
         into: &mut Vec<(Arc<Table>, bool)>,
     ) -> Result<(), Error> {
+        sees_triggers(self.db, self.session, &table.schema).await?;
         for trigger in table.triggers.iter().filter(|t| events.contains(&t.event.as_str())) {
             self.triggers.insert(format!("{} of {}", trigger.name, table.resource));
             for (schema, name) in effects::of(trigger, &table.resource)? {

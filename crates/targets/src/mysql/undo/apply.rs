@@ -6,8 +6,8 @@ use crate::{
     mysql::{
         blocks::ChunkReader,
         blocks::ChunkWriter,
-        connect::{Db, Session},
         compare::by_key,
+        connect::{Db, Session},
         footprint::{CHUNK, Footprint, Sight, differences, fetch, sight},
         schema::{Column, Schema, Table, join, quote},
         value::{Image, decode},
@@ -67,11 +67,15 @@ impl Work<'_> {
             if watched.is_empty() || rounds > ROUNDS {
                 return Err(Error::Irreversible(format!(
                     "{mended} records are not what they were after they had been put back: {}. Let the triggers do nothing while @checkrein_rollback is 1, or have a person restore the records",
-                    if watched.is_empty() { "the server changed them on the way" } else { "triggers change them again" }
+                    if watched.is_empty() {
+                        "the server changed them on the way"
+                    } else {
+                        "triggers change them again"
+                    }
                 )));
             }
         }
-        gone.check(&mut self.session, &mut self.schema, self.today).await?;
+        gone.check(&mut self.session, &self.schema, self.today).await?;
         self.parents().await?;
         out.sealed();
         Ok(())
@@ -84,7 +88,9 @@ impl Work<'_> {
         for table in self.today.values().filter(|t| !t.triggers.is_empty()) {
             walk.fire(table, &["INSERT", "UPDATE", "DELETE"]).await.map_err(irreversible)?;
             // Its own records too: a trigger may change what is put back.
-            walk.watch.entry(table.id()).or_insert_with(|| Watch { table: Arc::clone(table), cascade: false });
+            walk.watch
+                .entry(table.id())
+                .or_insert_with(|| Watch { table: Arc::clone(table), cascade: false });
         }
         let mut watched = Vec::new();
         for watch in walk.watch.into_values() {
@@ -106,13 +112,14 @@ impl Work<'_> {
             let all = states(&mut self.session, table, chunk.before, chunk.after, true).await?;
             let steps: Vec<Step> = self.steps.iter().skip(at).take(all.len()).copied().collect();
             at += all.len();
-            let due: Vec<(States, Step)> = all.into_iter().zip(steps).filter(|(_, s)| *s != Step::Keep).collect();
+            let due: Vec<(States, Step)> =
+                all.into_iter().zip(steps).filter(|(_, s)| *s != Step::Keep).collect();
             match pass {
                 Pass::Clear => {
                     if let Some((chunks, gone)) = &mut keep {
                         let records: Vec<_> = due.iter().map(|(s, _)| s.undone()).collect();
                         for (state, _) in &due {
-                            gone.note(&mut self.session, &mut self.schema, table, state).await?;
+                            gone.note(&self.schema, table, state)?;
                         }
                         chunks.add(table, &records, true).await?;
                     }
@@ -235,7 +242,8 @@ async fn remove(session: &mut Session, table: &Table, keys: &[&Image]) -> Result
                 for key in part {
                     table.key_params(key, &mut params)?;
                 }
-                let sql = format!("DELETE FROM {} WHERE {}", table.sql(), table.with_keys(&table.sql(), size));
+                let sql =
+                    format!("DELETE FROM {} WHERE {}", table.sql(), table.with_keys(&table.sql(), size));
                 session.change(&sql, Params::Positional(params)).await?;
             }
             return Box::pin(remove(session, table, rest.remainder())).await;
@@ -327,12 +335,8 @@ async fn update(session: &mut Session, table: &Table, state: &States, image: &Im
         return Ok(());
     }
     table.key_params(&state.key, &mut params)?;
-    let sql = format!(
-        "UPDATE {} SET {} WHERE {}",
-        table.sql(),
-        set.join(", "),
-        table.with_keys(&table.sql(), 1)
-    );
+    let sql =
+        format!("UPDATE {} SET {} WHERE {}", table.sql(), set.join(", "), table.with_keys(&table.sql(), 1));
     session.change(&sql, Params::Positional(params)).await.map(drop)
 }
 

@@ -13,10 +13,7 @@ use crate::{
 };
 use checkrein_core::rollback::{self, ConflictKind, OnConflict, Step as CoreStep};
 use serde_json::{Map, Value as Json};
-use std::{
-    collections::BTreeMap,
-    sync::atomic::Ordering,
-};
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 /// What is done to one record; a byte, because there is one for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,10 +57,9 @@ pub(super) async fn judge(
         let table = today
             .get(&chunk.table.id())
             .ok_or_else(|| Error::Snapshot("the snapshot has rows of no table".to_owned()))?;
-        let part = resources.entry(table.resource.clone()).or_insert_with(|| ResourcePlan {
-            resource: table.resource.clone(),
-            ..ResourcePlan::default()
-        });
+        let part = resources
+            .entry(table.resource.clone())
+            .or_insert_with(|| ResourcePlan { resource: table.resource.clone(), ..ResourcePlan::default() });
         for state in states(session, table, chunk.before, chunk.after, lock).await? {
             let (mut step, kind) = step(table, &state);
             if let Some(kind) = kind {
@@ -100,7 +96,8 @@ pub(super) async fn judge(
         }
     }
     if auto {
-        plan.notes.push("AUTO_INCREMENT is not set back: numbers that were given are not given again".to_owned());
+        plan.notes
+            .push("AUTO_INCREMENT is not set back: numbers that were given are not given again".to_owned());
     }
     plan.by_resource = resources.into_values().collect();
     Ok(Judged { plan, steps })

@@ -6,7 +6,7 @@ use crate::{
     mysql::{
         connect::Session,
         footprint::CHUNK,
-        schema::{Foreign, Schema, Table, foreign_keys, join, quote},
+        schema::{Foreign, Schema, Table, join, parents, quote},
         value::{Image, pick},
     },
 };
@@ -26,15 +26,9 @@ pub(super) struct Gone {
 
 impl Gone {
     /// Notes what the rollback takes away with the record as it is now.
-    pub(super) async fn note(
-        &mut self,
-        session: &mut Session,
-        schema: &mut Schema,
-        table: &Table,
-        state: &States,
-    ) -> Result<(), Error> {
+    pub(super) fn note(&mut self, schema: &Schema, table: &Table, state: &States) -> Result<(), Error> {
         let Some((now, _)) = &state.now else { return Ok(()) };
-        let list = schema.children(session, table).await?;
+        let list = schema.children(table)?;
         for (number, foreign) in list.iter().enumerate() {
             let places = places(table, foreign.columns.iter().map(|(_, parent)| parent))?;
             let values = pick(now, &places)?;
@@ -47,7 +41,9 @@ impl Gone {
             }
             self.bytes += values.len() + 48;
             if self.bytes > MOST_BYTES {
-                return Err(Error::TooLarge("too many records of a rollback are referred to by others".to_owned()));
+                return Err(Error::TooLarge(
+                    "too many records of a rollback are referred to by others".to_owned(),
+                ));
             }
             self.values.entry((table.id(), number)).or_default().insert(values);
         }
@@ -58,12 +54,12 @@ impl Gone {
     pub(super) async fn check(
         &self,
         session: &mut Session,
-        schema: &mut Schema,
+        schema: &Schema,
         today: &Today,
     ) -> Result<(), Error> {
         for ((parent, number), values) in &self.values {
             let Some(parent) = today.get(parent) else { continue };
-            let list = schema.children(session, parent).await?;
+            let list = schema.children(parent)?;
             let Some(foreign) = list.get(*number) else { continue };
             let values: Vec<&Image> = values.iter().collect();
             for part in values.chunks(CHUNK) {
@@ -99,7 +95,7 @@ pub(super) async fn have_parents(session: &mut Session, table: &Table, keys: &[&
     if keys.is_empty() {
         return Ok(());
     }
-    for foreign in foreign_keys(session, table, "FOR_NAME").await? {
+    for foreign in parents(session, table).await? {
         for part in keys.chunks(CHUNK) {
             let mut params = Vec::new();
             for key in part {
@@ -127,7 +123,8 @@ async fn orphans(
     say: impl Fn(&str) -> String,
 ) -> Result<(), Error> {
     let name = |(schema, table): &(String, String)| format!("{}.{}", quote(schema), quote(table));
-    let on: Vec<_> = foreign.columns.iter().map(|(c, p)| format!("c.{} = p.{}", quote(c), quote(p))).collect();
+    let on: Vec<_> =
+        foreign.columns.iter().map(|(c, p)| format!("c.{} = p.{}", quote(c), quote(p))).collect();
     let set: Vec<_> = foreign.columns.iter().map(|(c, _)| format!("c.{} IS NOT NULL", quote(c))).collect();
     let first = foreign.columns.first().map(|(_, p)| format!("p.{}", quote(p))).unwrap_or_default();
     let sql = format!(

@@ -55,7 +55,9 @@ pub(super) async fn rollback(
         let mut session = db.begin(Purpose::Undo).await?;
         let mut schema = Schema::default();
         let today = today(db, &mut session, &mut schema, snapshot).await?;
-        super::access::sees_triggers(db, &mut session).await?;
+        for (of, _) in today.keys() {
+            super::access::sees_triggers(db, &mut session, of).await?;
+        }
         let judged = judge(&mut session, snapshot, &today, options, true).await?;
         if judged.plan.conflict_count > 0
             && options.on_conflict == checkrein_core::rollback::OnConflict::Refuse
@@ -66,7 +68,8 @@ pub(super) async fn rollback(
             return Ok(Undo::Nothing(judged.plan));
         }
         let Judged { plan, steps } = judged;
-        let mut work = Work { db, session, schema, snapshot, today: &today, steps, progress: &options.progress };
+        let mut work =
+            Work { db, session, schema, snapshot, today: &today, steps, progress: &options.progress };
         work.run(out).await?;
         let session = work.session;
         let measured = Measured { affected: affected(&plan), exact: true };
@@ -101,7 +104,9 @@ async fn today(
         let then = super::blocks::shape(described)?;
         let name = &then.resource;
         let now = schema.table(db, session, &then.schema, &then.name).await.map_err(|e| match e {
-            Error::Invalid(_) => Error::Irreversible(format!("the table {name} is gone; its records have nowhere to go back to")),
+            Error::Invalid(_) => Error::Irreversible(format!(
+                "the table {name} is gone; its records have nowhere to go back to"
+            )),
             Error::Unmeasurable(why) => Error::Irreversible(why),
             other => other,
         })?;

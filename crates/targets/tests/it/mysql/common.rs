@@ -111,7 +111,11 @@ impl Shop {
     }
 
     /// Rolls back and commits that.
-    pub(super) async fn undo(&self, snapshot: &Snapshot, how: OnConflict) -> Result<(Plan, Option<Snapshot>), Error> {
+    pub(super) async fn undo(
+        &self,
+        snapshot: &Snapshot,
+        how: OnConflict,
+    ) -> Result<(Plan, Option<Snapshot>), Error> {
         let (mut out, path) = self.writer();
         let options = UndoOptions { on_conflict: how, ..UndoOptions::default() };
         match self.target.rollback(snapshot, &options, &mut out).await? {

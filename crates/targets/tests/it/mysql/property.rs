@@ -4,7 +4,11 @@
 use super::common::{Shop, statement};
 use checkrein_core::rollback::OnConflict;
 use checkrein_targets::{Affected, Error, Settled};
-use proptest::{collection::vec, prelude::any, test_runner::{Config, TestCaseError, TestError, TestRunner}};
+use proptest::{
+    collection::vec,
+    prelude::any,
+    test_runner::{Config, TestCaseError, TestError, TestRunner},
+};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Choices, taken one after the other from what proptest gives; zeros once that is used up, so that
@@ -12,15 +16,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 struct Dice(std::vec::IntoIter<u16>);
 
 impl Dice {
-    fn below(&mut self, most: u16) -> u16 {
-        self.0.next().unwrap_or(0) % most
+    fn below(&mut self, most: usize) -> usize {
+        usize::from(self.0.next().unwrap_or(0)) % most
     }
 
     fn one<T: Copy>(&mut self, of: &[T]) -> T {
-        of[usize::from(self.below(of.len() as u16))]
+        of[self.below(of.len())]
     }
 
-    fn chance(&mut self, percent: u16) -> bool {
+    fn chance(&mut self, percent: usize) -> bool {
         self.below(100) >= 100 - percent
     }
 }
@@ -45,7 +49,10 @@ fn schema(dice: &mut Dice) -> (Vec<Made>, Vec<String>) {
         let name = format!("t{number}");
         let key = dice.below(5);
         let partitioned = dice.chance(15);
-        let mut parts = vec!["id INT NOT NULL".to_owned(), "k VARCHAR(9) CHARACTER SET latin1 NOT NULL DEFAULT 'k'".to_owned()];
+        let mut parts = vec![
+            "id INT NOT NULL".to_owned(),
+            "k VARCHAR(9) CHARACTER SET latin1 NOT NULL DEFAULT 'k'".to_owned(),
+        ];
         let simple = matches!(key, 0..=2);
         parts.push(match key {
             0..=2 => "PRIMARY KEY (id)".to_owned(),
@@ -56,8 +63,21 @@ fn schema(dice: &mut Dice) -> (Vec<Made>, Vec<String>) {
             parts[0].push_str(" AUTO_INCREMENT");
         }
         parts.push("v INT".into());
-        parts.push(format!("s VARCHAR(12) CHARACTER SET {}", dice.one(&["utf8mb4", "latin1", "utf16", "utf8mb4 COLLATE utf8mb4_bin"])));
-        parts.push(dice.one(&["x FLOAT", "x DECIMAL(12,4)", "x DOUBLE", "x TIME(3)", "x BIT(9)", "x ENUM('1','2','3')"]).into());
+        parts.push(format!(
+            "s VARCHAR(12) CHARACTER SET {}",
+            dice.one(&["utf8mb4", "latin1", "utf16", "utf8mb4 COLLATE utf8mb4_bin"])
+        ));
+        parts.push(
+            dice.one(&[
+                "x FLOAT",
+                "x DECIMAL(12,4)",
+                "x DOUBLE",
+                "x TIME(3)",
+                "x BIT(9)",
+                "x ENUM('1','2','3')",
+            ])
+            .into(),
+        );
         let unique = !partitioned && dice.chance(35);
         if unique {
             parts.push("u INT, UNIQUE (u)".into());
@@ -76,11 +96,21 @@ fn schema(dice: &mut Dice) -> (Vec<Made>, Vec<String>) {
         let mut refers = false;
         if !partitioned && dice.chance(75) {
             let itself = simple && (parents.is_empty() || dice.chance(30));
-            let parent = if itself { Some(name.clone()) } else if parents.is_empty() { None } else { Some(parents[usize::from(dice.below(parents.len() as u16))].clone()) };
+            let parent = if itself {
+                Some(name.clone())
+            } else if parents.is_empty() {
+                None
+            } else {
+                Some(parents[dice.below(parents.len())].clone())
+            };
             if let Some(parent) = parent {
                 refers = true;
                 parts.push("r INT".into());
-                parts.push(format!("FOREIGN KEY (r) REFERENCES {parent}(id) ON DELETE {} ON UPDATE {}", dice.one(&ACTIONS), dice.one(&ACTIONS)));
+                parts.push(format!(
+                    "FOREIGN KEY (r) REFERENCES {parent}(id) ON DELETE {} ON UPDATE {}",
+                    dice.one(&ACTIONS),
+                    dice.one(&ACTIONS)
+                ));
             }
         }
         let partition = if partitioned { " PARTITION BY HASH(id) PARTITIONS 3" } else { "" };
@@ -88,7 +118,13 @@ fn schema(dice: &mut Dice) -> (Vec<Made>, Vec<String>) {
         let rows = 2 + dice.below(5);
         for row in 1..=rows {
             let mut columns = vec!["id", "k", "v", "s", "x"];
-            let mut values = vec![row.to_string(), format!("'k{}'", row % 3), dice.below(4).to_string(), dice.one(&TEXTS).to_owned(), (1 + dice.below(3)).to_string()];
+            let mut values = vec![
+                row.to_string(),
+                format!("'k{}'", row % 3),
+                dice.below(4).to_string(),
+                dice.one(&TEXTS).to_owned(),
+                (1 + dice.below(3)).to_string(),
+            ];
             if unique {
                 columns.push("u");
                 values.push(if dice.chance(20) { "NULL".into() } else { row.to_string() });
@@ -96,9 +132,17 @@ fn schema(dice: &mut Dice) -> (Vec<Made>, Vec<String>) {
             if refers {
                 columns.push("r");
                 // IGNORE drops what refers to nothing.
-                values.push(if dice.chance(25) { "NULL".into() } else { (1 + dice.below(row.min(4))).to_string() });
+                values.push(if dice.chance(25) {
+                    "NULL".into()
+                } else {
+                    (1 + dice.below(row.min(4))).to_string()
+                });
             }
-            sql.push(format!("INSERT IGNORE INTO {name}({}) VALUES ({})", columns.join(", "), values.join(", ")));
+            sql.push(format!(
+                "INSERT IGNORE INTO {name}({}) VALUES ({})",
+                columns.join(", "),
+                values.join(", ")
+            ));
         }
         // Partitioned tables can neither refer nor be referred to.
         tables.push(Made { name, simple: simple && !partitioned, refers, unique });
@@ -111,22 +155,30 @@ fn schema(dice: &mut Dice) -> (Vec<Made>, Vec<String>) {
             let event = dice.one(&["INSERT", "UPDATE", "DELETE"]);
             let row = if event == "DELETE" { "OLD" } else { "NEW" };
             let body = dice.one(&["INSERT INTO log(what, id) VALUES ('x', @.id)", "UPDATE sums SET n = n + 1 WHERE id = 1 + @.id % 2", "BEGIN INSERT INTO log(what, id) VALUES ('y', @.v); UPDATE sums SET n = @.id; DELETE FROM log WHERE id = 3; END"]);
-            sql.push(format!("CREATE TRIGGER {}_{event} AFTER {event} ON {} FOR EACH ROW {}", table.name, table.name, body.replace('@', row)));
+            sql.push(format!(
+                "CREATE TRIGGER {}_{event} AFTER {event} ON {} FOR EACH ROW {}",
+                table.name,
+                table.name,
+                body.replace('@', row)
+            ));
         }
     }
     (tables, sql)
 }
 
 fn change(dice: &mut Dice, tables: &[Made]) -> String {
-    let table = tables[usize::from(dice.below(tables.len() as u16))].clone();
-    let other = tables[usize::from(dice.below(tables.len() as u16))].clone();
+    let table = tables[dice.below(tables.len())].clone();
+    let other = tables[dice.below(tables.len())].clone();
     let name = &table.name;
     let n = dice.below(6);
     let condition = match dice.below(7) {
         0 => String::new(),
         1 => format!(" WHERE id = {n}"),
         2 => format!(" WHERE v < {n}"),
-        3 => format!(" WHERE id IN (SELECT id FROM {} WHERE v >= {n})", if other.name == *name { "sums" } else { &other.name }),
+        3 => format!(
+            " WHERE id IN (SELECT id FROM {} WHERE v >= {n})",
+            if other.name == *name { "sums" } else { &other.name }
+        ),
         4 => format!(" WHERE s = {} OR id > {n}", dice.one(&TEXTS)),
         5 => format!(" WHERE k = 'K1' ORDER BY id, k LIMIT {}", 1 + n),
         _ => format!(" ORDER BY id DESC, k LIMIT {}", 1 + n),
@@ -135,16 +187,36 @@ fn change(dice: &mut Dice, tables: &[Made]) -> String {
         0 | 1 => format!("DELETE FROM {name}{condition}"),
         2 => format!("UPDATE {name} SET v = v + {n}{condition}"),
         3 => format!("UPDATE {name} SET s = {}, x = 2{condition}", dice.one(&TEXTS)),
-        4 => format!("UPDATE {name} SET id = id + {}{}", 100 + n, if condition.contains("SELECT") { "" } else { &condition }),
+        4 => format!(
+            "UPDATE {name} SET id = id + {}{}",
+            100 + n,
+            if condition.contains("SELECT") { "" } else { &condition }
+        ),
         5 => format!("UPDATE {name} SET k = UPPER(k){condition}"),
         6 if table.unique => format!("UPDATE {name} SET u = -u{condition}"),
-        6 | 7 if table.refers => format!("UPDATE {name} SET r = {}{condition}", dice.one(&["NULL", "1", "2", "id"])),
+        6 | 7 if table.refers => {
+            format!("UPDATE {name} SET r = {}{condition}", dice.one(&["NULL", "1", "2", "id"]))
+        }
         6 | 7 => format!("UPDATE {name} SET v = {n}, k = 'z'{condition}"),
-        8 => format!("INSERT INTO {name}(id, k, v, s) VALUES ({}, 'n', {n}, {}), ({}, 'm', 1, NULL)", 50 + n, dice.one(&TEXTS), 60 + n),
-        9 => format!("INSERT INTO {name}(id, k, v, s) SELECT id + 70, k, v, s FROM {} WHERE v <= {n}", other.name),
-        10 => format!("INSERT INTO {name}(id, k, v) VALUES ({n}, 'k1', 7) ON DUPLICATE KEY UPDATE v = v + 10"),
+        8 => format!(
+            "INSERT INTO {name}(id, k, v, s) VALUES ({}, 'n', {n}, {}), ({}, 'm', 1, NULL)",
+            50 + n,
+            dice.one(&TEXTS),
+            60 + n
+        ),
+        9 => format!(
+            "INSERT INTO {name}(id, k, v, s) SELECT id + 70, k, v, s FROM {} WHERE v <= {n}",
+            other.name
+        ),
+        10 => {
+            format!("INSERT INTO {name}(id, k, v) VALUES ({n}, 'k1', 7) ON DUPLICATE KEY UPDATE v = v + 10")
+        }
         11 => format!("REPLACE INTO {name}(id, k, v) VALUES ({n}, 'k1', 9), ({}, 'k2', 3)", n + 1),
-        12 => format!("UPDATE {name} a JOIN {} b ON a.id = b.id SET a.v = b.v + 1, a.s = {}", other.name, dice.one(&TEXTS)),
+        12 => format!(
+            "UPDATE {name} a JOIN {} b ON a.id = b.id SET a.v = b.v + 1, a.s = {}",
+            other.name,
+            dice.one(&TEXTS)
+        ),
         _ => format!("DELETE a FROM {name} a JOIN {} b ON a.id = b.v", other.name),
     }
 }
@@ -177,9 +249,6 @@ async fn case(choices: Vec<u16>) -> Result<(), String> {
         let pending = match shop.target.execute(&[statement(&sql)]).await {
             Ok(pending) => pending,
             Err(error) => {
-                if std::env::var_os("CHECKREIN_SHOW").is_some() {
-                    eprintln!("{error}\n   {sql}");
-                }
                 if matches!(error, Error::Unmeasurable(_)) {
                     REFUSED.fetch_add(1, Ordering::Relaxed);
                 } else if !matches!(error, Error::Statement { .. } | Error::Invalid(_)) {
@@ -203,13 +272,15 @@ async fn case(choices: Vec<u16>) -> Result<(), String> {
         if settled != Settled::Committed && !nothing {
             return Err(said(&format!("committed, and said to be {settled:?}")));
         }
-        let (_, undone) = shop.undo(&snapshot, OnConflict::Refuse).await.map_err(|e| said(&format!("undo: {e}")))?;
+        let (_, undone) =
+            shop.undo(&snapshot, OnConflict::Refuse).await.map_err(|e| said(&format!("undo: {e}")))?;
         let now = shop.dump(&names).await;
         if now != before {
             return Err(said(&format!("not what it was: {:#?}", differ(&before, &now))));
         }
         if let Some(undone) = undone {
-            let (plan, _) = shop.undo(&undone, OnConflict::Refuse).await.map_err(|e| said(&format!("redo: {e}")))?;
+            let (plan, _) =
+                shop.undo(&undone, OnConflict::Refuse).await.map_err(|e| said(&format!("redo: {e}")))?;
             let now = shop.dump(&names).await;
             if plan.conflict_count > 0 || now != after {
                 return Err(said(&format!("the rollback does not roll back: {:#?}", differ(&after, &now))));
@@ -221,7 +292,9 @@ async fn case(choices: Vec<u16>) -> Result<(), String> {
 }
 
 fn differ<'a>(a: &'a [String], b: &'a [String]) -> Vec<(&'static str, &'a String)> {
-    let only = |x: &'a [String], y: &'a [String], side| x.iter().filter(|l| !y.contains(l)).map(move |l| (side, l)).collect::<Vec<_>>();
+    let only = |x: &'a [String], y: &'a [String], side| {
+        x.iter().filter(|l| !y.contains(l)).map(move |l| (side, l)).collect::<Vec<_>>()
+    };
     [only(a, b, "was"), only(b, a, "is")].concat()
 }
 
@@ -229,11 +302,11 @@ fn differ<'a>(a: &'a [String], b: &'a [String]) -> Vec<(&'static str, &'a String
 fn everything_comes_back_to_the_last_bit() {
     let soak: u32 = std::env::var("CHECKREIN_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let config = Config { cases: 40 * soak, max_shrink_iters: 60, failure_persistence: None, ..Config::default() };
+    let config =
+        Config { cases: 40 * soak, max_shrink_iters: 60, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(config);
-    let result = runner.run(&vec(any::<u16>(), 160), |choices| {
-        runtime.block_on(case(choices)).map_err(TestCaseError::fail)
-    });
+    let result = runner
+        .run(&vec(any::<u16>(), 160), |choices| runtime.block_on(case(choices)).map_err(TestCaseError::fail));
     match result {
         Ok(()) => {}
         // The choices themselves say nothing to anybody.

@@ -175,7 +175,10 @@ async fn chains_of_a_table_that_refers_to_itself() {
 
 #[tokio::test]
 async fn records_without_a_key_are_counted() {
-    let mut shop = Shop::new("CREATE TABLE n(a INT, b VARCHAR(9)); INSERT INTO n VALUES (1,'x'),(1,'x'),(1,'x'),(2,NULL)").await;
+    let mut shop = Shop::new(
+        "CREATE TABLE n(a INT, b VARCHAR(9)); INSERT INTO n VALUES (1,'x'),(1,'x'),(1,'x'),(2,NULL)",
+    )
+    .await;
     let before = shop.dump(&["n"]).await;
     for sql in [
         "DELETE FROM n WHERE a = 1 LIMIT 2",
@@ -213,7 +216,8 @@ async fn what_triggers_do_is_measured_and_undone_too() {
 
 #[tokio::test]
 async fn a_trigger_that_changes_what_is_put_back_refuses() {
-    let mut shop = Shop::new("CREATE TABLE t(id INT PRIMARY KEY, v INT, n INT); INSERT INTO t VALUES (1, 1, 1)").await;
+    let mut shop =
+        Shop::new("CREATE TABLE t(id INT PRIMARY KEY, v INT, n INT); INSERT INTO t VALUES (1, 1, 1)").await;
     shop.run("CREATE TRIGGER t_u BEFORE UPDATE ON t FOR EACH ROW SET NEW.n = OLD.n + 1").await;
     let (_, snapshot) = shop.change("UPDATE t SET v = 2").await.unwrap();
     let now = shop.dump(&["t"]).await;
@@ -254,7 +258,8 @@ async fn an_unsealed_snapshot_shows_and_needs_force_and_a_sealed_one_does_not() 
     let captured = shop.target.capture(&what, &mut out).await.unwrap();
     assert_eq!(said(&captured.affected), "c cascade 2, p delete 1");
     out.finish(&path).await.unwrap();
-    let unsealed = checkrein_targets::snapshot::Snapshot::open(std::slice::from_ref(&path), None).await.unwrap();
+    let unsealed =
+        checkrein_targets::snapshot::Snapshot::open(std::slice::from_ref(&path), None).await.unwrap();
     shop.run("DELETE FROM p WHERE id = 1").await;
     let (plan, none) = shop.undo(&unsealed, OnConflict::Refuse).await.unwrap();
     assert!(none.is_none());
@@ -293,7 +298,9 @@ async fn selections_name_records_exactly() {
     ] {
         assert_eq!(shop.target.count(&what).await.unwrap().records(), count, "{what:?}");
     }
-    for what in [by(json!({"a": "abc"})), by(json!({"zz": 1})), records(vec![json!(1)]), by(json!({"b": 5, "a": {}}))] {
+    for what in
+        [by(json!({"a": "abc"})), by(json!({"zz": 1})), records(vec![json!(1)]), by(json!({"b": 5, "a": {}}))]
+    {
         assert!(matches!(shop.target.count(&what).await, Err(Error::Invalid(_))), "{what:?}");
     }
 }

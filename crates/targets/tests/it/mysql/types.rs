@@ -11,7 +11,13 @@ const TYPES: &[(&str, &[&str])] = &[
     ("BIGINT", &["-9223372036854775808", "9223372036854775807"]),
     ("INT(5) ZEROFILL", &["7", "4294967295"]),
     ("BOOLEAN", &["TRUE", "FALSE"]),
-    ("DECIMAL(65,30)", &["12345678901234567890123456789012345.123456789012345678901234567891", "-0.000000000000000000000000000001"]),
+    (
+        "DECIMAL(65,30)",
+        &[
+            "12345678901234567890123456789012345.123456789012345678901234567891",
+            "-0.000000000000000000000000000001",
+        ],
+    ),
     ("DECIMAL(20,0) UNSIGNED", &["99999999999999999999", "99999999999999999998"]),
     ("FLOAT", &["1.1", "3.4028235e38", "1.17549e-38", "16777217", "0.1"]),
     ("FLOAT(7,3)", &["1234.567", "-0.001"]),
@@ -83,13 +89,19 @@ async fn every_type_comes_back_bit_for_bit() {
             }
             let before = shop.dump(&[&table]).await;
             let blank = if large || shape == "key" { "n = 1" } else { "v = NULL, n = 1" };
-            for sql in [
+            let all = [
                 format!("DELETE FROM {table}"),
                 format!("UPDATE {table} SET {blank}"),
                 format!("UPDATE {table} SET n = 5"),
-            ] {
+            ];
+            let due = match shape {
+                "plain" => &all[..2],
+                "key" => &all[..1],
+                _ => &all[2..],
+            };
+            for sql in due {
                 let result = async {
-                    let (_, snapshot) = shop.change(&sql).await?;
+                    let (_, snapshot) = shop.change(sql).await?;
                     shop.undo(&snapshot, OnConflict::Refuse).await
                 }
                 .await;
@@ -126,7 +138,12 @@ async fn computed_columns_and_stamps_come_back() {
          INSERT INTO t(id, a, h) VALUES (1, 1, 8), (2, 2, 9)",
     )
     .await;
-    for sql in ["UPDATE t SET a = a + 10", "DELETE FROM t", "UPDATE t SET a = -a, at = at", "UPDATE t SET a = 9, at = at WHERE id = 1"] {
+    for sql in [
+        "UPDATE t SET a = a + 10",
+        "DELETE FROM t",
+        "UPDATE t SET a = -a, at = at",
+        "UPDATE t SET a = 9, at = at WHERE id = 1",
+    ] {
         let before = shop.dump(&["t"]).await;
         let hidden = shop.number("SELECT SUM(h) FROM t").await;
         let (_, snapshot) = shop.change(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));

@@ -5,8 +5,9 @@ use crate::{
     Error,
     mysql::{
         connect::Session,
+        dictionary::parents,
         footprint::CHUNK,
-        schema::{Foreign, Schema, Table, join, parents, quote},
+        schema::{Foreign, Schema, Table, join, quote},
         value::{Image, pick},
     },
 };

@@ -2,9 +2,13 @@
 
 use super::common::{Shop, statement};
 use checkrein_core::rollback::OnConflict;
-use checkrein_targets::{CommitError, Settled, Undo, UndoOptions, snapshot::Snapshot};
+use checkrein_targets::{
+    CommitError, Error, Settled, Undo, UndoOptions,
+    snapshot::{Header, Snapshot, SnapshotWriter},
+};
 use checkrein_testbed::servers::mariadb::{Mariadb, SUPERUSER};
 use mysql_async::prelude::Queryable as _;
+use serde_json::json;
 use std::{
     sync::OnceLock,
     time::{Duration, Instant},
@@ -147,4 +151,42 @@ async fn dropped_anywhere_nothing_is_held_any_more() {
     shop.run("SET SESSION innodb_lock_wait_timeout = 20; UPDATE t SET v = v + 1; UPDATE t SET v = v - 1")
         .await;
     assert_eq!(shop.dump(&["t"]).await, before);
+}
+
+#[tokio::test]
+async fn without_room_for_the_snapshot_nothing_happens() {
+    let mut shop = Shop::new(T).await;
+    let before = shop.dump(&["t"]).await;
+    let mut pending = shop.execute("UPDATE t SET v = v + 1").await.unwrap();
+    let path = shop.folder.path().join("small");
+    let header =
+        Header { id: "snp".into(), target: "shop".into(), kind: "mysql".into(), system: json!(null) };
+    let mut out = SnapshotWriter::create(&path, &header, None, (1, 10)).unwrap();
+    assert!(matches!(pending.capture(&mut out).await, Err(Error::TooLarge(_))));
+    assert!(matches!(pending.commit().await, Err(CommitError::NotCommitted(_))));
+    assert_eq!(shop.dump(&["t"]).await, before);
+}
+
+/// More than goes into one chunk or one block, in memory that does not grow with it.
+#[tokio::test]
+async fn many_records_come_back() {
+    let mut shop = Shop::new(
+        "CREATE TABLE t(id INT PRIMARY KEY, v INT, s VARCHAR(40), u INT UNIQUE); \
+         INSERT INTO t SELECT seq, seq % 7, CONCAT('text ', seq), seq FROM seq_1_to_20000",
+    )
+    .await;
+    let sum = "SELECT BIT_XOR(CRC32(CONCAT_WS('|', id, v, s, u))) FROM t";
+    let before = shop.number(sum).await;
+    for sql in ["UPDATE t SET v = v + 1, s = 'x'", "DELETE FROM t WHERE v < 5", "UPDATE t SET u = 20001 - u"]
+    {
+        let (captured, snapshot) = match shop.change(sql).await {
+            Ok(done) => done,
+            // Row by row, the server does not let unique values swap.
+            Err(Error::Statement { code, .. }) if code == "23000" => continue,
+            Err(error) => panic!("{sql}: {error}"),
+        };
+        assert!(captured.affected[0].records > 10_000, "{sql}");
+        shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
+        assert_eq!(shop.number(sum).await, before, "{sql}");
+    }
 }

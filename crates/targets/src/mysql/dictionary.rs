@@ -31,7 +31,7 @@ pub(super) async fn load(
          COALESCE(GENERATION_EXPRESSION, '') FROM information_schema.COLUMNS WHERE {is} ORDER BY ORDINAL_POSITION; \
          SELECT INDEX_NAME, COLUMN_NAME, COALESCE(NULLABLE, '') FROM information_schema.STATISTICS \
          WHERE {is} AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX; \
-         SELECT TRIGGER_NAME, EVENT_MANIPULATION, ACTION_STATEMENT FROM information_schema.TRIGGERS \
+         SELECT TRIGGER_NAME, EVENT_MANIPULATION, ACTION_STATEMENT, ACTION_TIMING FROM information_schema.TRIGGERS \
          WHERE {} ORDER BY TRIGGER_NAME; {}",
         quote(schema),
         quote(name),
@@ -76,7 +76,14 @@ pub(super) async fn load(
     let keyed = !places.is_empty() && places.len() == key.len();
     let triggers = triggers
         .iter()
-        .map(|r| Ok(Trigger { name: get(r, 0)?, event: get(r, 1)?, body: get(r, 2)? }))
+        .map(|r| {
+            Ok(Trigger {
+                name: get(r, 0)?,
+                event: get(r, 1)?,
+                body: get(r, 2)?,
+                before: get::<String>(r, 3)? == "BEFORE",
+            })
+        })
         .collect::<Result<_, Error>>()?;
     let table = Table {
         schema: schema.to_owned(),

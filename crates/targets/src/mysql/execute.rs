@@ -4,6 +4,7 @@
 use super::{
     compare::tally,
     connect::{Db, Purpose, Session},
+    effects,
     footprint::{Footprint, Sight, differences, keys_of, sight},
     measure::rows_modified,
     open::{Open, Proof},
@@ -146,7 +147,8 @@ impl Run {
                 let follows = |(_, p): &(String, String)| p.eq_ignore_ascii_case(c);
                 children.iter().any(|f| f.on_update != Action::Restrict && f.columns.iter().any(follows))
             };
-            risky |= !table.keyed || columns.iter().any(|c| table.in_key(c) || refers(c));
+            let by_triggers = effects::assigned(&table.triggers);
+            risky |= !table.keyed || columns.iter().chain(&by_triggers).any(|c| table.in_key(c) || refers(c));
         }
         if new.replace {
             events.extend(["UPDATE", "DELETE"]);

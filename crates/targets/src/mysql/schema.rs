@@ -74,6 +74,8 @@ pub(super) struct Table {
 pub(super) struct Trigger {
     pub(super) name: String,
     pub(super) event: String,
+    /// BEFORE: it may change what is written.
+    pub(super) before: bool,
     pub(super) body: String,
 }
 

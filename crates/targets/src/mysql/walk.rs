@@ -85,9 +85,11 @@ impl<'a> Walk<'a> {
             let place = self.owner(change, of.as_deref(), column).await?;
             columns.entry(place).or_default().insert(column.to_lowercase());
         }
-        for (place, columns) in columns {
+        for (place, mut columns) in columns {
             let Some(named) = change.tables.get(place) else { continue };
-            targets.push((named.clone(), self.table(named).await?, Fate::Changed(columns)));
+            let table = self.table(named).await?;
+            columns.extend(effects::assigned(&table.triggers));
+            targets.push((named.clone(), table, Fate::Changed(columns)));
         }
         Ok(targets)
     }

@@ -163,6 +163,13 @@ fn schema(dice: &mut Dice) -> (Vec<Made>, Vec<String>) {
             ));
         }
     }
+    if dice.chance(25) {
+        // It keeps out of a rollback, or what is put back would be changed again.
+        let name = &tables[dice.below(tables.len())].name;
+        let set =
+            dice.one(&["NEW.s = 'trigger'", "NEW.v = OLD.v + 1", "NEW.id = OLD.id + 200", "NEW.k = 'tr'"]);
+        sql.push(format!("CREATE TRIGGER {name}_b BEFORE UPDATE ON {name} FOR EACH ROW BEGIN IF @checkrein_rollback IS NULL THEN SET {set}; END IF; END"));
+    }
     (tables, sql)
 }
 

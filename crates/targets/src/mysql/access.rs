@@ -42,17 +42,17 @@ impl Grants {
 ///
 /// # Errors
 /// [`Error::Forbidden`] with the GRANT that is missing.
-pub(super) async fn sees_triggers(db: &Db, session: &mut Session) -> Result<(), Error> {
-    if db.triggers_seen.lock().await.is_some_and(|at| at.elapsed() < BELIEVED) {
+pub(super) async fn sees_triggers(db: &Db, session: &mut Session, schema: &str) -> Result<(), Error> {
+    if db.triggers_seen.lock().await.get(schema).is_some_and(|at| at.elapsed() < BELIEVED) {
         return Ok(());
     }
-    if !Grants::read(session).await?.on("TRIGGER", &db.database) {
+    if !Grants::read(session).await?.on("TRIGGER", schema) {
         return Err(Error::Forbidden(format!(
-            "{}: without the privilege TRIGGER this account cannot see which triggers there are: GRANT TRIGGER ON `{}`.* TO it",
-            db.target, db.database
+            "{}: without the privilege TRIGGER this account cannot see which triggers there are: GRANT TRIGGER ON `{schema}`.* TO it",
+            db.target
         )));
     }
-    *db.triggers_seen.lock().await = Some(Instant::now());
+    db.triggers_seen.lock().await.insert(schema.to_owned(), Instant::now());
     Ok(())
 }
 

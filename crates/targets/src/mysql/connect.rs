@@ -5,7 +5,12 @@ use mysql_async::{
     Conn, Opts, OptsBuilder, Params, Pool, PoolConstraints, PoolOpts, Row, SslOpts, prelude::Queryable as _,
 };
 use secrecy::ExposeSecret as _;
-use std::{future::Future, path::PathBuf, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 /// Parts of `sql_mode` that change how a text is read. What was parsed here must be what the server reads.
 const READING_MODES: [&str; 12] = [
@@ -46,8 +51,8 @@ pub(super) struct Db {
     pub(super) limits: Limits,
     /// The database of the address. Its tables are named without it.
     pub(super) database: String,
-    /// When it was last found that this account sees triggers.
-    pub(super) triggers_seen: tokio::sync::Mutex<Option<std::time::Instant>>,
+    /// When it was last found that this account sees the triggers of a database.
+    pub(super) triggers_seen: tokio::sync::Mutex<HashMap<String, Instant>>,
 }
 
 /// A connection with its settings made. Dropped: whatever it has open is rolled back.
@@ -89,7 +94,7 @@ impl Db {
         };
         let main = Pool::new(pool(limits.connections));
         let side = Pool::new(pool((limits.connections / 4).max(2)));
-        let triggers_seen = tokio::sync::Mutex::new(None);
+        let triggers_seen = tokio::sync::Mutex::new(HashMap::new());
         Ok(Self { main, side, target: name, limits, database, triggers_seen })
     }
 
@@ -115,13 +120,9 @@ impl Db {
             Purpose::Execute | Purpose::Undo => "; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ WRITE",
         });
         begin.push_str("; SELECT UNIX_TIMESTAMP(SYSDATE(6))");
-        let mut result = session.conn.query_iter(&begin).await.map_err(meaning)?;
-        while !result.is_empty() {
-            let rows: Vec<Row> = result.collect().await.map_err(meaning)?;
-            let time: Option<String> = rows.first().and_then(|r| r.get_opt(0)).and_then(Result::ok);
-            session.begun = time.and_then(|t| t.parse().ok()).unwrap_or(0.0);
-        }
-        drop(result);
+        let sets = session.several(&begin).await?;
+        let time = sets.last().and_then(|rows| rows.first()).and_then(|r| r.get_opt::<String, usize>(0));
+        session.begun = time.and_then(Result::ok).and_then(|t| t.parse().ok()).unwrap_or(0.0);
         Ok(session)
     }
 
@@ -197,6 +198,18 @@ impl Session {
         params: impl Into<Params> + Send,
     ) -> Result<Vec<Row>, Error> {
         self.conn.exec(sql, params.into()).await.map_err(meaning)
+    }
+
+    /// The rows of several queries of our own, in one round trip, as text.
+    pub(super) async fn several(&mut self, sql: &str) -> Result<Vec<Vec<Row>>, Error> {
+        let mut result = self.conn.query_iter(sql).await.map_err(meaning)?;
+        let mut sets = Vec::new();
+        while !result.is_empty() {
+            sets.push(result.collect().await.map_err(meaning)?);
+        }
+        // Where one of them failed, the sets simply end; only this says so.
+        result.drop_result().await.map_err(meaning)?;
+        Ok(sets)
     }
 
     /// The first column of the first row.

@@ -124,7 +124,7 @@ impl<'a> Counting<'a> {
         let [(_, table, fate)] = targets.as_slice() else { return Ok(false) };
         let event = if deletes { "DELETE" } else { "UPDATE" };
         walk.fire(table, &[event]).await?;
-        let children = walk.schema.children(walk.session, table).await?;
+        let children = walk.schema.children(table)?;
         let follows = children.iter().any(|f| consequence(table, f, fate).is_some());
         let triggers = walk.triggers;
         if follows {

@@ -53,6 +53,26 @@ pub(super) fn of(trigger: &Trigger, resource: &str) -> Result<BTreeSet<Written>,
     Ok(body.written)
 }
 
+/// The columns that triggers of a table may give other values before an UPDATE writes them: all of `NEW` that
+/// they name.
+pub(super) fn assigned(triggers: &[Trigger]) -> BTreeSet<String> {
+    let dialect = MySqlDialect {};
+    let mut columns = BTreeSet::new();
+    for trigger in triggers.iter().filter(|t| t.before && t.event == "UPDATE") {
+        // What cannot be read is refused elsewhere.
+        let tokens = Tokenizer::new(&dialect, &trigger.body).tokenize().unwrap_or_default();
+        let tokens: Vec<Token> = tokens.into_iter().filter(|t| !matches!(t, Token::Whitespace(_))).collect();
+        for window in tokens.windows(3) {
+            if let [Token::Word(new), Token::Period, Token::Word(column)] = window
+                && new.value.eq_ignore_ascii_case("new")
+            {
+                columns.insert(column.value.to_lowercase());
+            }
+        }
+    }
+    columns
+}
+
 struct Body<'a> {
     tokens: &'a [Token],
     at: usize,
@@ -178,7 +198,7 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<Vec<String>, Error> {
-        let trigger = Trigger { name: "t".into(), event: "INSERT".into(), body: body.into() };
+        let trigger = Trigger { name: "t".into(), event: "INSERT".into(), before: false, body: body.into() };
         let name = |(schema, table): Written| schema.map_or(table.clone(), |s| format!("{s}.{table}"));
         Ok(of(&trigger, "users")?.into_iter().map(name).collect())
     }
@@ -191,6 +211,21 @@ mod tests {
              DELETE FROM z WHERE id = OLD.id; SET NEW.u = NOW(); REPLACE w SELECT REPLACE(a, 'x', 'y') FROM q; END",
         );
         assert_eq!(found.unwrap(), ["audit", "w", "z", "x.y"]);
+    }
+
+    #[test]
+    fn knows_what_a_trigger_may_put_in_place_of_what_is_written() {
+        let trigger = |before, body: &str| Trigger {
+            name: "t".into(),
+            event: "UPDATE".into(),
+            before,
+            body: body.into(),
+        };
+        let list = [
+            trigger(true, "SET NEW.Id = 1, NEW . `a b` = OLD.c"),
+            trigger(false, "INSERT INTO x VALUES (NEW.d)"),
+        ];
+        assert_eq!(assigned(&list).into_iter().collect::<Vec<_>>(), ["a b", "id"]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod builtins;
 mod compare;
 mod connect;
 mod count;
+mod dictionary;
 mod effects;
 mod execute;
 mod footprint;

@@ -32,8 +32,8 @@ pub(super) async fn run(
     let mut result = session.conn.exec_iter(sql, params).await.map_err(meaning)?;
     let columns = result.columns().unwrap_or_default();
     let theirs = columns.len().saturating_sub(own);
-    let mut set = ResultSet::default();
-    set.columns = columns.iter().take(theirs).map(|c| c.name_str().into_owned()).collect();
+    let names = columns.iter().take(theirs).map(|c| c.name_str().into_owned()).collect();
+    let mut set = ResultSet { columns: names, ..ResultSet::default() };
     let (mut keys, mut bytes, mut over) = (Vec::new(), 0_u64, false);
     while let Some(row) = result.next().await.map_err(meaning)? {
         let mut values = row.unwrap();

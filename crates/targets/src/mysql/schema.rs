@@ -1,10 +1,11 @@
 //! What the server says of its tables: columns, keys, triggers, and the foreign keys between them.
 //!
-//! Read anew for each piece of work, inside its transaction: the metadata locks of the transaction then keep
-//! it from changing under way. Foreign keys come from InnoDB's own dictionary, which shows all of them
-//! whatever the account may see; that is what cascades follow too.
+//! Read anew for each piece of work, inside its transaction; see `dictionary`.
 
-use super::connect::{Db, Session};
+use super::{
+    connect::{Db, Session},
+    dictionary::load,
+};
 use crate::Error;
 use mysql_async::{Row, Value, prelude::FromValue};
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,8 @@ pub(super) struct Table {
 pub(super) struct Trigger {
     pub(super) name: String,
     pub(super) event: String,
+    /// BEFORE: it may change what is written.
+    pub(super) before: bool,
     pub(super) body: String,
 }
 
@@ -118,24 +121,17 @@ impl Schema {
         if let Some(table) = self.tables.get(&id) {
             return Ok(Arc::clone(table));
         }
-        let table = Arc::new(load(db, session, schema, name).await?);
+        let (table, children) = load(db, session, schema, name).await?;
+        let table = Arc::new(table);
+        self.children.insert(id.clone(), Arc::new(children));
         self.tables.insert(id, Arc::clone(&table));
         Ok(table)
     }
 
-    /// The foreign keys that refer to a table.
-    pub(super) async fn children(
-        &mut self,
-        session: &mut Session,
-        table: &Table,
-    ) -> Result<Arc<Vec<Foreign>>, Error> {
-        let id = table.id();
-        if let Some(list) = self.children.get(&id) {
-            return Ok(Arc::clone(list));
-        }
-        let list = Arc::new(foreign_keys(session, table, "REF_NAME").await?);
-        self.children.insert(id, Arc::clone(&list));
-        Ok(list)
+    /// The foreign keys that refer to a table that was asked for before.
+    pub(super) fn children(&self, table: &Table) -> Result<Arc<Vec<Foreign>>, Error> {
+        let list = self.children.get(&table.id()).cloned();
+        list.ok_or_else(|| Error::Internal(format!("{} was never looked at", table.resource)))
     }
 }
 
@@ -286,6 +282,11 @@ pub(super) fn quote(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
+/// A text, whatever the session's character set is.
+pub(super) fn literal(text: &str) -> String {
+    format!("_utf8mb4'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
 pub(super) fn join(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
@@ -296,212 +297,4 @@ pub(super) fn get<T: FromValue>(row: &Row, place: usize) -> Result<T, Error> {
         Some(Ok(value)) => Ok(value),
         _ => Err(Error::Internal(format!("the server's answer has nothing useful in column {place}"))),
     }
-}
-
-async fn load(db: &Db, session: &mut Session, schema: &str, name: &str) -> Result<Table, Error> {
-    let resource = db.resource(schema, name);
-    let found = session
-        .rows(
-            "SELECT COALESCE(ENGINE, ''), TABLE_TYPE FROM information_schema.TABLES \
-             WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
-            (schema, name),
-        )
-        .await?;
-    let Some(row) = found.first() else {
-        return Err(Error::Invalid(format!("there is no table {resource}, or this account may not see it")));
-    };
-    let (engine, sort): (String, String) = (get(row, 0)?, get(row, 1)?);
-    if sort != "BASE TABLE" {
-        return Err(Error::Unmeasurable(format!(
-            "{resource} is no ordinary table ({}): what a change of it does cannot be measured; change the tables themselves",
-            sort.to_lowercase()
-        )));
-    }
-    if !engine.eq_ignore_ascii_case("InnoDB") {
-        return Err(Error::Unmeasurable(format!(
-            "{resource} is stored by {engine}, which has no transactions: a change cannot be taken back; convert it with ALTER TABLE … ENGINE=InnoDB"
-        )));
-    }
-    let rows = session
-        .rows(
-            "SELECT COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, EXTRA, \
-             COALESCE(GENERATION_EXPRESSION, '') FROM information_schema.COLUMNS \
-             WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
-            (schema, name),
-        )
-        .await?;
-    let mut columns = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let (extra, generation): (String, String) = (get(row, 5)?, get(row, 6)?);
-        let kind: String = get(row, 2)?;
-        columns.push(Column {
-            name: get(row, 0)?,
-            declared: get(row, 1)?,
-            sort: sort_of(&kind).ok_or_else(|| {
-                Error::Unmeasurable(format!("{resource} has a column of the type {kind}, which is not known"))
-            })?,
-            charset: get(row, 3)?,
-            collation: get(row, 4)?,
-            generated: !generation.is_empty(),
-            auto: extra.to_ascii_lowercase().contains("auto_increment"),
-            stamped: extra.to_ascii_lowercase().contains("on update"),
-        });
-    }
-    let indexes = indexes(session, schema, name).await?;
-    let whole = |i: &&Index| i.parts.iter().all(|p| p.0.is_some() && !p.1);
-    let key = indexes.iter().find(|i| i.name == "PRIMARY").or_else(|| indexes.iter().find(whole));
-    let key: Vec<String> =
-        key.map(|k| k.parts.iter().filter_map(|p| p.0.clone()).collect()).unwrap_or_default();
-    columns.retain(|c| !c.generated || key.contains(&c.name));
-    let place = |name: &String| columns.iter().position(|c| &c.name == name);
-    let all: Vec<usize> = (0..columns.len()).collect();
-    let uniques = indexes
-        .iter()
-        .filter(|i| i.parts.iter().filter_map(|p| p.0.as_ref()).ne(key.iter()))
-        .map(|i| i.parts.iter().map(|p| p.0.as_ref().and_then(place)).collect::<Option<Vec<_>>>())
-        .map(|places| places.unwrap_or_else(|| all.clone()))
-        .collect();
-    let places: Vec<usize> = key.iter().filter_map(place).collect();
-    let keyed = !places.is_empty() && places.len() == key.len();
-    let triggers = triggers(session, schema, name).await?;
-    Ok(Table {
-        schema: schema.to_owned(),
-        name: name.to_owned(),
-        resource,
-        key: if keyed { places } else { all },
-        keyed,
-        uniques,
-        triggers,
-        columns,
-    })
-}
-
-fn sort_of(kind: &str) -> Option<Sort> {
-    Some(match kind.to_ascii_lowercase().as_str() {
-        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "float" | "double" | "date"
-        | "datetime" | "time" | "year" => Sort::Plain,
-        "decimal" => Sort::Decimal,
-        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => Sort::Text,
-        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Sort::Bytes,
-        "json" => Sort::Json,
-        "enum" => Sort::Enum,
-        "set" | "bit" => Sort::Bits,
-        "timestamp" => Sort::Timestamp,
-        "inet4" | "inet6" => Sort::Net,
-        "uuid" => Sort::Uuid,
-        "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
-        | "multipolygon" | "geometrycollection" | "geomcollection" => Sort::Geometry,
-        _ => return None,
-    })
-}
-
-struct Index {
-    name: String,
-    /// Column (none: an expression), and whether it may be NULL.
-    parts: Vec<(Option<String>, bool)>,
-}
-
-/// The unique indexes, in the order of their names.
-async fn indexes(session: &mut Session, schema: &str, name: &str) -> Result<Vec<Index>, Error> {
-    let rows = session
-        .rows(
-            "SELECT INDEX_NAME, COLUMN_NAME, COALESCE(NULLABLE, '') FROM information_schema.STATISTICS \
-             WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX",
-            (schema, name),
-        )
-        .await?;
-    let mut indexes: Vec<Index> = Vec::new();
-    for row in &rows {
-        let (name, nullable): (String, String) = (get(row, 0)?, get(row, 2)?);
-        let part = (get(row, 1)?, nullable.eq_ignore_ascii_case("YES"));
-        match indexes.last_mut().filter(|i| i.name == name) {
-            Some(index) => index.parts.push(part),
-            None => indexes.push(Index { name, parts: vec![part] }),
-        }
-    }
-    Ok(indexes)
-}
-
-async fn triggers(session: &mut Session, schema: &str, name: &str) -> Result<Vec<Trigger>, Error> {
-    let rows = session
-        .rows(
-            "SELECT TRIGGER_NAME, EVENT_MANIPULATION, ACTION_STATEMENT FROM information_schema.TRIGGERS \
-             WHERE EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? ORDER BY TRIGGER_NAME",
-            (schema, name),
-        )
-        .await?;
-    rows.iter().map(|r| Ok(Trigger { name: get(r, 0)?, event: get(r, 1)?, body: get(r, 2)? })).collect()
-}
-
-/// The foreign keys of which `table` is the child (`FOR_NAME`) or the parent (`REF_NAME`).
-pub(super) async fn foreign_keys(
-    session: &mut Session,
-    table: &Table,
-    side: &str,
-) -> Result<Vec<Foreign>, Error> {
-    // InnoDB writes names as it writes file names; MySQL 8 no longer does.
-    let (keys, columns) = if session.mariadb {
-        ("INNODB_SYS_FOREIGN", "INNODB_SYS_FOREIGN_COLS")
-    } else {
-        ("INNODB_FOREIGN", "INNODB_FOREIGN_COLS")
-    };
-    let plain = |name: &str, part: i8| {
-        let part = format!("SUBSTRING_INDEX(f.{name}, '/', {part})");
-        if session.mariadb {
-            format!("CONVERT(CONVERT(CAST({part} AS BINARY) USING filename) USING utf8mb4)")
-        } else {
-            part
-        }
-    };
-    let file = |value: &str| {
-        if session.mariadb {
-            format!("CONVERT(CAST(CONVERT({value} USING filename) AS BINARY) USING utf8mb4)")
-        } else {
-            value.to_owned()
-        }
-    };
-    let sql = format!(
-        "SELECT f.ID, {}, {}, {}, {}, f.TYPE, c.FOR_COL_NAME, c.REF_COL_NAME \
-         FROM information_schema.{keys} f JOIN information_schema.{columns} c ON c.ID = f.ID \
-         WHERE f.{side} = CONCAT({}, '/', {}) ORDER BY f.ID, c.POS",
-        plain("FOR_NAME", 1),
-        plain("FOR_NAME", -1),
-        plain("REF_NAME", 1),
-        plain("REF_NAME", -1),
-        file("?"),
-        file("?"),
-    );
-    let rows = session.rows(&sql, (&table.schema, &table.name)).await.map_err(|e| match e {
-        Error::Forbidden(why) => Error::Forbidden(format!(
-            "{why}. Foreign keys that refer to {} can only be known with PROCESS: GRANT PROCESS ON *.* TO this account",
-            table.resource
-        )),
-        other => other,
-    })?;
-    let mut list: Vec<(String, Foreign)> = Vec::new();
-    for row in &rows {
-        let id: String = get(row, 0)?;
-        let pair = (get(row, 6)?, get(row, 7)?);
-        if let Some((_, last)) = list.last_mut().filter(|(last, _)| *last == id) {
-            last.columns.push(pair);
-            continue;
-        }
-        let bits: u64 = get(row, 5)?;
-        let action = |cascade: u64, null: u64| match (bits & cascade != 0, bits & null != 0) {
-            (true, _) => Action::Cascade,
-            (_, true) => Action::SetNull,
-            _ => Action::Restrict,
-        };
-        list.push((
-            id,
-            Foreign {
-                child: (get(row, 1)?, get(row, 2)?),
-                parent: (get(row, 3)?, get(row, 4)?),
-                columns: vec![pair],
-                on_delete: action(1, 2),
-                on_update: action(4, 8),
-            },
-        ));
-    }
-    Ok(list.into_iter().map(|(_, f)| f).collect())
 }

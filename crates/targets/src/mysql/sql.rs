@@ -17,13 +17,15 @@ use sqlparser::{
     parser::Parser,
     tokenizer::{Token, Tokenizer},
 };
-use std::ops::ControlFlow;
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 /// A statement that was understood. Its texts have placeholders `?0`, `?1`, …; see [`Parsed::bind`].
 #[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) sql: String,
     pub(super) work: Work,
+    /// Everything that it names where a table may stand.
+    pub(super) relations: BTreeSet<(Option<String>, String)>,
     params: Vec<Value>,
 }
 
@@ -98,11 +100,14 @@ impl Parsed {
         let (Some(ast), true) = (parsed.pop(), parsed.is_empty()) else {
             return Err(refuse("it is not exactly one statement; send them one by one"));
         };
-        if let ControlFlow::Break(why) = ast.visit(&mut Check::default()) {
+        let mut check = Check::default();
+        if let ControlFlow::Break(why) = ast.visit(&mut check) {
             return Err(refuse(&why));
         }
         let work = work(&ast)?;
-        Ok(Self { sql: ast.to_string(), work, params })
+        let relations = check.relations.iter().map(|n| named_as(n, None).map(|n| (n.schema, n.table)));
+        let relations = relations.collect::<Result<_, _>>()?;
+        Ok(Self { sql: ast.to_string(), work, relations, params })
     }
 
     /// A text of this statement with the placeholders of the server, and the values for them.
@@ -191,6 +196,7 @@ fn tokens(text: &str, params: &mut Vec<Value>) -> Result<Vec<Token>, Error> {
 #[derive(Default)]
 struct Check {
     statements: usize,
+    relations: Vec<ObjectName>,
 }
 
 impl Visitor for Check {
@@ -202,6 +208,11 @@ impl Visitor for Check {
         if self.statements > 1 && !inner {
             return ControlFlow::Break("it has a statement within a statement".to_owned());
         }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<String> {
+        self.relations.push(relation.clone());
         ControlFlow::Continue(())
     }
 

@@ -2,6 +2,7 @@
 //! tables that triggers write.
 
 use super::{
+    access::sees_triggers,
     connect::{Db, Session},
     effects,
     footprint::{CHUNK, Footprint, keys_of, number},
@@ -84,9 +85,11 @@ impl<'a> Walk<'a> {
             let place = self.owner(change, of.as_deref(), column).await?;
             columns.entry(place).or_default().insert(column.to_lowercase());
         }
-        for (place, columns) in columns {
+        for (place, mut columns) in columns {
             let Some(named) = change.tables.get(place) else { continue };
-            targets.push((named.clone(), self.table(named).await?, Fate::Changed(columns)));
+            let table = self.table(named).await?;
+            columns.extend(effects::assigned(&table.triggers));
+            targets.push((named.clone(), table, Fate::Changed(columns)));
         }
         Ok(targets)
     }
@@ -129,7 +132,7 @@ impl<'a> Walk<'a> {
             let (sql, params) = parsed.bind(&format!("SELECT {list} {from}{tail}{lock}"))?;
             let how = if deletes { How::Delete } else { How::Update };
             let (mut keys, mut seen) = (Vec::new(), BTreeSet::new());
-            let follows = !self.schema.children(self.session, table).await?.is_empty();
+            let follows = !self.schema.children(table)?.is_empty();
             let (found, several) = (&mut *self.found, change.tables.len() > 1);
             keys_of(self.session, &sql, params, |key| {
                 // A join names a record once for each pair; records without a key may be the same.
@@ -173,7 +176,7 @@ impl<'a> Walk<'a> {
             if keys.is_empty() {
                 continue;
             }
-            let list = self.schema.children(self.session, &parent).await?;
+            let list = self.schema.children(&parent)?;
             for foreign in list.iter() {
                 let Some(action) = consequence(&parent, foreign, &fate) else { continue };
                 let own: BTreeSet<String> = foreign.columns.iter().map(|(c, _)| c.to_lowercase()).collect();
@@ -258,7 +261,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             self.watch(&table, cascade);
-            let list = self.schema.children(self.session, &table).await?;
+            let list = self.schema.children(&table)?;
             for foreign in list.iter() {
                 if (foreign.on_delete, foreign.on_update) != (Action::Restrict, Action::Restrict) {
                     let (schema, child) = &foreign.child;
@@ -279,6 +282,7 @@ impl<'a> Walk<'a> {
         events: &[&str],
         into: &mut Vec<(Arc<Table>, bool)>,
     ) -> Result<(), Error> {
+        sees_triggers(self.db, self.session, &table.schema).await?;
         for trigger in table.triggers.iter().filter(|t| events.contains(&t.event.as_str())) {
             self.triggers.insert(format!("{} of {}", trigger.name, table.resource));
             for (schema, name) in effects::of(trigger, &table.resource)? {

@@ -75,7 +75,7 @@ impl Work<'_> {
                 )));
             }
         }
-        gone.check(&mut self.session, &mut self.schema, self.today).await?;
+        gone.check(&mut self.session, &self.schema, self.today).await?;
         self.parents().await?;
         out.sealed();
         Ok(())
@@ -119,7 +119,7 @@ impl Work<'_> {
                     if let Some((chunks, gone)) = &mut keep {
                         let records: Vec<_> = due.iter().map(|(s, _)| s.undone()).collect();
                         for (state, _) in &due {
-                            gone.note(&mut self.session, &mut self.schema, table, state).await?;
+                            gone.note(&self.schema, table, state)?;
                         }
                         chunks.add(table, &records, true).await?;
                     }
@@ -265,7 +265,7 @@ async fn remove_some(session: &mut Session, table: &Table, key: &[u8], records: 
 }
 
 async fn restore(session: &mut Session, table: &Table, due: &[(States, Step)]) -> Result<(), Error> {
-    let mut rows: Vec<&Image> = Vec::new();
+    let (mut rows, mut over): (Vec<&Image>, Vec<&Image>) = (Vec::new(), Vec::new());
     for (state, step) in due {
         let Some((image, before)) = &state.before else { continue };
         if !table.keyed {
@@ -273,11 +273,14 @@ async fn restore(session: &mut Session, table: &Table, due: &[(States, Step)]) -
             rows.extend((0..missing).map(|_| image));
         } else if matches!(step, Step::Insert | Step::Move) {
             rows.push(image);
+        } else if *step == Step::Update && table.triggers.is_empty() {
+            over.push(image);
         } else if *step == Step::Update {
             update(session, table, state, image).await?;
         }
     }
-    insert(session, table, &rows).await
+    insert(session, table, &over, true).await?;
+    insert(session, table, &rows, false).await
 }
 
 /// The columns that are written, with their places.
@@ -285,8 +288,17 @@ fn written(table: &Table) -> Vec<(usize, &Column)> {
     table.columns.iter().enumerate().filter(|(_, c)| !c.generated).collect()
 }
 
-async fn insert(session: &mut Session, table: &Table, rows: &[&Image]) -> Result<(), Error> {
+/// Inserts records; `over`: over those with the same keys, which are there and locked. That is a statement for
+/// many, but not for tables with triggers: those on INSERT would fire.
+async fn insert(session: &mut Session, table: &Table, rows: &[&Image], over: bool) -> Result<(), Error> {
     let columns = written(table);
+    let end = if over {
+        let set = columns.iter().filter(|(place, _)| !table.key.contains(place));
+        let set = join(set.map(|(_, c)| format!("{0} = VALUES({0})", quote(&c.name))));
+        format!(" ON DUPLICATE KEY UPDATE {set}")
+    } else {
+        String::new()
+    };
     let list = join(columns.iter().map(|(_, c)| quote(&c.name)));
     let one = format!("({})", join(columns.iter().map(|(_, c)| c.written())));
     let mut rest = rows;
@@ -307,7 +319,7 @@ async fn insert(session: &mut Session, table: &Table, rows: &[&Image]) -> Result
             }
         }
         let sql = format!(
-            "INSERT INTO {} ({list}) VALUES {}",
+            "INSERT INTO {} ({list}) VALUES {}{end}",
             table.sql(),
             vec![one.as_str(); part.len()].join(", ")
         );
@@ -347,11 +359,11 @@ async fn put(session: &mut Session, table: &Table, state: &States) -> Result<(),
         remove_some(session, table, &state.key, now.saturating_sub(before)).await?;
         let image = state.before.as_ref().map(|(image, _)| image);
         let rows: Vec<&Image> = (now..before).filter_map(|_| image).collect();
-        return insert(session, table, &rows).await;
+        return insert(session, table, &rows, false).await;
     }
     match (&state.before, &state.now) {
         (Some((image, _)), Some(_)) => update(session, table, state, image).await,
-        (Some((image, _)), None) => insert(session, table, &[image]).await,
+        (Some((image, _)), None) => insert(session, table, &[image], false).await,
         (None, Some(_)) => remove(session, table, &[&state.key]).await,
         (None, None) => Ok(()),
     }

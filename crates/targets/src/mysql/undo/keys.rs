@@ -5,8 +5,9 @@ use crate::{
     Error,
     mysql::{
         connect::Session,
+        dictionary::parents,
         footprint::CHUNK,
-        schema::{Foreign, Schema, Table, foreign_keys, join, quote},
+        schema::{Foreign, Schema, Table, join, quote},
         value::{Image, pick},
     },
 };
@@ -26,15 +27,9 @@ pub(super) struct Gone {
 
 impl Gone {
     /// Notes what the rollback takes away with the record as it is now.
-    pub(super) async fn note(
-        &mut self,
-        session: &mut Session,
-        schema: &mut Schema,
-        table: &Table,
-        state: &States,
-    ) -> Result<(), Error> {
+    pub(super) fn note(&mut self, schema: &Schema, table: &Table, state: &States) -> Result<(), Error> {
         let Some((now, _)) = &state.now else { return Ok(()) };
-        let list = schema.children(session, table).await?;
+        let list = schema.children(table)?;
         for (number, foreign) in list.iter().enumerate() {
             let places = places(table, foreign.columns.iter().map(|(_, parent)| parent))?;
             let values = pick(now, &places)?;
@@ -60,12 +55,12 @@ impl Gone {
     pub(super) async fn check(
         &self,
         session: &mut Session,
-        schema: &mut Schema,
+        schema: &Schema,
         today: &Today,
     ) -> Result<(), Error> {
         for ((parent, number), values) in &self.values {
             let Some(parent) = today.get(parent) else { continue };
-            let list = schema.children(session, parent).await?;
+            let list = schema.children(parent)?;
             let Some(foreign) = list.get(*number) else { continue };
             let values: Vec<&Image> = values.iter().collect();
             for part in values.chunks(CHUNK) {
@@ -101,7 +96,7 @@ pub(super) async fn have_parents(session: &mut Session, table: &Table, keys: &[&
     if keys.is_empty() {
         return Ok(());
     }
-    for foreign in foreign_keys(session, table, "FOR_NAME").await? {
+    for foreign in parents(session, table).await? {
         for part in keys.chunks(CHUNK) {
             let mut params = Vec::new();
             for key in part {

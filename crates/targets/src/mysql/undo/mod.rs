@@ -55,7 +55,9 @@ pub(super) async fn rollback(
         let mut session = db.begin(Purpose::Undo).await?;
         let mut schema = Schema::default();
         let today = today(db, &mut session, &mut schema, snapshot).await?;
-        super::access::sees_triggers(db, &mut session).await?;
+        for (of, _) in today.keys() {
+            super::access::sees_triggers(db, &mut session, of).await?;
+        }
         let judged = judge(&mut session, snapshot, &today, options, true).await?;
         if judged.plan.conflict_count > 0
             && options.on_conflict == checkrein_core::rollback::OnConflict::Refuse

@@ -160,3 +160,90 @@ async fn refuses_what_cannot_be_measured() {
         assert_eq!(shop.dump(&["users", "orders", "tickets", "old"]).await, before, "{sql}");
     }
 }
+
+#[tokio::test]
+async fn names_of_any_kind_and_other_databases() {
+    let mut shop = Shop::new("").await;
+    let other = format!("{}_o-t $é", shop.name);
+    shop.run(&format!(
+        "CREATE DATABASE `{other}`; CREATE TABLE `pär-é$ 1`(`i d` INT PRIMARY KEY, v INT); \
+         CREATE TABLE `{other}`.`kïnd.x`(id INT PRIMARY KEY, `p d` INT, \
+         FOREIGN KEY (`p d`) REFERENCES {}.`pär-é$ 1`(`i d`) ON DELETE CASCADE); \
+         INSERT INTO `pär-é$ 1` VALUES (1, 1), (2, 2); INSERT INTO `{other}`.`kïnd.x` VALUES (1, 1), (2, 1), (3, 2)",
+        shop.name
+    ))
+    .await;
+    let tables = ["`pär-é$ 1`".to_owned(), format!("`{other}`.`kïnd.x`")];
+    let tables = [tables[0].as_str(), tables[1].as_str()];
+    let before = shop.dump(&tables).await;
+    let (captured, snapshot) = shop.change("DELETE FROM `pär-é$ 1` WHERE `i d` = 1").await.unwrap();
+    let mut affected = captured.affected;
+    affected.sort_by_key(|a| a.records);
+    assert_eq!(said(&affected), format!("pär-é$ 1 delete 1, {other}.kïnd.x cascade 2"));
+    shop.undo(&snapshot, checkrein_core::rollback::OnConflict::Refuse).await.unwrap();
+    assert_eq!(shop.dump(&tables).await, before);
+    shop.run(&format!("DROP DATABASE `{other}`")).await;
+}
+
+#[tokio::test]
+async fn several_statements_are_one_transaction() {
+    let mut shop = Shop::new(SHOP).await;
+    let before = shop.dump(&["users", "orders", "tickets"]).await;
+    let pending = shop
+        .target
+        .execute(&[
+            statement("UPDATE users SET team = team + 1"),
+            statement("UPDATE users SET team = team + 1 WHERE id = 1"),
+            statement("INSERT INTO orders(user_id, note) VALUES (3, 'new')"),
+            statement("SELECT COUNT(*) AS n FROM orders"),
+        ])
+        .await
+        .unwrap();
+    assert_eq!(said(&pending.measured().affected), "orders insert 1, users update 3");
+    assert_eq!(pending.results()[3].rows, [vec![json!(4)]]);
+    let (_, snapshot) = shop.keep(pending).await.unwrap();
+    shop.undo(&snapshot, checkrein_core::rollback::OnConflict::Refuse).await.unwrap();
+    assert_eq!(shop.dump(&["users", "orders", "tickets"]).await, before);
+    // One that fails takes all with it.
+    let failed = shop
+        .target
+        .execute(&[statement("UPDATE users SET team = 0"), statement("INSERT INTO users(id) VALUES (1)")])
+        .await;
+    assert!(matches!(failed.err().unwrap(), Error::Statement { .. }));
+    assert_eq!(shop.dump(&["users", "orders", "tickets"]).await, before);
+}
+
+#[tokio::test]
+async fn functions_of_owners_hide_nowhere() {
+    let mut shop = Shop::new(SHOP).await;
+    shop.run("CREATE TABLE old(id INT) ENGINE=MyISAM; INSERT INTO old VALUES (1)").await;
+    shop.run(
+        "CREATE FUNCTION f() RETURNS INT NOT DETERMINISTIC MODIFIES SQL DATA BEGIN DELETE FROM old; RETURN 1; END",
+    )
+    .await;
+    shop.run("CREATE VIEW w AS SELECT f() AS id").await;
+    for sql in [
+        "UPDATE users SET team = f()",
+        "UPDATE users SET team = 1 WHERE id IN (SELECT id FROM w)",
+        "INSERT INTO users(team) SELECT id FROM w",
+        "UPDATE users SET team = `f`()",
+    ] {
+        let error = shop.execute(sql).await.err().unwrap();
+        assert!(matches!(error, Error::Unmeasurable(_)), "{sql}: {error:?}");
+        let counted = shop.target.count(&Selection::Statements(vec![statement(sql)])).await;
+        assert!(counted.is_err() || sql.contains("FROM w"), "{sql}");
+    }
+    assert!(shop.target.read(&statement("SELECT * FROM w")).await.is_err(), "a read-only transaction");
+    assert_eq!(shop.number("SELECT COUNT(*) FROM old").await, 1);
+}
+
+#[tokio::test]
+async fn a_trigger_made_meanwhile_waits() {
+    let mut shop = Shop::new(SHOP).await;
+    let pending = shop.execute("UPDATE users SET team = 4 WHERE id = 1").await.unwrap();
+    shop.run("SET SESSION lock_wait_timeout = 1").await;
+    let trigger = "CREATE TRIGGER late AFTER UPDATE ON users FOR EACH ROW DELETE FROM tickets";
+    assert!(shop.sql_result(trigger).await.is_err(), "the open transaction keeps the table as it is");
+    pending.commit().await.unwrap();
+    shop.run(trigger).await;
+}

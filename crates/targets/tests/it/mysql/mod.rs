@@ -1,5 +1,7 @@
 //! MariaDB. MySQL is not installed where these tests run.
 
+#![expect(clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
 mod common;
 mod concurrent;
 mod crash;

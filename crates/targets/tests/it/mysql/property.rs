@@ -16,15 +16,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 struct Dice(std::vec::IntoIter<u16>);
 
 impl Dice {
-    fn below(&mut self, most: u16) -> u16 {
-        self.0.next().unwrap_or(0) % most
+    fn below(&mut self, most: usize) -> usize {
+        usize::from(self.0.next().unwrap_or(0)) % most
     }
 
     fn one<T: Copy>(&mut self, of: &[T]) -> T {
-        of[usize::from(self.below(of.len() as u16))]
+        of[self.below(of.len())]
     }
 
-    fn chance(&mut self, percent: u16) -> bool {
+    fn chance(&mut self, percent: usize) -> bool {
         self.below(100) >= 100 - percent
     }
 }
@@ -101,7 +101,7 @@ fn schema(dice: &mut Dice) -> (Vec<Made>, Vec<String>) {
             } else if parents.is_empty() {
                 None
             } else {
-                Some(parents[usize::from(dice.below(parents.len() as u16))].clone())
+                Some(parents[dice.below(parents.len())].clone())
             };
             if let Some(parent) = parent {
                 refers = true;
@@ -163,12 +163,19 @@ fn schema(dice: &mut Dice) -> (Vec<Made>, Vec<String>) {
             ));
         }
     }
+    if dice.chance(25) {
+        // It keeps out of a rollback, or what is put back would be changed again.
+        let name = &tables[dice.below(tables.len())].name;
+        let set =
+            dice.one(&["NEW.s = 'trigger'", "NEW.v = OLD.v + 1", "NEW.id = OLD.id + 200", "NEW.k = 'tr'"]);
+        sql.push(format!("CREATE TRIGGER {name}_b BEFORE UPDATE ON {name} FOR EACH ROW BEGIN IF @checkrein_rollback IS NULL THEN SET {set}; END IF; END"));
+    }
     (tables, sql)
 }
 
 fn change(dice: &mut Dice, tables: &[Made]) -> String {
-    let table = tables[usize::from(dice.below(tables.len() as u16))].clone();
-    let other = tables[usize::from(dice.below(tables.len() as u16))].clone();
+    let table = tables[dice.below(tables.len())].clone();
+    let other = tables[dice.below(tables.len())].clone();
     let name = &table.name;
     let n = dice.below(6);
     let condition = match dice.below(7) {
@@ -249,9 +256,6 @@ async fn case(choices: Vec<u16>) -> Result<(), String> {
         let pending = match shop.target.execute(&[statement(&sql)]).await {
             Ok(pending) => pending,
             Err(error) => {
-                if std::env::var_os("CHECKREIN_SHOW").is_some() {
-                    eprintln!("{error}\n   {sql}");
-                }
                 if matches!(error, Error::Unmeasurable(_)) {
                     REFUSED.fetch_add(1, Ordering::Relaxed);
                 } else if !matches!(error, Error::Statement { .. } | Error::Invalid(_)) {

@@ -235,6 +235,30 @@ async fn a_trigger_that_changes_what_is_put_back_refuses() {
 }
 
 #[tokio::test]
+async fn a_trigger_that_changes_keys_is_seen_through() {
+    let mut shop = Shop::new(
+        "CREATE TABLE p(id INT PRIMARY KEY, v INT); \
+         CREATE TABLE c(id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES p(id) ON UPDATE CASCADE); \
+         INSERT INTO p VALUES (1, 1), (2, 2); INSERT INTO c VALUES (1, 1), (2, 2)",
+    )
+    .await;
+    shop.run(
+        "CREATE TRIGGER p_u BEFORE UPDATE ON p FOR EACH ROW \
+         BEGIN IF @checkrein_rollback IS NULL THEN SET NEW.id = OLD.id + 100; END IF; END",
+    )
+    .await;
+    let before = shop.dump(&["p", "c"]).await;
+    for sql in
+        ["UPDATE p SET v = 5 WHERE id = 1", "INSERT INTO p VALUES (2, 7) ON DUPLICATE KEY UPDATE v = 8"]
+    {
+        let (captured, snapshot) = shop.change(sql).await.unwrap();
+        assert_eq!(captured.affected.iter().map(|a| a.records).sum::<u64>(), 3, "{sql}: {captured:?}");
+        shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
+        assert_eq!(shop.dump(&["p", "c"]).await, before, "{sql}");
+    }
+}
+
+#[tokio::test]
 async fn triggers_that_reach_beyond_transactions_refuse() {
     let mut shop = Shop::new(T).await;
     shop.run("CREATE TABLE old(id INT) ENGINE=MyISAM").await;

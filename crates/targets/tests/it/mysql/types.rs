@@ -89,13 +89,19 @@ async fn every_type_comes_back_bit_for_bit() {
             }
             let before = shop.dump(&[&table]).await;
             let blank = if large || shape == "key" { "n = 1" } else { "v = NULL, n = 1" };
-            for sql in [
+            let all = [
                 format!("DELETE FROM {table}"),
                 format!("UPDATE {table} SET {blank}"),
                 format!("UPDATE {table} SET n = 5"),
-            ] {
+            ];
+            let due = match shape {
+                "plain" => &all[..2],
+                "key" => &all[..1],
+                _ => &all[2..],
+            };
+            for sql in due {
                 let result = async {
-                    let (_, snapshot) = shop.change(&sql).await?;
+                    let (_, snapshot) = shop.change(sql).await?;
                     shop.undo(&snapshot, OnConflict::Refuse).await
                 }
                 .await;

@@ -1,0 +1,237 @@
+//! Asks the server what it knows of a table.
+//!
+//! Inside the transaction of the work: its metadata locks keep everything from changing under way. Foreign
+//! keys come from InnoDB's own dictionary, which shows all of them whatever the account may see; that is what
+//! cascades follow too.
+
+use super::{
+    connect::{Db, Session},
+    schema::{Action, Column, Foreign, Sort, Table, Trigger, get, literal, quote},
+};
+use crate::Error;
+use mysql_async::Row;
+
+/// A table, and the foreign keys that refer to it, in one round trip.
+pub(super) async fn load(
+    db: &Db,
+    session: &mut Session,
+    schema: &str,
+    name: &str,
+) -> Result<(Table, Vec<Foreign>), Error> {
+    let resource = db.resource(schema, name);
+    let of = |prefix: &str| {
+        format!("{prefix}_SCHEMA = {} AND {prefix}_TABLE = {}", literal(schema), literal(name))
+    };
+    let is = format!("TABLE_SCHEMA = {} AND TABLE_NAME = {}", literal(schema), literal(name));
+    // The first takes a metadata lock, so that what the others say stays true until the transaction ends.
+    let sql = format!(
+        "SELECT 1 FROM {}.{} LIMIT 0; \
+         SELECT COALESCE(ENGINE, ''), TABLE_TYPE FROM information_schema.TABLES WHERE {is}; \
+         SELECT COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, EXTRA, \
+         COALESCE(GENERATION_EXPRESSION, '') FROM information_schema.COLUMNS WHERE {is} ORDER BY ORDINAL_POSITION; \
+         SELECT INDEX_NAME, COLUMN_NAME, COALESCE(NULLABLE, '') FROM information_schema.STATISTICS \
+         WHERE {is} AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX; \
+         SELECT TRIGGER_NAME, EVENT_MANIPULATION, ACTION_STATEMENT, ACTION_TIMING FROM information_schema.TRIGGERS \
+         WHERE {} ORDER BY TRIGGER_NAME; {}",
+        quote(schema),
+        quote(name),
+        of("EVENT_OBJECT"),
+        foreign_sql(session.mariadb, schema, name, "REF_NAME"),
+    );
+    let sets = session.several(&sql).await.map_err(|e| needs_process(e, &resource))?;
+    let [_, kind, rows, indexes, triggers, foreign] = sets.as_slice() else {
+        return Err(Error::Internal(format!("the server says {} things of {resource}", sets.len())));
+    };
+    let Some(row) = kind.first() else {
+        return Err(Error::Invalid(format!("there is no table {resource}, or this account may not see it")));
+    };
+    let (engine, sort): (String, String) = (get(row, 0)?, get(row, 1)?);
+    if sort != "BASE TABLE" {
+        return Err(Error::Unmeasurable(format!(
+            "{resource} is no ordinary table ({}): what a change of it does cannot be measured; change the tables themselves",
+            sort.to_lowercase()
+        )));
+    }
+    if !engine.eq_ignore_ascii_case("InnoDB") {
+        return Err(Error::Unmeasurable(format!(
+            "{resource} is stored by {engine}, which has no transactions: a change cannot be taken back; convert it with ALTER TABLE … ENGINE=InnoDB"
+        )));
+    }
+    let mut columns = rows.iter().map(|row| column(row, &resource)).collect::<Result<Vec<_>, _>>()?;
+    let indexes = indexes_of(indexes)?;
+    let whole = |i: &&Index| i.parts.iter().all(|p| p.0.is_some() && !p.1);
+    let key = indexes.iter().find(|i| i.name == "PRIMARY").or_else(|| indexes.iter().find(whole));
+    let key: Vec<String> =
+        key.map(|k| k.parts.iter().filter_map(|p| p.0.clone()).collect()).unwrap_or_default();
+    columns.retain(|c| !c.generated || key.contains(&c.name));
+    let place = |name: &String| columns.iter().position(|c| &c.name == name);
+    let all: Vec<usize> = (0..columns.len()).collect();
+    let uniques = indexes
+        .iter()
+        .filter(|i| i.parts.iter().filter_map(|p| p.0.as_ref()).ne(key.iter()))
+        .map(|i| i.parts.iter().map(|p| p.0.as_ref().and_then(place)).collect::<Option<Vec<_>>>())
+        .map(|places| places.unwrap_or_else(|| all.clone()))
+        .collect();
+    let places: Vec<usize> = key.iter().filter_map(place).collect();
+    let keyed = !places.is_empty() && places.len() == key.len();
+    let triggers = triggers
+        .iter()
+        .map(|r| {
+            Ok(Trigger {
+                name: get(r, 0)?,
+                event: get(r, 1)?,
+                body: get(r, 2)?,
+                before: get::<String>(r, 3)? == "BEFORE",
+            })
+        })
+        .collect::<Result<_, Error>>()?;
+    let table = Table {
+        schema: schema.to_owned(),
+        name: name.to_owned(),
+        resource,
+        key: if keyed { places } else { all },
+        keyed,
+        uniques,
+        triggers,
+        columns,
+    };
+    Ok((table, foreign_of(foreign)?))
+}
+
+fn column(row: &Row, resource: &str) -> Result<Column, Error> {
+    let (extra, generation): (String, String) = (get(row, 5)?, get(row, 6)?);
+    let (kind, extra): (String, String) = (get(row, 2)?, extra.to_ascii_lowercase());
+    Ok(Column {
+        name: get(row, 0)?,
+        declared: get(row, 1)?,
+        sort: sort_of(&kind).ok_or_else(|| {
+            Error::Unmeasurable(format!("{resource} has a column of the type {kind}, which is not known"))
+        })?,
+        charset: get(row, 3)?,
+        collation: get(row, 4)?,
+        generated: !generation.is_empty(),
+        auto: extra.contains("auto_increment"),
+        stamped: extra.contains("on update"),
+    })
+}
+
+fn sort_of(kind: &str) -> Option<Sort> {
+    Some(match kind.to_ascii_lowercase().as_str() {
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "float" | "double" | "date"
+        | "datetime" | "time" | "year" => Sort::Plain,
+        "decimal" => Sort::Decimal,
+        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => Sort::Text,
+        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Sort::Bytes,
+        "json" => Sort::Json,
+        "enum" => Sort::Enum,
+        "set" | "bit" => Sort::Bits,
+        "timestamp" => Sort::Timestamp,
+        "inet4" | "inet6" => Sort::Net,
+        "uuid" => Sort::Uuid,
+        "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
+        | "multipolygon" | "geometrycollection" | "geomcollection" => Sort::Geometry,
+        _ => return None,
+    })
+}
+
+struct Index {
+    name: String,
+    /// Column (none: an expression), and whether it may be NULL.
+    parts: Vec<(Option<String>, bool)>,
+}
+
+/// The unique indexes, in the order of their names.
+fn indexes_of(rows: &[Row]) -> Result<Vec<Index>, Error> {
+    let mut indexes: Vec<Index> = Vec::new();
+    for row in rows {
+        let (name, nullable): (String, String) = (get(row, 0)?, get(row, 2)?);
+        let part = (get(row, 1)?, nullable.eq_ignore_ascii_case("YES"));
+        match indexes.last_mut().filter(|i| i.name == name) {
+            Some(index) => index.parts.push(part),
+            None => indexes.push(Index { name, parts: vec![part] }),
+        }
+    }
+    Ok(indexes)
+}
+
+/// The foreign keys by which `table` refers to others.
+pub(super) async fn parents(session: &mut Session, table: &Table) -> Result<Vec<Foreign>, Error> {
+    let sql = foreign_sql(session.mariadb, &table.schema, &table.name, "FOR_NAME");
+    let sets = session.several(&sql).await.map_err(|e| needs_process(e, &table.resource))?;
+    foreign_of(sets.first().map(Vec::as_slice).unwrap_or_default())
+}
+
+fn needs_process(error: Error, resource: &str) -> Error {
+    match error {
+        Error::Forbidden(why) if why.contains("PROCESS") => Error::Forbidden(format!(
+            "{why}. Foreign keys that refer to {resource} can only be known with it: GRANT PROCESS ON *.* TO this account"
+        )),
+        other => other,
+    }
+}
+
+/// Asks for the foreign keys of which a table is the child (`FOR_NAME`) or the parent (`REF_NAME`).
+fn foreign_sql(mariadb: bool, schema: &str, name: &str, side: &str) -> String {
+    // InnoDB writes names as it writes file names; MySQL 8 no longer does.
+    let (keys, columns) = if mariadb {
+        ("INNODB_SYS_FOREIGN", "INNODB_SYS_FOREIGN_COLS")
+    } else {
+        ("INNODB_FOREIGN", "INNODB_FOREIGN_COLS")
+    };
+    let plain = |name: &str, part: i8| {
+        let part = format!("SUBSTRING_INDEX(f.{name}, '/', {part})");
+        if mariadb {
+            format!("CONVERT(CONVERT(CAST({part} AS BINARY) USING filename) USING utf8mb4)")
+        } else {
+            part
+        }
+    };
+    let file = |value: &str| {
+        let value = literal(value);
+        if mariadb {
+            format!("CONVERT(CAST(CONVERT({value} USING filename) AS BINARY) USING utf8mb4)")
+        } else {
+            value
+        }
+    };
+    format!(
+        "SELECT f.ID, {}, {}, {}, {}, f.TYPE, c.FOR_COL_NAME, c.REF_COL_NAME \
+         FROM information_schema.{keys} f JOIN information_schema.{columns} c ON c.ID = f.ID \
+         WHERE f.{side} = CONCAT({}, '/', {}) ORDER BY f.ID, c.POS",
+        plain("FOR_NAME", 1),
+        plain("FOR_NAME", -1),
+        plain("REF_NAME", 1),
+        plain("REF_NAME", -1),
+        file(schema),
+        file(name),
+    )
+}
+
+fn foreign_of(rows: &[Row]) -> Result<Vec<Foreign>, Error> {
+    let mut list: Vec<(String, Foreign)> = Vec::new();
+    for row in rows {
+        let id: String = get(row, 0)?;
+        let pair = (get(row, 6)?, get(row, 7)?);
+        if let Some((_, last)) = list.last_mut().filter(|(last, _)| *last == id) {
+            last.columns.push(pair);
+            continue;
+        }
+        let bits: u64 = get(row, 5)?;
+        let action = |cascade: u64, null: u64| match (bits & cascade != 0, bits & null != 0) {
+            (true, _) => Action::Cascade,
+            (_, true) => Action::SetNull,
+            _ => Action::Restrict,
+        };
+        list.push((
+            id,
+            Foreign {
+                child: (get(row, 1)?, get(row, 2)?),
+                parent: (get(row, 3)?, get(row, 4)?),
+                columns: vec![pair],
+                on_delete: action(1, 2),
+                on_update: action(4, 8),
+            },
+        ));
+    }
+    Ok(list.into_iter().map(|(_, f)| f).collect())
+}

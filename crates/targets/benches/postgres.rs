@@ -215,7 +215,9 @@ async fn bench(folder: &Path) {
         for ((_, _, list), figure) in figures.iter_mut().zip(round) {
             list.push(figure);
         }
-        b.sql("VACUUM FULL bench; ANALYZE bench; CHECKPOINT").await;
+        for sql in ["VACUUM FULL bench", "ANALYZE bench", "CHECKPOINT"] {
+            b.sql(sql).await;
+        }
         std::fs::read_dir(folder).unwrap().for_each(|f| std::fs::remove_file(f.unwrap().path()).unwrap());
     }
     println!("{rows} rows, medians of {ROUNDS} rounds");

@@ -10,10 +10,14 @@ use sqlparser::{
     dialect::MySqlDialect,
     tokenizer::{Token, Tokenizer},
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A table, as a body names it: its database, if said, and its name.
 pub(super) type Written = (Option<String>, String);
+
+/// How a table is written: `Some` with the columns where records are only added to it, and it is said which
+/// columns they are given.
+pub(super) type Added = Option<BTreeSet<String>>;
 
 /// Words that are followed by a bracket and are no functions.
 const WORDS: &str = " if in values value and or not exists on as set when then else elseif while until return using \
@@ -31,7 +35,7 @@ const FORBIDDEN: &str = " call execute prepare load truncate create drop alter r
 ///
 /// # Errors
 /// [`Error::Unmeasurable`] when its body does something that cannot be taken back or is not understood.
-pub(super) fn of(trigger: &Trigger, resource: &str) -> Result<BTreeSet<Written>, Error> {
+pub(super) fn of(trigger: &Trigger, resource: &str) -> Result<BTreeMap<Written, Added>, Error> {
     let refuse = |why: String| {
         Error::Unmeasurable(format!(
             "the trigger {} of {resource} {why}, so what this would do cannot be measured",
@@ -48,7 +52,7 @@ pub(super) fn of(trigger: &Trigger, resource: &str) -> Result<BTreeSet<Written>,
         .into_iter()
         .filter(|t| !matches!(t, Token::Whitespace(_)))
         .collect();
-    let mut body = Body { tokens: &tokens, at: 0, written: BTreeSet::new() };
+    let mut body = Body { tokens: &tokens, at: 0, written: BTreeMap::new() };
     body.read().map_err(refuse)?;
     Ok(body.written)
 }
@@ -76,7 +80,7 @@ pub(super) fn assigned(triggers: &[Trigger]) -> BTreeSet<String> {
 struct Body<'a> {
     tokens: &'a [Token],
     at: usize,
-    written: BTreeSet<Written>,
+    written: BTreeMap<Written, Added>,
 }
 
 impl Body<'_> {
@@ -105,7 +109,7 @@ impl Body<'_> {
                 _ if qualified => {}
                 "insert" | "replace" if !called => {
                     self.past(&["low_priority", "delayed", "high_priority", "ignore", "into"]);
-                    self.table()?;
+                    self.table(word == "insert")?;
                     continue;
                 }
                 // ON DUPLICATE KEY UPDATE, FOR UPDATE.
@@ -146,8 +150,8 @@ impl Body<'_> {
         Some(word.value.clone())
     }
 
-    /// The table whose name begins here.
-    fn table(&mut self) -> Result<(), String> {
+    /// The table whose name begins here; `inserts`: into which an INSERT goes.
+    fn table(&mut self, inserts: bool) -> Result<(), String> {
         let unclear = || "writes something that is not understood".to_owned();
         let first = self.name().ok_or_else(unclear)?;
         let written = if self.is(0, &Token::Period) {
@@ -156,12 +160,29 @@ impl Body<'_> {
         } else {
             (None, first)
         };
+        let mut added: Added = None;
         // A list of columns follows an INSERT's table, and is no call.
         if self.is(0, &Token::LParen) {
             self.at += 1;
+            let mut columns = BTreeSet::new();
+            while let Some(column) = self.name() {
+                columns.insert(column.to_lowercase());
+                self.at += usize::from(self.is(0, &Token::Comma));
+            }
+            added = (inserts && self.is(0, &Token::RParen) && !self.updates_duplicates()).then_some(columns);
         }
-        self.written.insert(written);
+        let known = self.written.entry(written).or_insert_with(|| added.clone());
+        match (known.as_mut(), added) {
+            (Some(known), Some(more)) => known.extend(more),
+            _ => *known = None,
+        }
         Ok(())
+    }
+
+    /// Whether this statement has an ON DUPLICATE KEY UPDATE.
+    fn updates_duplicates(&self) -> bool {
+        let rest = self.tokens.iter().skip(self.at).take_while(|t| **t != Token::SemiColon);
+        rest.into_iter().any(|t| matches!(t, Token::Word(w) if w.value.eq_ignore_ascii_case("duplicate")))
     }
 
     /// All names up to one of the words `end`: the first, and those after a comma, FROM, JOIN or USING.
@@ -184,7 +205,7 @@ impl Body<'_> {
                 }
                 _ if expected => {
                     expected = false;
-                    self.table()?;
+                    self.table(false)?;
                 }
                 _ => self.at += 1,
             }
@@ -200,7 +221,7 @@ mod tests {
     fn read(body: &str) -> Result<Vec<String>, Error> {
         let trigger = Trigger { name: "t".into(), event: "INSERT".into(), before: false, body: body.into() };
         let name = |(schema, table): Written| schema.map_or(table.clone(), |s| format!("{s}.{table}"));
-        Ok(of(&trigger, "users")?.into_iter().map(name).collect())
+        Ok(of(&trigger, "users")?.into_keys().map(name).collect())
     }
 
     #[test]
@@ -226,6 +247,26 @@ mod tests {
             trigger(false, "INSERT INTO x VALUES (NEW.d)"),
         ];
         assert_eq!(assigned(&list).into_iter().collect::<Vec<_>>(), ["a b", "id"]);
+    }
+
+    #[test]
+    fn knows_when_records_are_only_added() {
+        let added = |body: &str| {
+            let trigger =
+                Trigger { name: "t".into(), event: "INSERT".into(), before: false, body: body.into() };
+            of(&trigger, "users").unwrap().into_values().next().unwrap()
+        };
+        let columns = added("INSERT INTO log (`What`, id_of) VALUES (1, 2)").unwrap();
+        assert_eq!(columns.into_iter().collect::<Vec<_>>(), ["id_of", "what"]);
+        for body in [
+            "INSERT INTO log VALUES (1)",
+            "REPLACE INTO log (a) VALUES (1)",
+            "INSERT INTO log (a) VALUES (1) ON DUPLICATE KEY UPDATE a = 2",
+            "BEGIN INSERT INTO log (a) VALUES (1); DELETE FROM log; END",
+            "BEGIN UPDATE log SET a = 1; INSERT INTO log (a) VALUES (1); END",
+        ] {
+            assert!(added(body).is_none(), "{body}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{
     compare::tally,
     connect::{Db, Purpose, Session},
     effects,
-    footprint::{Footprint, Sight, differences, keys_of, sight},
+    footprint::{Footprint, Seen, keys_of, look, look_again},
     measure::rows_modified,
     open::{Open, Proof},
     result,
@@ -198,17 +198,16 @@ impl Run {
     }
 
     async fn run(&mut self, plan: Plan) -> Result<result::Answer, Error> {
-        let mut before: Vec<(Watch, Sight)> = Vec::with_capacity(plan.watch.len());
+        let mut before: Vec<(Watch, Seen)> = Vec::with_capacity(plan.watch.len());
         for watch in plan.watch {
-            let seen = sight(&mut self.session, &watch.table).await?;
+            let seen = look(&mut self.session, &watch).await?;
             before.push((watch, seen));
         }
         let answer = result::run(&mut self.session, &self.db, &plan.sql, plan.params, plan.own).await?;
         for (watch, was) in &before {
-            let is = sight(&mut self.session, &watch.table).await?;
             let how = if watch.cascade { How::Cascade } else { How::Update };
-            for key in differences(was, &is) {
-                self.found.add(&watch.table, key.clone(), how)?;
+            for key in look_again(&mut self.session, watch, was).await? {
+                self.found.add(&watch.table, key, how)?;
             }
         }
         Ok(answer)

@@ -4,11 +4,12 @@ use super::{
     connect::Session,
     schema::{Table, get},
     value::{Image, encode},
+    walk::Watch,
 };
 use crate::{Error, How};
 use mysql_async::{Params, Row, Value, prelude::Queryable as _};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -20,7 +21,7 @@ pub(super) const CHUNK: usize = 256;
 /// Bytes of keys that one action may have. About two million records.
 const MOST_KEY_BYTES: usize = 128 << 20;
 /// Records of a table that is compared as a whole, because what changes in it cannot be foreseen.
-pub(super) const MOST_WATCHED: usize = 50_000;
+const MOST_WATCHED: usize = 50_000;
 
 /// What may be touched of one table.
 pub(super) struct Touched {
@@ -114,11 +115,42 @@ pub(super) async fn keys_of(
 
 /// A whole table, as one transaction sees it: the key of each record, with a hash of it; without a key, each
 /// content with how often it is there.
-pub(super) type Sight = HashMap<Image, (blake3::Hash, u64)>;
+type Sight = HashMap<Image, (blake3::Hash, u64)>;
 
-/// Looks at a whole table.
-pub(super) async fn sight(session: &mut Session, table: &Table) -> Result<Sight, Error> {
-    let sql = format!("SELECT {} FROM {} AS t LIMIT {}", table.list("t"), table.sql(), MOST_WATCHED + 1);
+/// A first look at what is watched.
+pub(super) struct Seen {
+    rows: Sight,
+    /// The condition that only records have which came later, where records are only added.
+    later: Option<String>,
+}
+
+/// Looks at a table before something happens to it; see [`look_again`].
+pub(super) async fn look(session: &mut Session, watch: &Watch) -> Result<Seen, Error> {
+    let table = &watch.table;
+    let auto = table.key_columns().find(|c| c.auto).filter(|_| watch.appended);
+    let Some(auto) = auto else { return Ok(Seen { rows: sight(session, table, "").await?, later: None }) };
+    // AUTO_INCREMENT gives numbers above all that are there.
+    let name = super::schema::quote(&auto.name);
+    let sql = format!("SELECT CAST(MAX({name}) AS CHAR) FROM {}", table.sql());
+    let most: Option<Option<String>> = session.first(&sql, ()).await?;
+    let later = most.flatten().map_or(String::new(), |most| format!(" WHERE t.{name} > {most}"));
+    Ok(Seen { rows: Sight::new(), later: Some(later) })
+}
+
+/// The keys of the records that have changed since.
+pub(super) async fn look_again(
+    session: &mut Session,
+    watch: &Watch,
+    seen: &Seen,
+) -> Result<BTreeSet<Image>, Error> {
+    let now = sight(session, &watch.table, seen.later.as_deref().unwrap_or_default()).await?;
+    Ok(differences(&seen.rows, &now).cloned().collect())
+}
+
+/// Looks at a whole table, or at what has this condition.
+async fn sight(session: &mut Session, table: &Table, condition: &str) -> Result<Sight, Error> {
+    let sql =
+        format!("SELECT {} FROM {} AS t{condition} LIMIT {}", table.list("t"), table.sql(), MOST_WATCHED + 1);
     let mut seen = Sight::new();
     let mut rows = 0_usize;
     keys_of(session, &sql, Vec::new(), |image| {
@@ -139,7 +171,7 @@ pub(super) async fn sight(session: &mut Session, table: &Table) -> Result<Sight,
 }
 
 /// The keys of records in which two sights differ.
-pub(super) fn differences<'a>(before: &'a Sight, after: &'a Sight) -> impl Iterator<Item = &'a Image> {
+fn differences<'a>(before: &'a Sight, after: &'a Sight) -> impl Iterator<Item = &'a Image> {
     let gone = before.iter().filter(|(key, was)| after.get(*key) != Some(was)).map(|(key, _)| key);
     gone.chain(after.keys().filter(|key| !before.contains_key(*key)))
 }

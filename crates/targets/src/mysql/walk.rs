@@ -29,6 +29,16 @@ pub(super) enum Fate {
 pub(super) struct Watch {
     pub(super) table: Arc<Table>,
     pub(super) cascade: bool,
+    /// Whether triggers do no more to it than to add records, under numbers that AUTO_INCREMENT gives.
+    pub(super) appended: bool,
+}
+
+/// What a table is written by.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum By {
+    Anything,
+    ForeignKey,
+    Additions,
 }
 
 /// The search. Inside a transaction; with `lock`, it keeps others from changing what it finds.
@@ -149,7 +159,7 @@ impl<'a> Walk<'a> {
             if let Fate::Changed(columns) = fate
                 && (!table.keyed || columns.iter().any(|c| table.in_key(c)))
             {
-                self.watch(table, false);
+                self.watch(table, By::Anything);
             }
             self.follow(Arc::clone(table), keys, fate.clone()).await?;
             let event = if deletes { "DELETE" } else { "UPDATE" };
@@ -158,8 +168,13 @@ impl<'a> Walk<'a> {
         Ok(named_records)
     }
 
-    fn watch(&mut self, table: &Arc<Table>, cascade: bool) {
-        self.watch.entry(table.id()).or_insert_with(|| Watch { table: Arc::clone(table), cascade });
+    fn watch(&mut self, table: &Arc<Table>, by: By) {
+        let watch = self.watch.entry(table.id()).or_insert_with(|| Watch {
+            table: Arc::clone(table),
+            cascade: by == By::ForeignKey,
+            appended: true,
+        });
+        watch.appended &= by == By::Additions;
     }
 
     /// Follows foreign keys from records that are deleted or changed to those that refer to them.
@@ -196,7 +211,7 @@ impl<'a> Walk<'a> {
                 if let Fate::Changed(columns) = &next
                     && (!child.keyed || columns.iter().any(|c| child.in_key(c)))
                 {
-                    self.watch(&child, false);
+                    self.watch(&child, By::Anything);
                 }
                 let done = done.entry((child.id(), next.clone())).or_default();
                 let mut fresh = Vec::new();
@@ -244,32 +259,38 @@ impl<'a> Walk<'a> {
 
     /// Whatever the triggers of `table` on these events write is compared as a whole.
     pub(super) async fn fire(&mut self, table: &Arc<Table>, events: &[&str]) -> Result<(), Error> {
-        let mut todo: Vec<(Arc<Table>, bool)> = Vec::new();
+        let mut todo: Vec<(Arc<Table>, By)> = Vec::new();
         self.written_by(table, events, &mut todo).await?;
         self.close(todo).await
     }
 
     /// Compares `table` as a whole, and everything that could follow from any change of it.
     pub(super) async fn anything(&mut self, table: &Arc<Table>) -> Result<(), Error> {
-        self.close(vec![(Arc::clone(table), false)]).await
+        self.close(vec![(Arc::clone(table), By::Anything)]).await
     }
 
-    async fn close(&mut self, mut todo: Vec<(Arc<Table>, bool)>) -> Result<(), Error> {
+    async fn close(&mut self, mut todo: Vec<(Arc<Table>, By)>) -> Result<(), Error> {
         let mut seen = BTreeSet::new();
-        while let Some((table, cascade)) = todo.pop() {
-            if !seen.insert((table.id(), cascade)) {
+        while let Some((table, by)) = todo.pop() {
+            if !seen.insert((table.id(), by)) {
                 continue;
             }
-            self.watch(&table, cascade);
+            self.watch(&table, by);
+            if by == By::Additions {
+                continue;
+            }
             let list = self.schema.children(&table)?;
             for foreign in list.iter() {
                 if (foreign.on_delete, foreign.on_update) != (Action::Restrict, Action::Restrict) {
                     let (schema, child) = &foreign.child;
-                    todo.push((self.schema.table(self.db, self.session, schema, child).await?, true));
+                    todo.push((
+                        self.schema.table(self.db, self.session, schema, child).await?,
+                        By::ForeignKey,
+                    ));
                 }
             }
             // Foreign keys fire no triggers; statements do, those in triggers too.
-            if !cascade {
+            if by != By::ForeignKey {
                 self.written_by(&table, &["INSERT", "UPDATE", "DELETE"], &mut todo).await?;
             }
         }
@@ -280,14 +301,22 @@ impl<'a> Walk<'a> {
         &mut self,
         table: &Arc<Table>,
         events: &[&str],
-        into: &mut Vec<(Arc<Table>, bool)>,
+        into: &mut Vec<(Arc<Table>, By)>,
     ) -> Result<(), Error> {
         sees_triggers(self.db, self.session, &table.schema).await?;
         for trigger in table.triggers.iter().filter(|t| events.contains(&t.event.as_str())) {
             self.triggers.insert(format!("{} of {}", trigger.name, table.resource));
-            for (schema, name) in effects::of(trigger, &table.resource)? {
+            for ((schema, name), added) in effects::of(trigger, &table.resource)? {
                 let schema = schema.unwrap_or_else(|| table.schema.clone());
-                into.push((self.schema.table(self.db, self.session, &schema, &name).await?, false));
+                let written = self.schema.table(self.db, self.session, &schema, &name).await?;
+                sees_triggers(self.db, self.session, &schema).await?;
+                let auto = written.key_columns().find(|c| c.auto).map(|c| c.name.to_lowercase());
+                let given = match (&added, &auto) {
+                    (Some(columns), Some(auto)) => columns.contains(auto),
+                    _ => true,
+                };
+                let additions = !given && written.keyed && written.triggers.is_empty();
+                into.push((written, if additions { By::Additions } else { By::Anything }));
             }
         }
         Ok(())

@@ -1,6 +1,11 @@
 //! Doing it.
 
-use super::{States, Today, irreversible, judge::Step, keys::Gone, states};
+use super::{
+    States, Today, irreversible,
+    judge::{Events, Step},
+    keys::Gone,
+    states,
+};
 use crate::{
     Error, Progress,
     mysql::{
@@ -8,7 +13,7 @@ use crate::{
         blocks::ChunkWriter,
         compare::by_key,
         connect::{Db, Session},
-        footprint::{CHUNK, Footprint, Sight, differences, fetch, sight},
+        footprint::{CHUNK, Footprint, Seen, fetch, look, look_again},
         schema::{Column, Schema, Table, join, quote},
         value::{Image, decode},
         walk::{Walk, Watch},
@@ -36,6 +41,7 @@ pub(super) struct Work<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) today: &'a Today,
     pub(super) steps: Vec<Step>,
+    pub(super) events: Events,
     pub(super) progress: &'a Progress,
 }
 
@@ -53,6 +59,7 @@ enum Pass {
 impl Work<'_> {
     pub(super) async fn run(&mut self, out: &mut SnapshotWriter) -> Result<(), Error> {
         let watched = self.watch().await?;
+        let triggers = self.today.values().any(|t| !t.triggers.is_empty());
         let mut gone = Gone::default();
         let mut chunks = ChunkWriter::new(out);
         self.pass(Pass::Clear, Some((&mut chunks, &mut gone))).await?;
@@ -64,7 +71,7 @@ impl Work<'_> {
                 break;
             }
             rounds += 1;
-            if watched.is_empty() || rounds > ROUNDS {
+            if !triggers || rounds > ROUNDS {
                 return Err(Error::Irreversible(format!(
                     "{mended} records are not what they were after they had been put back: {}. Let the triggers do nothing while @checkrein_rollback is 1, or have a person restore the records",
                     if watched.is_empty() {
@@ -82,19 +89,17 @@ impl Work<'_> {
     }
 
     /// Looks at the tables that triggers would write, before they do.
-    async fn watch(&mut self) -> Result<Vec<(Watch, Sight)>, Error> {
+    async fn watch(&mut self) -> Result<Vec<(Watch, Seen)>, Error> {
         let mut found = Footprint::default();
         let mut walk = Walk::new(self.db, &mut self.session, &mut self.schema, &mut found, true);
-        for table in self.today.values().filter(|t| !t.triggers.is_empty()) {
-            walk.fire(table, &["INSERT", "UPDATE", "DELETE"]).await.map_err(irreversible)?;
-            // Its own records too: a trigger may change what is put back.
-            walk.watch
-                .entry(table.id())
-                .or_insert_with(|| Watch { table: Arc::clone(table), cascade: false });
+        for (id, events) in &self.events {
+            let Some(table) = self.today.get(id) else { continue };
+            let events: Vec<&str> = events.iter().copied().collect();
+            walk.fire(table, &events).await.map_err(irreversible)?;
         }
         let mut watched = Vec::new();
         for watch in walk.watch.into_values() {
-            let seen = sight(&mut self.session, &watch.table).await.map_err(irreversible)?;
+            let seen = look(&mut self.session, &watch).await.map_err(irreversible)?;
             watched.push((watch, seen));
         }
         Ok(watched)
@@ -141,18 +146,17 @@ impl Work<'_> {
     }
 
     /// Undoes what triggers did to records that are not of the snapshot.
-    async fn mend(&mut self, watched: &[(Watch, Sight)]) -> Result<u64, Error> {
+    async fn mend(&mut self, watched: &[(Watch, Seen)]) -> Result<u64, Error> {
         let mut mended = 0;
         for (watch, was) in watched {
             let table = &watch.table;
-            let is = sight(&mut self.session, table).await.map_err(irreversible)?;
-            let mut changed: BTreeSet<&Image> = differences(was, &is).collect();
+            let mut changed = look_again(&mut self.session, watch, was).await.map_err(irreversible)?;
             if changed.is_empty() {
                 continue;
             }
             let own = self.own_keys(table).await?;
-            changed.retain(|key| !own.contains(*key));
-            let changed: Vec<&Image> = changed.into_iter().collect();
+            changed.retain(|key| !own.contains(key));
+            let changed: Vec<&Image> = changed.iter().collect();
             let mut observer = self.db.observer().await?;
             for part in changed.chunks(CHUNK) {
                 // Nobody else sees this transaction: what they see is what was there.

@@ -13,7 +13,10 @@ use crate::{
 };
 use checkrein_core::rollback::{self, ConflictKind, OnConflict, Step as CoreStep};
 use serde_json::{Map, Value as Json};
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
 
 /// What is done to one record; a byte, because there is one for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +34,12 @@ pub(super) enum Step {
 pub(super) struct Judged {
     pub(super) plan: Plan,
     pub(super) steps: Vec<Step>,
+    /// Which triggers of a table would fire.
+    pub(super) events: Events,
 }
+
+/// By table: `INSERT`, `UPDATE`, `DELETE`.
+pub(super) type Events = BTreeMap<(String, String), BTreeSet<&'static str>>;
 
 impl Judged {
     pub(super) fn changes(&self) -> bool {
@@ -49,7 +57,7 @@ pub(super) async fn judge(
 ) -> Result<Judged, Error> {
     let total = snapshot.footer(0)?.tables.iter().map(|t| t.before.max(t.after)).sum();
     options.progress.total.store(total, Ordering::Relaxed);
-    let (mut plan, mut steps) = (Plan::default(), Vec::new());
+    let (mut plan, mut steps, mut events) = (Plan::default(), Vec::new(), Events::new());
     let mut resources: BTreeMap<String, ResourcePlan> = BTreeMap::new();
     let mut auto = false;
     let mut reader = ChunkReader::new(snapshot)?;
@@ -86,13 +94,26 @@ pub(super) async fn judge(
                 CoreStep::Keep | CoreStep::Conflict(_) => part.keep += 1,
             }
             auto |= step == CoreStep::Delete && table.key_columns().any(|c| c.auto);
-            steps.push(match step {
+            let step = match step {
                 CoreStep::Insert => Step::Insert,
                 CoreStep::Delete => Step::Delete,
                 CoreStep::Update if moves(table, &state)? => Step::Move,
                 CoreStep::Update => Step::Update,
                 CoreStep::Keep | CoreStep::Conflict(_) => Step::Keep,
-            });
+            };
+            let fires: &[&str] = match step {
+                Step::Keep => &[],
+                // Records that are alike are removed and added, not changed.
+                _ if !table.keyed => &["DELETE", "INSERT"],
+                Step::Insert => &["INSERT"],
+                Step::Delete => &["DELETE"],
+                Step::Update => &["UPDATE"],
+                Step::Move => &["DELETE", "INSERT"],
+            };
+            if !fires.is_empty() {
+                events.entry(table.id()).or_default().extend(fires);
+            }
+            steps.push(step);
         }
     }
     if auto {
@@ -100,7 +121,7 @@ pub(super) async fn judge(
             .push("AUTO_INCREMENT is not set back: numbers that were given are not given again".to_owned());
     }
     plan.by_resource = resources.into_values().collect();
-    Ok(Judged { plan, steps })
+    Ok(Judged { plan, steps, events })
 }
 
 /// How many more or fewer there are of a record without a key.

@@ -67,9 +67,9 @@ pub(super) async fn rollback(
         if !judged.changes() {
             return Ok(Undo::Nothing(judged.plan));
         }
-        let Judged { plan, steps } = judged;
+        let Judged { plan, steps, events } = judged;
         let mut work =
-            Work { db, session, schema, snapshot, today: &today, steps, progress: &options.progress };
+            Work { db, session, schema, snapshot, today: &today, steps, events, progress: &options.progress };
         work.run(out).await?;
         let session = work.session;
         let measured = Measured { affected: affected(&plan), exact: true };

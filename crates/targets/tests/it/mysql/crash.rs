@@ -85,7 +85,7 @@ async fn killed_around_commit_it_is_known_which() {
             while probe.ping().await.is_ok() {}
             arrives = begun.elapsed();
         } else {
-            tokio::time::sleep_until((begun + arrives * round / 9).into()).await;
+            tokio::time::sleep_until((begun + arrives * round / 6).into()).await;
         }
         let committed = pending.commit().await;
         kill.await.unwrap().unwrap();

@@ -235,6 +235,27 @@ async fn a_trigger_that_changes_what_is_put_back_refuses() {
 }
 
 #[tokio::test]
+async fn a_long_log_that_triggers_write_is_no_hindrance() {
+    let mut shop = Shop::new(
+        "CREATE TABLE t(id INT PRIMARY KEY, v INT); INSERT INTO t VALUES (1, 1), (2, 2); \
+         CREATE TABLE log(n INT PRIMARY KEY AUTO_INCREMENT, v INT); INSERT INTO log(v) SELECT seq FROM seq_1_to_60000; \
+         CREATE TABLE big(n INT PRIMARY KEY, v INT); INSERT INTO big SELECT seq, seq FROM seq_1_to_60000",
+    )
+    .await;
+    shop.run("CREATE TRIGGER t_u AFTER UPDATE ON t FOR EACH ROW INSERT INTO log(v) VALUES (OLD.v)").await;
+    shop.run("CREATE TRIGGER t_d AFTER DELETE ON t FOR EACH ROW UPDATE big SET v = 0 WHERE n = OLD.id").await;
+    let before = shop.dump(&["t"]).await;
+    let (captured, snapshot) = shop.change("UPDATE t SET v = v + 1").await.unwrap();
+    assert_eq!(said(&captured.affected), "log insert 2, t update 2");
+    shop.run("INSERT INTO log(v) VALUES (-1)").await;
+    shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
+    assert_eq!(shop.dump(&["t"]).await, before);
+    assert_eq!(shop.number("SELECT COUNT(*) FROM log").await, 60_001, "theirs stays, ours is gone");
+    let error = shop.execute("DELETE FROM t").await.err().unwrap();
+    assert!(matches!(&error, Error::Unmeasurable(why) if why.contains("foreseen")), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_trigger_that_changes_keys_is_seen_through() {
     let mut shop = Shop::new(
         "CREATE TABLE p(id INT PRIMARY KEY, v INT); \

@@ -1,9 +1,9 @@
-//! Keeps the write-ahead log short without making anybody wait for it.
+//! Keeps the write-ahead log short, and synced, without making anybody wait for it.
 //!
-//! A thread of its own copies the write-ahead log into the database while the writer goes on. It can never
-//! quite catch up with a busy writer, and only a log that was copied to its last frame is begun anew; so,
-//! when the log has grown long, the writer copies the few frames that are left, between two batches. The
-//! file is not shortened: appending to blocks that exist syncs about twice as fast as growing the file.
+//! A thread of its own syncs the write-ahead log, so that the journal may forget what is in it, and copies it
+//! into the database while the writer goes on. It can never quite catch up with a busy writer, and only a log
+//! that was copied to its last frame is begun anew; so, when the log has grown long, the writer copies the few
+//! frames that are left, between two transactions. The file is not shortened: its blocks are used again.
 
 use crate::{folder::Folder, head::Head, queue::Queue, schema, writer::Request};
 use rusqlite::Connection;
@@ -44,8 +44,7 @@ impl Checkpointer {
         let thread = std::thread::Builder::new()
             .name("checkrein-checkpoint".into())
             .spawn(move || {
-                let [first, second] = &folder.journals;
-                for file in [first, second, &folder.wal] {
+                for file in &folder.journals {
                     if let Err(error) = preallocate(file, wal_bytes) {
                         tracing::debug!(%error, file = %file.display(), "it grows as needed: it was not laid out beforehand");
                     }
@@ -119,8 +118,8 @@ fn passive(db: &Connection) -> Result<u64, rusqlite::Error> {
     db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| r.get::<_, i64>(1)).map(schema::seq)
 }
 
-/// Fills a file with zeros up to `bytes`, so that its blocks exist. SQLite and the journal stop reading at the
-/// first frame that is none. Only ever adds at the file's end, which is safe beside a writer: it overwrites
+/// Fills a file with zeros up to `bytes`, so that its blocks exist: writing into those syncs about twice as fast
+/// as growing the file. The journal stops reading at the first frame that is none. Only ever adds at the file's end, which is safe beside a writer: it overwrites
 /// what stands where it writes next.
 fn preallocate(file: &Path, bytes: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().append(true).open(file)?;

@@ -45,8 +45,8 @@ pub struct Options {
     pub batch_calls: usize,
     /// Bytes of bodies in one transaction; the call that goes over it is the last one.
     pub batch_bytes: usize,
-    /// Length of each of the two files of the journal, and length at which the write-ahead log is begun anew,
-    /// in bytes; laid out on the disk beforehand.
+    /// Length of each of the two files of the journal, which are laid out on the disk beforehand, and length at
+    /// which the database's write-ahead log is begun anew, in bytes.
     pub wal_bytes: u64,
 }
 

@@ -10,6 +10,7 @@ mod common;
 mod crash;
 mod faults;
 mod journal;
+mod migrate;
 mod model;
 mod records;
 mod retention;

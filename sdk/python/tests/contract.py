@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -118,6 +122,19 @@ def run_async(client: Checkrein, main: Callable[[], Coroutine[Any, Any, T]]) -> 
                 await held[1].aclose()
 
     return asyncio.run(run())
+
+
+def run_example(name: str) -> str:
+    """What ``examples/integrations/<name>.py`` prints, on a server of its own."""
+    script = Path(__file__).resolve().parents[3] / "examples/integrations" / f"{name}.py"
+    assert len(script.read_text().splitlines()) <= 40
+    with serving() as server:
+        env = os.environ | {"CHECKREIN_URL": server.url, "CHECKREIN_API_KEY": server.admin_key}
+        done = subprocess.run(
+            [sys.executable, script], env=env, text=True, capture_output=True, timeout=120, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 class Person(threading.Thread):

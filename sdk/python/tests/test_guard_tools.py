@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import make
 from contract import *  # noqa: F403
-from contract import RAN, Drive, Turn, delete_users, run_async, tools
+from contract import RAN, Drive, Turn, delete_users, run_async, run_example, tools
 from scripted import ALLOW, BLOCK, Server
 
 from checkrein import AsyncCheckrein, Checkrein
@@ -110,3 +110,10 @@ def test_what_cannot_be_guarded_is_refused_at_once(client: Checkrein) -> None:
         guard_tools([delete_users], AsyncCheckrein())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="wait"):
         guard_tools([delete_users], client, wait=-1)
+
+
+def test_the_example() -> None:
+    said = run_example("plain_tools").splitlines()
+    assert said[0].startswith("find_users: [0, 1")
+    assert said[1].startswith("delete_users: NOT RUN: Blocked by few_deletes")
+    assert said[2] == "delete_users: 25 users deleted"

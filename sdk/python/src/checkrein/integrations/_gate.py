@@ -140,19 +140,23 @@ def new_session() -> str:
 
 
 @contextlib.contextmanager
-def reporting(result: CheckResult) -> Iterator[Run]:
-    """Around a tool that may run: its outcome goes on record, whatever it is."""
+def reporting(
+    result: CheckResult, *, unknown: type[BaseException] | tuple[type[BaseException], ...] = ()
+) -> Iterator[Run]:
+    """Around a tool that may run: its outcome goes on record. ``unknown``: exceptions that tell of none."""
     run = Run()
     try:
         yield run
     except BaseException as error:
-        result.outcome(*failed(error))
+        result.outcome(*_came_of(run, error, unknown))
         raise
-    result.outcome(run.status, None, run.error)
+    result.outcome(*_came_of(run, None, unknown))
 
 
 @contextlib.asynccontextmanager
-async def reporting_async(result: AsyncCheckResult) -> AsyncIterator[Run]:
+async def reporting_async(
+    result: AsyncCheckResult, *, unknown: type[BaseException] | tuple[type[BaseException], ...] = ()
+) -> AsyncIterator[Run]:
     """As ``reporting``; also when the task is being cancelled."""
     run, error = Run(), None
     try:
@@ -162,8 +166,15 @@ async def reporting_async(result: AsyncCheckResult) -> AsyncIterator[Run]:
         raise
     finally:
         with anyio.move_on_after(LAST_WORD, shield=True):
-            told = (run.status, None, run.error) if error is None else failed(error)
-            await result.outcome(*told)
+            await result.outcome(*_came_of(run, error, unknown))
+
+
+def _came_of(
+    run: Run, error: BaseException | None, unknown: type[BaseException] | tuple[type[BaseException], ...]
+) -> tuple[Status, None, str | None]:
+    if error is None:
+        return run.status, None, run.error
+    return ("unknown", None, type(error).__name__) if isinstance(error, unknown) else failed(error)
 
 
 def _same(one: Body, other: Body) -> bool:

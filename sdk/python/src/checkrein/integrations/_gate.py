@@ -105,6 +105,12 @@ class Gate:
         except Exception as error:
             return client._result(_unasked(error))
 
+    def held(self, call: str) -> Decision | None:
+        """The hold that is remembered under ``call``."""
+        with self._lock:
+            found = self._held.get(call)
+        return None if found is None else found[1]
+
     def _asking(self, describe: Describe, call: str | None, wait: float | None) -> Steps[Decision]:
         opaques, protocol = Opaques(), self.client._protocol
         body = describe(opaques)

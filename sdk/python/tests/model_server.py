@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,9 @@ class ModelServer:
         self._turns = turns
         #: What was asked, in order.
         self.asked: list[dict[str, Any]] = []
+        #: Seconds that an assistant's run lives.
+        self.lives = 600.0
+        self._submitted: dict[str, str] = {}
         model = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -26,11 +30,23 @@ class ModelServer:
 
             def log_message(self, *_: Any) -> None: ...
 
+            def do_GET(self) -> None:
+                self._say(model._run())
+
             def do_POST(self) -> None:
                 asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 model.asked.append(asked)
-                chat = self.path.endswith("/chat/completions")
-                body = json.dumps(model._chat(asked) if chat else model._response(asked)).encode()
+                if "/threads" in self.path:
+                    model._submitted |= {
+                        o["tool_call_id"]: o["output"] for o in asked.get("tool_outputs", [])
+                    }
+                    self._say(model._run() | {"status": "in_progress"})
+                else:
+                    chat = self.path.endswith("/chat/completions")
+                    self._say(model._chat(asked) if chat else model._response(asked))
+
+            def _say(self, what: dict[str, Any]) -> None:
+                body = json.dumps(what).encode()
                 self.send_response(200)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(body)))
@@ -42,7 +58,7 @@ class ModelServer:
 
     def read(self) -> list[str]:
         """The results of all tool calls, in the order of the calls, as the model last read them."""
-        found = {}
+        found = dict(self._submitted)
         for message in (self.asked[-1].get("messages") or []) if self.asked else []:
             if message.get("role") == "tool":
                 found[message["tool_call_id"]] = str(message["content"])
@@ -71,6 +87,20 @@ class ModelServer:
         return {
             "id": "x", "object": "chat.completion", "created": 1, "model": "m",
             "choices": [choice], "usage": usage,
+        }  # fmt: skip
+
+    def _run(self) -> dict[str, Any]:
+        calls = self._calls(len({i.split("-")[0] for i in self._submitted}))
+        needed = [
+            {"id": i, "type": "function", "function": {"name": name, "arguments": arguments}}
+            for i, name, arguments in calls
+        ]
+        action = {"type": "submit_tool_outputs", "submit_tool_outputs": {"tool_calls": needed}}
+        return {
+            "id": "run_1", "object": "thread.run", "created_at": 1, "thread_id": f"thread_{id(self)}",
+            "assistant_id": "asst_1", "model": "m", "instructions": "", "tools": [], "metadata": {},
+            "status": "requires_action" if calls else "completed",
+            "expires_at": int(time.time() + self.lives), "required_action": action if calls else None,
         }  # fmt: skip
 
     def _response(self, asked: dict[str, Any]) -> dict[str, Any]:

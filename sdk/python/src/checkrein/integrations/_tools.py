@@ -23,10 +23,11 @@ def guard_tools(
     A hold is waited for up to ``wait`` seconds. All share ``session``, by default the client's or a new one.
     """
     gate = Gate(client, session=session, wait=wait)
-    return [_guarded(tool, gate) for tool in tools]
+    return [guarded(tool, gate) for tool in tools]
 
 
-def _guarded(tool: Tool, gate: Gate) -> Tool:
+def guarded(tool: Tool, gate: Gate) -> Tool:
+    """``tool`` behind ``gate``."""
     function = checked(tool)
     call = Call(function, {"session": gate.session}, gate.client._body)
 
@@ -38,7 +39,7 @@ def _guarded(tool: Tool, gate: Gate) -> Tool:
         return lambda opaques: call.describe(args, kwargs, opaques)
 
     @functools.wraps(function)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
+    def blocking(*args: Any, **kwargs: Any) -> Any:
         result = gate.ask(describing(args, kwargs))
         if result.blocked:
             return Refusal(result)
@@ -49,11 +50,11 @@ def _guarded(tool: Tool, gate: Gate) -> Tool:
         return value
 
     @functools.wraps(function)
-    async def guarded_async(*args: Any, **kwargs: Any) -> Any:
+    async def awaiting(*args: Any, **kwargs: Any) -> Any:
         result = await gate.ask_async(describing(args, kwargs))
         if result.blocked:
             return Refusal(result)
         async with reporting_async(result):
             return await function(*args, **kwargs)
 
-    return guarded_async if is_async(function) else guarded
+    return awaiting if is_async(function) else blocking

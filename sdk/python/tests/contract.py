@@ -98,7 +98,7 @@ def real() -> Iterator[RealServer]:
                         "rule": "block",
                         "condition": {"category": "delete", "record_count_exceeds": 25},
                     },
-                    {"name": "mails", "rule": "require_approval", "condition": {"tool": "send_mail"}},
+                    {"name": "mails", "rule": "require_approval", "condition": {"tool": "*send_mail"}},
                 ]
             )
         yield server
@@ -225,7 +225,9 @@ def test_what_is_asked_and_reported(drive: Drive, server: Server) -> None:
     with make(server, agent="ada") as client:
         drive(client, [DELETE])
     body = server.checks()[0].body
-    assert (body["tool"], body["arguments"]) == ("delete_users", {"ids": [1, 2, 3]})
+    # Some frameworks put the name of a server before that of the tool.
+    assert body["tool"].removeprefix("mcp__shop__") == "delete_users"
+    assert body["arguments"] == {"ids": [1, 2, 3]}
     assert body["agent"] == "ada"
     assert len(server.checks()) == 1
     assert server.outcomes == [{"status": "ok"}]
@@ -294,8 +296,7 @@ def troubled(server: Server, trouble: str, **changes: Any) -> Iterator[Checkrein
         yield client
 
 
-@pytest.mark.parametrize("trouble", TROUBLE)
-def test_what_cannot_be_checked_does_not_run(drive: Drive, server: Server, trouble: str) -> None:
+def does_not_run(drive: Drive, server: Server, trouble: str) -> None:
     with troubled(server, trouble) as client:
         read = drive(client, [DELETE + MAIL])
     assert RAN == []
@@ -306,11 +307,20 @@ def test_what_cannot_be_checked_does_not_run(drive: Drive, server: Server, troub
     assert len(read) == 2
 
 
-@pytest.mark.parametrize("trouble", TROUBLE)
-def test_on_unreachable_allow_lets_run_only_what_it_says(drive: Drive, server: Server, trouble: str) -> None:
+def runs_where_it_says_so(drive: Drive, server: Server, trouble: str) -> None:
     with troubled(server, trouble, on_unreachable="allow") as client:
         drive(client, [DELETE])
     assert ([("delete_users", [1, 2, 3])] if TROUBLE[trouble][1] else []) == RAN
+
+
+@pytest.mark.parametrize("trouble", TROUBLE)
+def test_what_cannot_be_checked_does_not_run(drive: Drive, server: Server, trouble: str) -> None:
+    does_not_run(drive, server, trouble)
+
+
+@pytest.mark.parametrize("trouble", TROUBLE)
+def test_on_unreachable_allow_lets_run_only_what_it_says(drive: Drive, server: Server, trouble: str) -> None:
+    runs_where_it_says_so(drive, server, trouble)
 
 
 @pytest.mark.parametrize("trouble", ["down", "slow"])

@@ -25,7 +25,12 @@ import pytest
 from real_server import serving
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("sdk/*/README.md")]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *ROOT.glob("docs/**/*.md"),
+    *ROOT.glob("sdk/*/README.md"),
+]
 PLACEHOLDER = re.compile(r"…|^[A-Z]+$")  # `apr_…`, `FILE`: stands for any value
 
 
@@ -218,9 +223,11 @@ def test_commands_exist(piece: Piece) -> None:
             assert run("classify", body).returncode == 0, f"{where}: this is no check: {body}"
         elif program == "pip":
             for path in words[1:]:
-                assert path.startswith("-") or (ROOT / path / "pyproject.toml").is_file(), (
-                    f"{where}: no {path}"
-                )
+                folder, _, extras = path.partition("[")
+                project = ROOT / folder / "pyproject.toml"
+                assert path.startswith("-") or project.is_file(), f"{where}: no {path}"
+                for extra in filter(None, extras.removesuffix("]").split(",")):
+                    assert f"\n{extra} = [" in project.read_text(), f"{where}: no extra {extra}"
         elif Path(program).name == "checkrein":
             check_command(words.copy(), where, whole=True)
             for file in re.findall(r"examples/\S+", " ".join(words)):

@@ -30,6 +30,15 @@ present_sdks() {
   for sdk in "${sdks[@]}"; do [[ ! -f $sdk/pyproject.toml ]] || printf '%s\n' "$sdk"; done
 }
 
+# Prints the names of the environments in which the SDK is tested with agent frameworks.
+integration_venvs() {
+  local file
+  for file in scripts/requirements-integrations-*.txt; do
+    file=${file##*/requirements-integrations-}
+    printf '%s\n' "${file%.txt}"
+  done
+}
+
 # Builds the one binary as a developer runs it, and lets the Python parts find it.
 build_checkrein() {
   cargo build --locked --bin checkrein

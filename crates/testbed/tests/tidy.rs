@@ -155,7 +155,8 @@ fn walk(root: &Path, folder: &Path, found: &mut Vec<TextFile>) {
     for entry in fs::read_dir(folder).expect("a folder can be read") {
         let path = entry.expect("a folder entry can be read").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if SKIPPED.contains(&&*name) || name.ends_with("_cache") || name.ends_with(".egg-info") {
+        let made = name.starts_with(".venv-") || name.ends_with("_cache") || name.ends_with(".egg-info");
+        if SKIPPED.contains(&&*name) || made {
             continue;
         }
         if path.is_symlink() {

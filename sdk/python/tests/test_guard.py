@@ -200,7 +200,11 @@ def test_an_error_whose_text_raises(server: Server, client: Checkrein) -> None:
     assert server.outcomes == [{"status": "error", "error": "Bad"}]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+class ReadTimeout(Exception):
+    """As HTTP and database libraries have theirs."""
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), TimeoutError(), ReadTimeout()])
 def test_an_interrupted_function_has_an_unknown_outcome(
     server: Server, client: Checkrein, error: BaseException
 ) -> None:

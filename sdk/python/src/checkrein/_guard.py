@@ -24,8 +24,8 @@ Fields = Mapping[str, Any]
 Body = dict[str, Any]
 MakeBody = Callable[[Fields, Opaques], Body]
 
-# Time to report the outcome of a call that is being cancelled, in seconds.
-_LAST_WORD = 3.0
+#: Time to report the outcome of a call that is being cancelled, in seconds.
+LAST_WORD = 3.0
 
 
 class Call:
@@ -100,8 +100,8 @@ class Guard(_Guard):
         """Guard ``fn``. An async one is checked without blocking its event loop."""
         if isinstance(fn, (classmethod, staticmethod)):
             return cast("F", type(fn)(self(fn.__func__)))
-        function = _checked(fn)
-        if _is_async(function):
+        function = checked(fn)
+        if is_async(function):
             return AsyncGuard(self._client._for_async(), self._fields, self._wait)(fn)
         call = Call(function, self._fields, self._make_body)
 
@@ -114,7 +114,7 @@ class Guard(_Guard):
             except BaseException as error:
                 self._close(result, error)
                 raise
-            result.outcome("unknown" if _is_unfinished(value) else "ok")
+            result.outcome("unknown" if is_unfinished(value) else "ok")
             return value
 
         return cast("F", guarded)
@@ -130,7 +130,7 @@ class Guard(_Guard):
         return result
 
     def _close(self, result: CheckResult, error: BaseException) -> None:
-        result.outcome(*_failed(error))
+        result.outcome(*failed(error))
 
     def __enter__(self) -> CheckResult:
         body = self._enter()
@@ -161,8 +161,8 @@ class AsyncGuard(_Guard):
         """Guard ``fn``, an async function."""
         if isinstance(fn, (classmethod, staticmethod)):
             return cast("F", type(fn)(self(fn.__func__)))
-        function = _checked(fn)
-        if not _is_async(function):
+        function = checked(fn)
+        if not is_async(function):
             raise TypeError(
                 f"{_name(function)} is not async, so an async client cannot check before it runs; "
                 "guard it with Checkrein"
@@ -195,8 +195,8 @@ class AsyncGuard(_Guard):
 
     async def _close(self, result: AsyncCheckResult, error: BaseException | None) -> None:
         # Also when the task is being cancelled: what happened is to be known.
-        with anyio.move_on_after(_LAST_WORD, shield=True):
-            await (result.outcome("ok") if error is None else result.outcome(*_failed(error)))
+        with anyio.move_on_after(LAST_WORD, shield=True):
+            await (result.outcome("ok") if error is None else result.outcome(*failed(error)))
 
     async def __aenter__(self) -> AsyncCheckResult:
         body = self._enter()
@@ -223,16 +223,19 @@ def _still_the_same(result: Decision, body: Body, describe: Callable[[], Body]) 
         )
 
 
-def _failed(error: BaseException) -> tuple[Status, None, str]:
+def failed(error: BaseException) -> tuple[Status, None, str]:
+    """What to report of a call that raised ``error``."""
     try:
         told = f"{type(error).__name__}: {error}"
     except Exception:
         told = type(error).__name__
-    # An interrupted action may have done anything; one that raised says that it failed.
-    return ("error" if isinstance(error, Exception) else "unknown"), None, told
+    # An interrupted action may have done anything, and so may one whose answer never came. Libraries have
+    # time-outs of their own, that share no class. What raised anything else says that it failed.
+    timed_out = any("Timeout" in kind.__name__ for kind in type(error).__mro__)
+    return ("error" if isinstance(error, Exception) and not timed_out else "unknown"), None, told
 
 
-def _checked(fn: Any) -> Callable[..., Any]:
+def checked(fn: Any) -> Callable[..., Any]:
     """``fn``, if it is something that a check can be made before."""
     inner = _unwrap(fn)[0]
     probes = (inner, getattr(inner, "__call__", None))  # noqa: B004
@@ -258,14 +261,16 @@ def _unwrap(fn: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     return fn, args, kwargs
 
 
-def _is_async(fn: Any) -> bool:
+def is_async(fn: Any) -> bool:
+    """Whether calling ``fn`` gives a coroutine."""
     inner = _unwrap(fn)[0]
     return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(
         getattr(inner, "__call__", None)  # noqa: B004
     )
 
 
-def _is_unfinished(value: Any) -> bool:
+def is_unfinished(value: Any) -> bool:
+    """Whether ``value`` has yet to run."""
     return inspect.isawaitable(value) or inspect.isgenerator(value) or inspect.isasyncgen(value)
 
 

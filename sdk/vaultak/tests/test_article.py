@@ -1,5 +1,6 @@
 """The article's code, to the letter, against the real server. Only the import and the key are a user's own."""
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -65,20 +66,20 @@ client.rollback(snapshot_id=snapshot.id)
 
 
 def accounts(file: Path) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(file) as db:
+    with contextlib.closing(sqlite3.connect(file)) as db, db:
         return db.execute("SELECT * FROM accounts ORDER BY id").fetchall()
 
 
 def test_the_third_listing_runs_unchanged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file, config = tmp_path / "users.sqlite", tmp_path / "checkrein.toml"
-    with sqlite3.connect(file) as db:
+    with contextlib.closing(sqlite3.connect(file)) as db, db:
         db.execute("CREATE TABLE accounts (id INTEGER PRIMARY KEY, plan TEXT NOT NULL)")
         db.executemany("INSERT INTO accounts VALUES (?, 'pro')", [(i,) for i in range(1, 41)])
     before = accounts(file)
     config.write_text('[targets.users]\nkind = "sqlite"\npath = "users.sqlite"\nenvironment = "production"\n')
 
     def change(where: str) -> None:
-        with sqlite3.connect(file) as db:
+        with contextlib.closing(sqlite3.connect(file)) as db, db:
             db.execute(f"UPDATE accounts SET plan = 'gone' WHERE {where}")
 
     with serving(config) as server:

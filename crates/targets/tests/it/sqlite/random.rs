@@ -88,9 +88,11 @@ fn compare(counted: &Counted, measured: &[Affected]) {
     let (before, after) = (numbers(&counted.affected), numbers(measured));
     for (table, (inserted, updated, deleted)) in after {
         let counted = before.get(&table).copied().unwrap_or_default();
-        assert!(counted.0 >= inserted, "{table}: {inserted} inserted, {} counted", counted.0);
+        // An update that changes a record's key is counted as one and measured as one gone and one that is new.
+        let moved = inserted.min(deleted).min(counted.1);
+        assert!(counted.0 + moved >= inserted, "{table}: {inserted} inserted, {} counted", counted.0);
         assert!(
-            counted.0 > inserted || counted.2 == deleted,
+            counted.0 > inserted || (counted.2 <= deleted && counted.2 + moved >= deleted),
             "{table}: {deleted} deleted, {} counted",
             counted.2
         );

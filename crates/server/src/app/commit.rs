@@ -159,8 +159,7 @@ impl App {
             }
             Err(CommitError::NotCommitted(why)) => {
                 self.metrics.executions.failed.inc();
-                let settled =
-                    self.settle(&run.id, OutcomeStatus::Error, Some(0), Some(why.clone())).await;
+                let settled = self.settle(&run.id, OutcomeStatus::Error, Some(0), Some(why.clone())).await;
                 if let Some(id) = checked.decision.snapshot_id.or(spare).filter(|_| settled) {
                     self.remove_snapshot(&id, NOT_COMMITTED).await;
                 }

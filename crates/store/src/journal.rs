@@ -104,6 +104,8 @@ pub(crate) struct Journal {
     files: [Used; 2],
     /// How long a file may become.
     length: u64,
+    /// A failed frame may still stand where the next one goes.
+    doubt: bool,
 }
 
 struct Used {
@@ -125,7 +127,7 @@ impl Journal {
             Ok(Used { file: options.open(path)?, number: number(), end: 0, last: 0 })
         };
         let [first, second] = &folder.journals;
-        Ok(Self { files: [open(first)?, open(second)?], length })
+        Ok(Self { files: [open(first)?, open(second)?], length, doubt: false })
     }
 
     /// Whether `bytes` more fit into the file in use. One that is empty takes a frame of any size.
@@ -159,13 +161,22 @@ impl Journal {
             }
             Err(error) => {
                 // Nobody will be told that it is on record, so a later start must not find it.
-                let undone = current
-                    .file
-                    .write_all_at(&[0; HEADER], current.end)
-                    .and_then(|()| current.file.sync_data());
-                Err(Failed { error, in_doubt: undone.is_err() })
+                self.doubt = true;
+                Err(Failed { error, in_doubt: self.settle().is_err() })
             }
         }
+    }
+
+    /// Makes sure that no later start finds a frame whose write failed. Until then nothing may be recorded,
+    /// in the other file or in the database alone: it would claim the numbers of the entries that are.
+    pub(crate) fn settle(&mut self) -> io::Result<()> {
+        if self.doubt {
+            let [current, _] = &self.files;
+            current.file.write_all_at(&[0; HEADER], current.end)?;
+            current.file.sync_data()?;
+            self.doubt = false;
+        }
+        Ok(())
     }
 
     /// Begins anew: everything that the files hold is in the database, durably.
@@ -290,4 +301,47 @@ fn part<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (part, rest) = bytes.split_first_chunk::<N>()?;
     *bytes = rest;
     Some(*part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(journal: &mut Journal, kind: &str, before: &Walk) -> Result<Walk, Failed> {
+        let (mut frame, at) = (Frame::default(), Timestamp::from_micros(1));
+        frame.clear();
+        frame.push(at, [kind, "", "", ""]);
+        let seq = before.seq + 1;
+        let after = Walk { seq, hash: link(&before.hash, seq, at, kind, "", "", "") };
+        journal.write(&mut frame, before, &after).map(|()| after)
+    }
+
+    fn kinds(folder: &Folder, head: &Walk) -> (Vec<String>, Option<u64>) {
+        let Beyond { entries, stray } = beyond(folder, head).unwrap();
+        (entries.into_iter().map(|entry| entry.kind).collect(), stray)
+    }
+
+    #[test]
+    fn what_failed_is_not_found_in_place_of_what_was_recorded_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path());
+        let mut journal = Journal::open(&folder, 1 << 20).unwrap();
+        let start = Walk { seq: 0, hash: Hash([0; 32]) };
+        let first = written(&mut journal, "first", &start).unwrap();
+        // The write reaches the disk; the sync is reported as failed, and so is taking it back.
+        let end = journal.files[0].end;
+        written(&mut journal, "failed", &first).unwrap();
+        journal.files[0].end = end;
+        let writable = journal.files[0].file.try_clone().unwrap();
+        journal.files[0].file = File::open(&folder.journals[0]).unwrap();
+        assert!(written(&mut journal, "failed", &first).unwrap_err().in_doubt);
+        assert_eq!(kinds(&folder, &start), (vec!["first".into(), "failed".into()], None));
+        journal.settle().unwrap_err();
+        // The disk is well again, and the next frame goes into the other file.
+        journal.files[0].file = writable;
+        journal.settle().unwrap();
+        journal.turn();
+        written(&mut journal, "second", &first).unwrap();
+        assert_eq!(kinds(&folder, &start), (vec!["first".into(), "second".into()], None));
+    }
 }

@@ -340,6 +340,7 @@ impl Writer {
         if !self.behind {
             return Ok(());
         }
+        self.journal.settle()?;
         let found = schema::check_tail(&self.db)?.map_err(Failure::Tail)?;
         let mut last = found;
         if found.0.seq < self.last.0.seq {

@@ -151,16 +151,16 @@ impl App {
         match pending.commit().await {
             Ok(()) => {
                 self.metrics.executions.done.inc();
-                self.settle(&run.id, OutcomeStatus::Ok, Some(records), None).await;
-                if let Some(id) = spare {
+                let settled = self.settle(&run.id, OutcomeStatus::Ok, Some(records), None).await;
+                if let Some(id) = spare.filter(|_| settled) {
                     self.remove_snapshot(&id, NOT_WANTED).await;
                 }
                 Ok(results::view(checked.decision, records, given))
             }
             Err(CommitError::NotCommitted(why)) => {
                 self.metrics.executions.failed.inc();
-                self.settle(&run.id, OutcomeStatus::Error, Some(0), Some(why.clone())).await;
-                if let Some(id) = checked.decision.snapshot_id.or(spare) {
+                let settled = self.settle(&run.id, OutcomeStatus::Error, Some(0), Some(why.clone())).await;
+                if let Some(id) = checked.decision.snapshot_id.or(spare).filter(|_| settled) {
                     self.remove_snapshot(&id, NOT_COMMITTED).await;
                 }
                 Err(Error::Statement { code: String::new(), message: why, check_id: Some(run.id) })
@@ -204,14 +204,15 @@ impl App {
     }
 
     /// Puts on record how an execution ended. If that cannot be recorded, the record of the execution itself
-    /// stands, and it is settled later by asking the target.
+    /// stands, and it is settled later by asking the target. Whether it is recorded: until then whatever tells
+    /// how it ended must stay.
     pub(super) async fn settle(
         &self,
         check_id: &str,
         status: OutcomeStatus,
         records: Option<u64>,
         error: Option<String>,
-    ) {
+    ) -> bool {
         let outcome = Outcome {
             check_id: check_id.to_owned(),
             status,
@@ -219,10 +220,12 @@ impl App {
             error: error.map(|e| e.chars().take(4096).collect()),
             key_id: OWN_KEY_ID.to_owned(),
         };
-        if let Err(error) = self.append(vec![Event::Outcome(outcome)]).await {
+        let recorded = self.append(vec![Event::Outcome(outcome)]).await;
+        if let Err(error) = &recorded {
             tracing::error!(%error, check = check_id, "the outcome of an execution is not on record yet");
             self.look_again.notify_one();
         }
+        recorded.is_ok()
     }
 
     /// The answer to an idempotency key that was used before.

@@ -331,10 +331,13 @@ impl App {
         self.hold(asked, None).await.map(|answer| results::nothing(answer.decision))
     }
 
-    /// The approval of exactly this action, if somebody gave it and it was not used.
+    /// The approval of exactly this action, if somebody gave it, it was not used, and the action has not
+    /// grown since: what a read touches is in its count only.
     async fn approved(&self, of: &Fingerprint, asked: &Asked) -> Result<Option<Approval>, Error> {
         let open = self.store.open_approval(of).await?;
-        Ok(open.filter(|a| a.state == State::Approved && asked.at < a.expires_at))
+        Ok(open
+            .filter(|a| a.state == State::Approved && asked.at < a.expires_at)
+            .filter(|a| !asked.blast_radius.exceeds(&a.blast_radius)))
     }
 
     /// An unused approval of the same action that was given for other rows.

@@ -112,8 +112,8 @@ impl App {
             OutcomeStatus::Error => Some(0),
             OutcomeStatus::Unknown => None,
         };
-        self.settle(&open.check_id, status, records, error).await;
-        if let Some(id) = &open.snapshot_id {
+        let settled = self.settle(&open.check_id, status, records, error).await;
+        if let Some(id) = open.snapshot_id.as_ref().filter(|_| settled) {
             match (status, self.wanted(&open.check_id).await) {
                 (OutcomeStatus::Error, _) => self.remove_snapshot(id, NOT_COMMITTED).await,
                 (OutcomeStatus::Ok, Some(false)) => self.remove_snapshot(id, NOT_WANTED).await,

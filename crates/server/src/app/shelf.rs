@@ -81,10 +81,18 @@ impl Shelf {
     /// Opens all files of a snapshot, and reads them once to find damage.
     ///
     /// # Errors
-    /// When one is missing or damaged, or the key is another one.
+    /// When one is missing or damaged, or another snapshot's under this one's name, or the key is another one.
     pub(super) async fn load(&self, id: &str, parts: u32) -> Result<Snapshot, checkrein_targets::Error> {
         let files: Vec<_> = (1..=parts).map(|part| self.path(id, part)).collect();
-        Snapshot::open(&files, self.key.clone()).await
+        let snapshot = Snapshot::open(&files, self.key.clone()).await?;
+        // The log knows what is in a snapshot by its id alone: a file with another name proves nothing.
+        let found = &snapshot.header()?.id;
+        if found != id {
+            return Err(checkrein_targets::Error::Snapshot(format!(
+                "the file of the snapshot {id} holds the snapshot {found}; restore the right file from a backup of the data folder"
+            )));
+        }
+        Ok(snapshot)
     }
 
     /// Removes the files of a snapshot from part `from` on. What cannot be removed now goes at the next start.

@@ -207,7 +207,7 @@ impl App {
 
     /// Removes the file of a snapshot that is not on record. One that may yet be is left to the next start.
     pub(super) fn discard(&self, id: &str, why: &AppendError) {
-        if !matches!(why, AppendError::Unknown(_)) {
+        if !matches!(why, AppendError::Unknown(_) | AppendError::Doubt(_)) {
             self.shelf.remove(id, 1);
         }
     }

@@ -159,6 +159,23 @@ async fn an_approval_does_not_cover_rows_that_have_changed() {
 }
 
 #[tokio::test]
+async fn an_approval_does_not_cover_a_read_that_has_grown() {
+    let server = shop::server("").await;
+    limit(&server, "require_approval", 10).await;
+    let sql = "SELECT id FROM users WHERE id <= 20 OR name = 'else'";
+    let held = server.execute(sql).await;
+    assert_eq!((&held["verdict"], &held["executed"]), (&json!("hold"), &json!(false)), "{held}");
+    approve(&server, &held).await;
+    shop::meddle(server.dir.path(), "UPDATE users SET name = 'else' WHERE id > 20");
+    let again = server.execute(sql).await;
+    assert_eq!((&again["verdict"], &again["executed"]), (&json!("hold"), &json!(false)), "{again}");
+    assert_ne!(again["approval_id"], held["approval_id"]);
+    approve(&server, &again).await;
+    assert_eq!(server.execute(sql).await["executed"], true);
+    server.stop_and_verify().await;
+}
+
+#[tokio::test]
 async fn reads_are_judged_and_answered_and_cannot_write() {
     let server = shop::server("").await;
     let read = server.execute("SELECT id, name, id AS id FROM users ORDER BY id LIMIT 2").await;

@@ -234,6 +234,24 @@ async fn a_damaged_snapshot_rolls_nothing_back() {
 }
 
 #[tokio::test]
+async fn the_file_of_another_snapshot_is_not_taken_for_this_one() {
+    let server = shop::server("").await;
+    let first = server.execute("UPDATE users SET plan = 'x' WHERE id <= 5").await;
+    let second = server.execute("UPDATE users SET plan = 'y' WHERE id BETWEEN 10 AND 20").await;
+    let file = |run: &Value| {
+        let id = text(&run["snapshot_id"]).to_owned();
+        server.dir.path().join(format!("data/snapshots/{id}.1.snapshot"))
+    };
+    std::fs::copy(file(&second), file(&first)).unwrap();
+    let after = shop::dump(server.dir.path());
+    let refused = server.rollback(text(&first["snapshot_id"]), json!({"on_conflict": "force"})).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (409, "rollback-impossible"), "{refused:?}");
+    assert!(refused.body.contains(text(&second["snapshot_id"])), "{}", refused.body);
+    assert_eq!(shop::dump(server.dir.path()), after);
+    server.stop_and_verify().await;
+}
+
+#[tokio::test]
 async fn the_folder_holds_what_the_log_says() {
     let server = shop::server("").await;
     let run = server.execute("UPDATE users SET plan = 'x'").await;

@@ -14,6 +14,15 @@ const OUTSIDE: &str = "acts outside of the transaction, where it cannot be measu
 const FUNCTIONS: &[(&str, &str)] = &[
     ("dblink", OUTSIDE),
     ("dblink_*", OUTSIDE),
+    // Of widespread extensions: they call out at once, even where a statement is only counted.
+    ("http_get", OUTSIDE),
+    ("http_head", OUTSIDE),
+    ("http_post", OUTSIDE),
+    ("http_put", OUTSIDE),
+    ("http_patch", OUTSIDE),
+    ("http_delete", OUTSIDE),
+    ("aws_s3", OUTSIDE),
+    ("aws_lambda", OUTSIDE),
     ("lo_*", "changes large objects, which are in no table that could be measured"),
     ("loread", "reads large objects"),
     ("lowrite", "changes large objects, which are in no table that could be measured"),
@@ -165,12 +174,14 @@ mod tests {
             "select setval('s', 1)",
             "select U&\"pg\\005fnotify\"('a', 'b')",
             "select lo_unlink(1)",
+            "update t set a = 1 where b = (select status from http_post('http://x', c, 'text/plain'))",
+            "select aws_lambda.invoke('f', '{}')",
             "",
         ] {
             assert!(check(sql).is_err(), "{sql}");
         }
         for sql in [
-            "update t set a = 'it is notified'",
+            "update t set a = 'it is notified', url = 'http://x', http_status = 1",
             "select 1",
             "call p()",
             "with x as (select 1) delete from t",

@@ -415,3 +415,34 @@ fn a_template_takes_no_quoted_value() {
         assert!(classify(table).unwrap_err().to_string().contains("send the plain name"), "{table}");
     }
 }
+
+#[test]
+fn a_tool_that_carries_the_name_of_a_database_sends_it_sql() {
+    let config = serde_json::from_value(
+        json!({"targets": [{"name": "shop", "environment": "production", "sql": true},
+            {"name": "crm", "environment": "production"}]}),
+    );
+    let catalogue = Catalogue::new(&config.unwrap()).unwrap();
+    let category = |tool: &str, text: &str| {
+        let arguments = Some(json!({"query": text}));
+        let check = Check { tool: Some(tool.into()), arguments, ..Check::default() };
+        catalogue.classify(&check, Name::default_agent()).unwrap().category
+    };
+    for text in [
+        "TRUNCATE users",
+        "BEGIN; DELETE FROM users; COMMIT",
+        "SET x=1; DELETE FROM users",
+        "DELETE FROM ONLY users",
+        "/*! DELETE FROM users */",
+        "DROP OWNED BY x",
+        "CALL wipe()",
+        "ALTER SYSTEM SET a = 1",
+        "RENAME TABLE a TO b",
+        "VACUUM FULL",
+    ] {
+        assert!(category("mcp__shop__query", text) > Category::Read, "{text}");
+        assert!(category("shop.query", text) > Category::Read, "{text}");
+    }
+    assert_eq!(category("mcp__shop__query", "SELECT id FROM users WHERE name = 'x'"), Category::Read);
+    assert_eq!(category("mcp__crm__search", "contacts to delete"), Category::Read);
+}

@@ -5,7 +5,7 @@ use crate::{
     name::{Name, NameError, Pattern},
 };
 use serde::{Deserialize, Deserializer, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Straight from the configuration file.
 ///
@@ -75,6 +75,9 @@ pub struct TargetInfo {
     /// More resources that belong to it, e.g. `https://sandbox.stripe.com/*`.
     #[serde(default)]
     pub resources: Vec<Pattern>,
+    /// It is a database that takes SQL: so does a tool that carries its name.
+    #[serde(default)]
+    pub sql: bool,
 }
 
 /// What is wrong with the operator's part, and where.
@@ -125,6 +128,8 @@ pub(super) enum Part {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Targets {
     names: HashMap<Name, Environment, foldhash::fast::RandomState>,
+    /// Those of them that take SQL.
+    databases: HashSet<Name, foldhash::fast::RandomState>,
     patterns: Vec<(Pattern, Environment)>,
 }
 
@@ -160,9 +165,19 @@ impl Targets {
         self.names.contains_key(name)
     }
 
+    /// Whether a tool's name speaks of a target that takes SQL.
+    pub(super) fn takes_sql(&self, tool: &str) -> bool {
+        !self.databases.is_empty() && name_parts(tool).any(|part| self.databases.contains(part))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
+}
+
+/// What a tool's name is put together from: `mcp__shop__query` is `mcp`, `shop` and `query`.
+pub(super) fn name_parts(tool: &str) -> impl Iterator<Item = &str> {
+    tool.split("__").flat_map(|part| part.split(['.', '/', ':']))
 }
 
 /// Checks the whole configuration; every mistake is reported, not only the first.
@@ -217,6 +232,9 @@ pub(super) fn compile(config: &CatalogueConfig) -> Result<(Vec<Rule>, Targets), 
                 format!("`{name}` holds a `*`; put patterns under `resources`"),
             ),
             Ok(name) => {
+                if target.sql {
+                    targets.databases.insert(name.clone());
+                }
                 if targets.names.insert(name.clone(), target.environment).is_some() {
                     fail(format!("targets[{i}].name"), format!("`{name}` is described twice; keep one"));
                 }

@@ -127,6 +127,8 @@ impl Catalogue {
             verb.yields_to_sql = false;
             notes.say(|| format!("the operator calls it {}", category.as_str()));
         }
+        // A tool of a database sends texts to it, whatever it calls them.
+        verb.database |= asked.tool && self.targets.takes_sql(&asked.name);
         let settled = rule.is_some_and(|r| r.category.is_some());
         let mut findings =
             asked.details.map(|d| details::read(d, rule, verb.http, verb.queries())).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use super::{
     Asked, Catalogue, Notes, Refused,
-    config::Rule,
+    config::{Rule, name_parts},
     details::{Findings, Method},
     sql::{self, Rows, SqlEffect},
     verb::{self, Canonical, Verb},
@@ -58,8 +58,7 @@ impl<'a> Plan<'a> {
         resource: Name,
     ) -> Self {
         let named_target = if asked.tool && !catalogue.targets.is_empty() {
-            let parts = asked.name.split("__").flat_map(|part| part.split(['.', '/', ':']));
-            parts.filter(|part| catalogue.targets.knows(part)).map(str::to_owned).next()
+            name_parts(&asked.name).find(|part| catalogue.targets.knows(part)).map(str::to_owned)
         } else {
             None
         };

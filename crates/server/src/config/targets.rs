@@ -113,7 +113,8 @@ fn target(
         snapshot_when: snapshot_when.unwrap_or_default(),
         config,
     });
-    Some((TargetInfo { name: name.to_owned(), environment, resources }, connected))
+    let sql = matches!(kind, Some(Kind::Postgres | Kind::Mysql | Kind::Sqlite));
+    Some((TargetInfo { name: name.to_owned(), environment, resources, sql }, connected))
 }
 
 /// The key that says where a target of this kind is.

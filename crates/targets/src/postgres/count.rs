@@ -4,7 +4,7 @@
 //! read-only transaction), so that sets of any size are joined where they are and cycles end.
 
 use super::{
-    Postgres,
+    Postgres, calls,
     connect::Session,
     derive::{self, Derived, Source},
     guard,
@@ -131,6 +131,7 @@ impl<'s> Count<'s> {
 
     async fn statement(&mut self, statement: &Statement) -> Result<(), Trouble> {
         guard::check(&statement.sql)?;
+        calls::check(self.session, &statement.sql).await?;
         // The server decides what the placeholders are, from the statement as it will run.
         let prepared = self.session.prepare(&statement.sql).await?;
         let types = prepared.params();
@@ -229,7 +230,16 @@ impl<'s> Count<'s> {
         let values = params(values, types)?;
         let records = self.session.execute_raw(&prepared, values).await?;
         if records > 0 && !keys.is_empty() {
+            self.analysed(records).await?;
             self.follow(relation, change, keys).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the planner how many there are, where that matters: it takes a new table for a small one.
+    async fn analysed(&self, records: u64) -> Result<(), Trouble> {
+        if records > 100 {
+            self.session.simple_query(&format!("ANALYZE {HITS}")).await?;
         }
         Ok(())
     }
@@ -293,6 +303,7 @@ impl<'s> Count<'s> {
                 if records == 0 {
                     continue;
                 }
+                self.analysed(records).await?;
                 let next = match how {
                     How::Cascade => Change::Delete,
                     _ => Change::Columns(key.columns.iter().map(|(child, _, _)| child.clone()).collect()),

@@ -1,7 +1,7 @@
 //! Guarded execution: run, measure, wait for a decision, commit or roll back.
 
 use super::{
-    Postgres,
+    Postgres, calls,
     connect::Session,
     copy::pins,
     derive,
@@ -105,6 +105,9 @@ impl Postgres {
         let limits = self.limits();
         let mut session = self.connections.work().await?;
         let watch = self.connections.watch().await?;
+        for statement in statements {
+            calls::check(&watch, &statement.sql).await?;
+        }
         // Before the transaction, where a text that does not work out harms nothing.
         session.busy();
         let telling = match statements {

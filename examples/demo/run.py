@@ -318,7 +318,7 @@ def play(server: Server, shop: Shop, screen: Screen) -> None:
             said=12,
         )
         require(lie.declared == 12 and lie.understated, "the lie is noticed")
-        counted = " and ".join(f"{n:,} of {resource}" for resource, n in lie.by_resource if n)
+        counted = " and ".join(f"{n:,} {resource.split('.')[-1]}" for resource, n in lie.by_resource if n)
         screen.say(f"{'':11}said {lie.declared}, measured {lie.records:,}: {counted} (cascade)")
         agent.stopped("update every user", "UPDATE users SET plan = 'expired'", "blast_radius_limit")
         require(shop.digest() == before, "the shop is unchanged")

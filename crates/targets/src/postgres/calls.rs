@@ -3,7 +3,8 @@
 //!
 //! Functions of the server itself are judged by name ([`super::guard`]). Of the operator's own the source is
 //! looked at, and the source of what they call; a word of the statement that is a function's name counts as a
-//! call. Triggers are not looked at here: they run only in an execution, which measures them.
+//! call. Triggers, operators and views that call such functions are not looked through (docs/rollback.md says
+//! so): what they do within the transaction is measured, what they do outside of it is not seen.
 
 use super::{
     guard,

@@ -6,6 +6,7 @@
  * throws and run the tool.
  */
 import { Checkrein, milliseconds } from "./client.js";
+import { ApprovalRequiredError, PolicyViolationError } from "./errors.js";
 import { exact, type Json } from "./exact.js";
 import { type Body, sameAction } from "./protocol.js";
 import { type CheckResult, Decision, WAIT_MS } from "./result.js";
@@ -32,6 +33,12 @@ export interface ToolCall {
   signal?: AbortSignal | undefined;
 }
 
+/** Settings of an adapter whose framework can pause a run for a person. */
+export interface PausingOptions extends GateOptions {
+  /** A held call pauses the run, instead of being waited for; true by default. */
+  pause?: boolean | undefined;
+}
+
 /** The answer, and a copy of the input that it is about, to run the tool with. */
 export interface Asked {
   result: CheckResult;
@@ -40,6 +47,8 @@ export interface Asked {
 
 // Milliseconds to look whether a hold, about which was asked before, has been answered meanwhile.
 const LOOK_MS = 1000;
+// Milliseconds for which an answer that was asked for ahead is good when the tool is called.
+const FRESH_MS = 10_000;
 // Holds that are remembered; what is forgotten is asked about anew.
 const REMEMBERED = 10_000;
 
@@ -69,6 +78,7 @@ export class Gate {
   /** The session that was given, if one was. */
   readonly given: string | undefined;
   readonly #held = new Map<string, { body: Body; decision: Decision }>();
+  readonly #ahead = new Map<string, { at: number; tool: string; asked: Asked }>();
 
   constructor(client: Checkrein, { session, waitMs }: GateOptions = {}) {
     if (!(client instanceof Checkrein)) throw new TypeError("give the adapter a Checkrein");
@@ -81,6 +91,8 @@ export class Gate {
   async ask(call: ToolCall): Promise<Asked> {
     try {
       const input = exact(call.input, "arguments");
+      const ahead = this.#takeAhead(call, input);
+      if (ahead !== undefined) return ahead;
       const decision = await this.#decide(call, input);
       return { result: this.client.result(decision), input };
     } catch (error) {
@@ -89,6 +101,18 @@ export class Gate {
       const reason = `the check of a tool call failed, so it does not run: ${cause}`;
       return { result: this.client.result({ verdict: "block", reason, degraded: true }), input: null };
     }
+  }
+
+  /**
+   * As `ask`, without waiting, for a framework that wants to know whether to pause before it calls the tool: what
+   * settles the call is the answer when it is then asked about, so that one call is one check.
+   */
+  async askAhead(call: ToolCall & { id: string }): Promise<Asked> {
+    const asked = await this.ask({ ...call, waitMs: 0 });
+    const now = performance.now();
+    for (const [id, { at }] of this.#ahead) if (now - at > FRESH_MS) this.#ahead.delete(id);
+    if (!asked.result.held) this.#ahead.set(call.id, { at: now, tool: call.tool, asked });
+    return asked;
   }
 
   /** The hold that is remembered under this name of a call. */
@@ -109,6 +133,13 @@ export class Gate {
     return decision;
   }
 
+  #takeAhead({ id = "", tool }: ToolCall, input: Json): Asked | undefined {
+    const found = this.#ahead.get(id);
+    this.#ahead.delete(id);
+    const fresh = found !== undefined && performance.now() - found.at < FRESH_MS && found.tool === tool;
+    return fresh && JSON.stringify(found.asked.input) === JSON.stringify(input) ? found.asked : undefined;
+  }
+
   #recall(id: string | undefined, body: Body): Decision | undefined {
     if (id === undefined) return undefined;
     const held = this.#held.get(id);
@@ -123,6 +154,13 @@ export class Gate {
     }
     this.#held.set(id, { body, decision });
   }
+}
+
+/** Throws why a tool did not run, in the words of a `Refusal`, for frameworks that tell a model what was thrown. */
+export function throwIfRefused(result: CheckResult): void {
+  if (!result.blocked) return;
+  const kind = result.held ? ApprovalRequiredError : PolicyViolationError;
+  throw new kind(String(new Refusal(result)), result);
 }
 
 /** A name for a run that has none. */

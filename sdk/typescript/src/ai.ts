@@ -76,14 +76,15 @@ const STREAMING: unknown = Object.getPrototypeOf(async function* () {});
 function returning(inner: Execute, ask: Ask): Execute {
   return async (input, options) => {
     const asked = await ask(input, options);
-    return reporting(asked.result, async () => {
+    const run = async (): Promise<unknown> => {
       const value = inner(asked.input, options);
       if (!isIterable(value)) return value;
       // It gives results piece by piece, of which the last is the result.
       let last: unknown;
       for await (const piece of value) last = piece;
       return last;
-    });
+    };
+    return reporting(asked.result, run, options.abortSignal);
   };
 }
 

@@ -107,11 +107,11 @@ export class Gate {
    * As `ask`, without waiting, for a framework that wants to know whether to pause before it calls the tool: what
    * settles the call is the answer when it is then asked about, so that one call is one check.
    */
-  async askAhead(call: ToolCall & { id: string }): Promise<Asked> {
+  async askAhead(call: ToolCall): Promise<Asked> {
     const asked = await this.ask({ ...call, waitMs: 0 });
     const now = performance.now();
     for (const [id, { at }] of this.#ahead) if (now - at > FRESH_MS) this.#ahead.delete(id);
-    if (!asked.result.held) this.#ahead.set(call.id, { at: now, tool: call.tool, asked });
+    if (!asked.result.held && call.id) this.#ahead.set(call.id, { at: now, tool: call.tool, asked });
     return asked;
   }
 

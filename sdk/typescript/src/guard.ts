@@ -141,15 +141,29 @@ export function stillTheSame(body: Body, again: Body, result: CheckResult): void
   }
 }
 
-/** Runs what may run, and reports its outcome, unless it has done so itself. */
-export async function reporting<T>(result: CheckResult, run: () => T): Promise<Awaited<T>> {
+/**
+ * Runs what may run, and reports its outcome, unless it has done so itself. When `signal` is aborted, nobody waits any
+ * more for what it comes to: that is unknown.
+ */
+export async function reporting<T>(
+  result: CheckResult,
+  run: () => T,
+  signal?: AbortSignal,
+): Promise<Awaited<T>> {
+  const report = async (status: Status, details?: OutcomeDetails): Promise<void> => {
+    if (!result.reported) await result.outcome(status, details);
+  };
+  const interrupted = (): void => void report("unknown", { error: failed(signal?.reason)[1].error });
+  signal?.addEventListener("abort", interrupted, { once: true });
   try {
     const value = await run();
-    if (!result.reported) await result.outcome(isUnfinished(value) ? "unknown" : "ok");
+    await report(isUnfinished(value) ? "unknown" : "ok");
     return value;
   } catch (error) {
-    if (!result.reported) await result.outcome(...failed(error));
+    await report(...failed(error));
     throw error;
+  } finally {
+    signal?.removeEventListener("abort", interrupted);
   }
 }
 

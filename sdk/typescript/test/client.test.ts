@@ -322,7 +322,7 @@ test("outcome", () =>
 test("a wait ends on time and stays held, and can be ended", () =>
   withServer(async (server) => {
     server.will(HOLD).then_(scripted.silent);
-    const held = await make(server).check(UPDATE);
+    const held = await make(server, { timeoutMs: 400 }).check(UPDATE);
     const started = performance.now();
     const after = await held.wait({ timeoutMs: 600 });
     assert.ok(performance.now() - started < 3000);
@@ -338,7 +338,8 @@ test("a wait takes a long poll", () =>
       await later(800); // longer than the client's time-out for a check
       await scripted.decision({ verdict: "block", reason: "denied by ada" })(socket, asked);
     });
-    const result = await (await make(server).check(UPDATE)).wait({ timeoutMs: 60_000 });
+    const held = await make(server, { timeoutMs: 500 }).check(UPDATE);
+    const result = await held.wait({ timeoutMs: 60_000 });
     assert.deepEqual([result.verdict, result.reason], ["block", "denied by ada"]);
     assert.equal(server.asked.length, 2);
   }));

@@ -153,7 +153,7 @@ export async function troubled(
   const [act] = TROUBLE[trouble] ?? [];
   server.will().then_(act ?? ALLOW);
   const url = act === undefined ? `http://127.0.0.1:${await freePort()}` : server.url;
-  const client = make(server, { retries: 0, timeoutMs: 300, url, ...more });
+  const client = make(server, { retries: 0, timeoutMs: trouble === "slow" ? 300 : 10_000, url, ...more });
   if (trouble === "the check throws") {
     client.protocol.check = () => {
       throw new EvalError("in the check");

@@ -5,7 +5,7 @@
  */
 import type { Tool, ToolExecutionOptions, ToolSet } from "ai";
 import type { Checkrein } from "./client.js";
-import { type Asked, Gate, newSession, type PausingOptions, throwIfRefused } from "./gate.js";
+import { type Asked, Gate, sessionOf, type PausingOptions, throwIfRefused } from "./gate.js";
 import { failed, reporting } from "./guard.js";
 import type { CheckResult, Decision } from "./result.js";
 
@@ -53,7 +53,8 @@ function checkedTool(name: string, tool: Tool, gate: Gate, pause: boolean): Tool
     input,
     id,
     signal,
-    session: sessionOf(messages),
+    // The calls of a run have its first message in common, and no other run has it.
+    session: sessionOf(messages[0]),
   });
   const ask: Ask = async (input, options) => {
     const asked = await gate.ask(call(input, options));
@@ -106,14 +107,4 @@ function streaming(inner: Execute, ask: Ask): Execute {
 
 function isIterable(value: unknown): value is AsyncIterable<unknown> {
   return typeof value === "object" && value !== null && Symbol.asyncIterator in value;
-}
-
-// The calls of a run have its first message in common, and no other run has it.
-const SESSIONS = new WeakMap<object, string>();
-
-function sessionOf(messages: readonly object[]): string {
-  const [first] = messages;
-  const session = (first && SESSIONS.get(first)) ?? newSession();
-  if (first) SESSIONS.set(first, session);
-  return session;
 }

@@ -24,6 +24,8 @@ export interface ToolCall {
   tool: string;
   /** What the tool is to run with. */
   input: unknown;
+  /** What the check is told in its place, where the tool makes more of it, such as defaults. */
+  told?: unknown;
   session?: string | undefined;
   /** The framework's name for this call: under it a hold is remembered, so that asking again finds its answer. */
   id?: string | undefined;
@@ -123,7 +125,8 @@ export class Gate {
   async #decide({ tool, id, signal, ...call }: ToolCall, input: Json): Promise<Decision> {
     const { protocol } = this.client;
     // The raw form has an object; what is none has no better name.
-    const named = typeof input === "object" && input !== null && !Array.isArray(input) ? input : { input };
+    const told = call.told === undefined ? input : exact(call.told, "arguments");
+    const named = typeof told === "object" && told !== null && !Array.isArray(told) ? told : { input: told };
     const body = this.client.checkBody({ tool, arguments: named, session: this.given ?? call.session });
     const before = this.#recall(id, body);
     let decision = before ? await protocol.wait(before, LOOK_MS, signal) : await protocol.check(body, signal);
@@ -161,6 +164,15 @@ export function throwIfRefused(result: CheckResult): void {
   if (!result.blocked) return;
   const kind = result.held ? ApprovalRequiredError : PolicyViolationError;
   throw new kind(String(new Refusal(result)), result);
+}
+
+const SESSIONS = new WeakMap<object, string>();
+
+/** A name for the run that `own`, an object, belongs to and no other run does; without one, for this call alone. */
+export function sessionOf(own: object | undefined): string {
+  const session = (own && SESSIONS.get(own)) ?? newSession();
+  if (own) SESSIONS.set(own, session);
+  return session;
 }
 
 /** A name for a run that has none. */

@@ -12,7 +12,7 @@ import {
   tool,
 } from "@openai/agents";
 import type { Checkrein } from "./client.js";
-import { Gate, newSession, type PausingOptions, Refusal, throwIfRefused } from "./gate.js";
+import { Gate, type PausingOptions, Refusal, sessionOf, throwIfRefused } from "./gate.js";
 import { reporting } from "./guard.js";
 import type { Decision } from "./result.js";
 
@@ -41,7 +41,7 @@ export function checkedTool(
   const gate = new Gate(client, pause ? { ...options, waitMs: 0 } : options);
   const checked = (given: Options): FunctionTool => {
     const call = (input: unknown, context: RunContext | undefined, id: string | undefined) => {
-      return { tool: made.name, input, id, session: sessionOf(context) };
+      return { tool: made.name, input, id, session: runOf(context) };
     };
     const execute: Execute = async (input, context, details) => {
       const asked = await gate.ask({
@@ -80,13 +80,8 @@ export function held({ agent, name, rawItem }: RunToolApprovalItem): Decision | 
   return asked && "callId" in rawItem ? GATES.get(asked)?.held(rawItem.callId) : undefined;
 }
 
-// One object for all calls of a run, where the run is not traced.
-const SESSIONS = new WeakMap<object, string>();
-
-function sessionOf(context: RunContext | undefined): string {
+function runOf(context: RunContext | undefined): string {
   const trace = getCurrentTrace();
-  if (trace !== null && trace.traceId !== "no-op") return trace.traceId;
-  const session = (context && SESSIONS.get(context)) ?? newSession();
-  if (context) SESSIONS.set(context, session);
-  return session;
+  // Where the run is not traced, its context is what all its calls have in common.
+  return trace !== null && trace.traceId !== "no-op" ? trace.traceId : sessionOf(context);
 }

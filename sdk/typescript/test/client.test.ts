@@ -322,10 +322,10 @@ test("outcome", () =>
 test("a wait ends on time and stays held, and can be ended", () =>
   withServer(async (server) => {
     server.will(HOLD).then_(scripted.silent);
-    const held = await make(server, { timeoutMs: 400 }).check(UPDATE);
+    const held = await make(server, { timeoutMs: 1500 }).check(UPDATE);
     const started = performance.now();
     const after = await held.wait({ timeoutMs: 600 });
-    assert.ok(performance.now() - started < 3000);
+    assert.ok(performance.now() - started < 8000);
     assert.deepEqual([after.held, after.blocked], [true, true]);
     await assert.rejects(held.wait({ signal: AbortSignal.timeout(100) }), { name: "TimeoutError" });
     await assert.rejects(held.wait({ timeoutMs: -1 }), /timeoutMs/);
@@ -335,10 +335,10 @@ test("a wait takes a long poll", () =>
   withServer(async (server) => {
     server.will(HOLD, async (socket, asked) => {
       assert.equal(asked.path, "/v1/checks/chk_1?wait=30s");
-      await later(800); // longer than the client's time-out for a check
+      await later(1500); // longer than the client's time-out for a check
       await scripted.decision({ verdict: "block", reason: "denied by ada" })(socket, asked);
     });
-    const held = await make(server, { timeoutMs: 500 }).check(UPDATE);
+    const held = await make(server, { timeoutMs: 1000 }).check(UPDATE);
     const result = await held.wait({ timeoutMs: 60_000 });
     assert.deepEqual([result.verdict, result.reason], ["block", "denied by ada"]);
     assert.equal(server.asked.length, 2);
@@ -359,13 +359,11 @@ test("waiting: a server that is busy is asked again, one that forgets the key th
 
 test("a check can be given up", () =>
   withServer(async (server) => {
-    server.will().then_(scripted.silent);
     const reason = new Error("no longer wanted");
     const given = new AbortController();
-    const client = make(server, { timeoutMs: 20_000, onUnreachable: "allow" });
-    const asked = client.check({ ...UPDATE, signal: given.signal });
-    setTimeout(() => given.abort(reason), 50);
-    await assert.rejects(asked, reason);
+    server.will().then_(() => given.abort(reason));
+    const client = make(server, { onUnreachable: "allow" });
+    await assert.rejects(client.check({ ...UPDATE, signal: given.signal }), reason);
     await assert.rejects(client.check({ ...UPDATE, signal: given.signal }), reason);
     assert.equal(server.asked.length, 1);
   }));

@@ -265,7 +265,7 @@ test("what has yet to arrive has an unknown outcome", () =>
 test("a report that fails masks nothing", () =>
   withServer(async (server) => {
     const lines: string[] = [];
-    const client = make(server, { timeoutMs: 1000, retries: 0 }, lines);
+    const client = make(server, { timeoutMs: 2000, retries: 0 }, lines);
     for (const act of [
       scripted.problem(500, "x"),
       scripted.problem(404, "x"),
@@ -313,7 +313,7 @@ test("waiting in vain does not run", () =>
     for (const [act, kind] of cases) {
       server.will(HOLD).then_(act);
       const asked = server.asked.length;
-      const client = make(server, { onUnreachable: "allow", timeoutMs: 1000 });
+      const client = make(server, { onUnreachable: "allow", timeoutMs: 2000 });
       await assert.rejects(
         client.guard(never, { ...UPDATE, waitMs: 500 })(),
         (error: Error) => error.constructor === kind,

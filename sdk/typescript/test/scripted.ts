@@ -139,6 +139,12 @@ export class Server {
     return this.asked.filter((a) => !a.path.endsWith("/outcome"));
   }
 
+  /** The outcomes that were reported, once there are `n`: nobody waits for the report of a run that was given up. */
+  async reported(n = 1): Promise<unknown[]> {
+    for (let i = 0; i < 500 && this.outcomes.length < n; i++) await later(20);
+    return this.outcomes.map((outcome) => outcome["status"]);
+  }
+
   async stop(): Promise<void> {
     for (const socket of this.#open) socket.destroy();
     await new Promise((resolve) => this.#listener.close(resolve));

@@ -180,6 +180,22 @@ test("one call is one check, also where it could have paused", () =>
     assert.equal(new Set(sessions(server)).size, 1);
   }));
 
+test("what changes an input during its check does not reach the tool", () =>
+  withServer(async (server) => {
+    const { schema: inputSchema, run: execute } = TOOLS.delete_users;
+    let seen: { ids: number[] } | undefined;
+    const onInputAvailable = ({ input }: { input: { ids: number[] } }): void => void (seen = input);
+    server.will((socket, asked) => {
+      seen?.ids.push(4);
+      return ALLOW(socket, asked);
+    });
+    const tools = { delete_users: tool({ inputSchema, execute, onInputAvailable }) };
+    const model = scriptedModel([DELETE]);
+    await generateText({ model, tools: checkedTools(tools, make(server), { pause: false }), ...SETTINGS });
+    assert.deepEqual(seen, { ids: [1, 2, 3, 4] });
+    assert.deepEqual(RAN, [["delete_users", [1, 2, 3]]]);
+  }));
+
 test("a tool that gives results piece by piece", () =>
   withServer(async (server) => {
     async function* count({ to }: { to: number }): AsyncGenerator<string> {

@@ -246,6 +246,17 @@ function onAScriptedServer(drive: Drive): void {
     assert.deepEqual(server.outcomes, [{ status: "ok" }]);
   });
 
+  scenario("what changes during the check does not reach the tool", async (server) => {
+    const args = { ids: [1, 2, 3] };
+    server.will().then_((socket, asked) => {
+      args.ids.push(4);
+      return ALLOW(socket, asked);
+    });
+    await drive(make(server), [[["delete_users", args]]]);
+    assert.deepEqual(RAN, [["delete_users", [1, 2, 3]]]);
+    assert.deepEqual(server.checks()[0]?.body.arguments, { ids: [1, 2, 3] });
+  });
+
   for (const [kind, status] of [
     ["error", "error"],
     ["timeout", "unknown"],

@@ -264,6 +264,16 @@ test("retries end", () =>
     assert.equal(server.asked.length, 3);
   }));
 
+test("an answer without end is given up where it is too large", () =>
+  withServer(async (server) => {
+    server.will((socket) => {
+      const more = (): void => void (socket.destroyed || socket.write(Buffer.alloc(65536, " "), more));
+      socket.write("HTTP/1.1 200 OK\r\n\r\n", more);
+    });
+    const { reason } = await make(server, { retries: 0 }).check(UPDATE);
+    assert.match(reason, /its answer is larger than 8 MiB/);
+  }));
+
 test("a Retry-After that makes no sense is ignored", () =>
   withServer(async (server) => {
     for (const value of ["soon", "-1", "1e99", "Thu, 99 Foo 2026", "", "²"]) {

@@ -15,7 +15,7 @@ import {
 import { ToolNode } from "@langchain/langgraph/prebuilt";
 import type { Checkrein } from "checkrein";
 import { checkedTools, checkreinMiddleware } from "checkrein/langchain";
-import { createAgent, fakeModel } from "langchain";
+import { createAgent, createMiddleware, fakeModel } from "langchain";
 import { z } from "zod";
 import {
   contract,
@@ -216,6 +216,26 @@ test("defaults are told, and a tool that pauses itself has an unknown outcome", 
       server.outcomes.map((o) => o["status"]),
       ["ok", "unknown"],
     );
+  }));
+
+test("what changes a call during its check does not reach the tool", () =>
+  withServer(async (server) => {
+    let seen: { ids?: number[] } = {};
+    const other = createMiddleware({
+      name: "Other",
+      wrapToolCall: (request, handler) => {
+        seen = request.toolCall.args;
+        return handler(request);
+      },
+    });
+    server.will((socket, asked) => {
+      seen.ids?.push(4);
+      return ALLOW(socket, asked);
+    });
+    const middleware = [other, checkreinMiddleware(make(server))];
+    await createAgent({ model: scriptedModel([DELETE]), tools: made(), middleware }).invoke(GO);
+    assert.deepEqual(seen, { ids: [1, 2, 3, 4] });
+    assert.deepEqual(RAN, [["delete_users", [1, 2, 3]]]);
   }));
 
 test("a checked tool that is called by hand", () =>

@@ -112,7 +112,10 @@ export class Gate {
   async askAhead(call: ToolCall): Promise<Asked> {
     const asked = await this.ask({ ...call, waitMs: 0 });
     const now = performance.now();
-    for (const [id, { at }] of this.#ahead) if (now - at > FRESH_MS) this.#ahead.delete(id);
+    for (const [id, { at }] of this.#ahead) {
+      if (now - at < FRESH_MS) break;
+      this.#ahead.delete(id);
+    }
     if (!asked.result.held && call.id) this.#ahead.set(call.id, { at: now, tool: call.tool, asked });
     return asked;
   }

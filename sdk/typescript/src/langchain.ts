@@ -44,10 +44,12 @@ export function checkreinMiddleware(
         // The calls of a run have its first message in common, and no other run has it.
         session: sessionOf(state.messages[0]),
       };
-      const passed = await pass(gate, call, toolCall.id, configOf(request.runtime));
+      const config = configOf(request.runtime);
+      const passed = await pass(gate, call, toolCall.id, config);
       if (typeof passed === "string") return refusal(passed, toolCall.name, toolCall.id ?? "");
       const args = passed.input as typeof toolCall.args;
-      return ran(passed.result, () => handler({ ...request, toolCall: { ...toolCall, args } }));
+      const run = () => handler({ ...request, toolCall: { ...toolCall, args } });
+      return ran(passed.result, run, config.signal);
     },
   }) as ReturnType<typeof createMiddleware>;
 }
@@ -133,8 +135,8 @@ function refusal(content: string, name: string, id: string): ToolMessage {
 }
 
 /** Runs the tool, and reports what came of it. */
-async function ran<T>(result: CheckResult, run: () => T): Promise<Awaited<T>> {
-  return reporting(result, async () => {
+async function ran<T>(result: CheckResult, run: () => T, signal?: AbortSignal): Promise<Awaited<T>> {
+  const noting = async (): Promise<Awaited<T>> => {
     try {
       const answer = await run();
       if (ToolMessage.isInstance(answer) && answer.status === "error") {
@@ -146,7 +148,8 @@ async function ran<T>(result: CheckResult, run: () => T): Promise<Awaited<T>> {
       if (isGraphBubbleUp(error)) await result.outcome("unknown");
       throw error;
     }
-  });
+  };
+  return reporting(result, noting, signal);
 }
 
 /** The arguments as the tool's schema completes them: a default says as much about the action as an argument. */

@@ -1,6 +1,7 @@
 /** LangChain's agents and a graph of one's own, with a scripted model. */
 import assert from "node:assert/strict";
 import { beforeEach, suite, test } from "node:test";
+import { setTimeout as later } from "node:timers/promises";
 import { AIMessage, type BaseMessage, ToolMessage } from "@langchain/core/messages";
 import { type DynamicStructuredTool, tool } from "@langchain/core/tools";
 import {
@@ -236,6 +237,21 @@ test("what changes a call during its check does not reach the tool", () =>
     await createAgent({ model: scriptedModel([DELETE]), tools: made(), middleware }).invoke(GO);
     assert.deepEqual(seen, { ids: [1, 2, 3, 4] });
     assert.deepEqual(RAN, [["delete_users", [1, 2, 3]]]);
+  }));
+
+test("a run that is given up has an unknown outcome", () =>
+  withServer(async (server) => {
+    const given = new AbortController();
+    const stuck = async (): Promise<string> => {
+      given.abort();
+      return later(20_000, "never", { ref: false });
+    };
+    server.will().then_(ALLOW);
+    const slow = tool(stuck, { name: "slow", description: "", schema: z.object({}) });
+    const middleware = [checkreinMiddleware(make(server))];
+    const agent = createAgent({ model: scriptedModel([[["slow", {}]]]), tools: [slow], middleware });
+    await assert.rejects(agent.invoke(GO, { signal: given.signal }));
+    assert.deepEqual(await server.reported(), ["unknown"]);
   }));
 
 test("a checked tool that is called by hand", () =>

@@ -11,71 +11,85 @@ export function readJson(bytes: Uint8Array): unknown {
   } catch {
     return undefined;
   }
-  // Some writers say NaN and Infinity. That is no JSON, but what else it says may well be a no.
-  const { plain, numbersThatAreNone } = withoutNonNumbers(text);
   let value: unknown;
   try {
-    value = JSON.parse(plain);
+    value = JSON.parse(text);
   } catch {
-    return undefined;
+    return isJsonButForNumbers(text) ? AMBIGUOUS : undefined;
   }
-  return numbersThatAreNone || hasTwins(plain) ? AMBIGUOUS : value;
+  return isAmbiguous(text) ? AMBIGUOUS : value;
 }
 
-/** The end of the string that begins at `at`: the place after its closing quote. */
-function stringEnd(text: string, at: number): number {
-  for (let i = at + 1; i < text.length; i++) {
-    if (text[i] === "\\") i++;
-    else if (text[i] === '"') return i + 1;
-  }
-  return text.length;
-}
+const [QUOTE, BACKSLASH, COLON, OPEN, CLOSE, LIST, END] = [0x22, 0x5c, 0x3a, 0x7b, 0x7d, 0x5b, 0x5d];
+const NUMBER = /-?\d[\d.eE+-]*/y;
+const NEXT = /\S/g;
 
-const MAY_BEGIN_ONE = new Set("-0123456789NI");
-const NUMBER = /-?(?:NaN|Infinity|\d[\d.eE+-]*)/y;
-const KEY_ENDS = /\s*:/y;
-
-function withoutNonNumbers(text: string): { plain: string; numbersThatAreNone: boolean } {
-  const kept: string[] = [];
-  let from = 0;
-  for (let i = 0; i < text.length;) {
-    if (text[i] === '"') {
-      i = stringEnd(text, i);
-      continue;
-    }
-    NUMBER.lastIndex = i;
-    const word = MAY_BEGIN_ONE.has(text.charAt(i)) ? NUMBER.exec(text)?.[0] : undefined;
-    // `1e999` is a number to JSON, and infinite to whoever reads it into one.
-    if (word !== undefined && !Number.isFinite(Number(word))) {
-      kept.push(text.slice(from, i), "null");
-      from = i + word.length;
-    }
-    i += word?.length ?? 1;
-  }
-  return { plain: kept.join("") + text.slice(from), numbersThatAreNone: from > 0 };
-}
-
-/** Whether an object in `text`, which is JSON, has a key twice. */
-function hasTwins(text: string): boolean {
+/** Whether an object in `text`, which is JSON, has a key twice, or a number is too great to be one. */
+function isAmbiguous(text: string): boolean {
   const open: (Set<string> | undefined)[] = []; // the keys of each open object; a list has none
-  for (let i = 0; i < text.length;) {
-    const c = text[i];
-    if (c === '"') {
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i);
+    if (c === QUOTE) {
       const end = stringEnd(text, i);
       const keys = open.at(-1);
-      KEY_ENDS.lastIndex = end;
-      if (keys !== undefined && KEY_ENDS.test(text)) {
-        const key = JSON.parse(text.slice(i, end)) as string;
+      if (keys !== undefined && isColon(text, end + 1)) {
+        const name = text.slice(i, end + 1);
+        const key = name.includes("\\") ? JSON.stringify(JSON.parse(name)) : name;
         if (keys.has(key)) return true;
         keys.add(key);
       }
       i = end;
-      continue;
+    } else if (c === OPEN) open.push(new Set());
+    else if (c === LIST) open.push(undefined);
+    else if (c === CLOSE || c === END) open.pop();
+    else if (c === 0x2d || (c >= 0x30 && c <= 0x39)) {
+      NUMBER.lastIndex = i;
+      const digits = NUMBER.exec(text)?.[0] ?? "";
+      // `1e999` is a number to JSON, and infinite to whoever reads it into one.
+      if (!Number.isFinite(Number(digits))) return true;
+      i += digits.length - 1;
     }
-    if (c === "{") open.push(new Set());
-    else if (c === "[") open.push(undefined);
-    else if (c === "}" || c === "]") open.pop();
-    i++;
   }
   return false;
+}
+
+/** The place of the quote that ends the string at `from`. */
+function stringEnd(text: string, from: number): number {
+  let end = text.indexOf('"', from + 1);
+  for (; end >= 0; end = text.indexOf('"', end + 1)) {
+    let before = end;
+    while (text.charCodeAt(before - 1) === BACKSLASH) before--;
+    if ((end - before) % 2 === 0) return end;
+  }
+  return text.length;
+}
+
+function isColon(text: string, at: number): boolean {
+  if (text.charCodeAt(at) === COLON) return true;
+  NEXT.lastIndex = at;
+  return NEXT.exec(text)?.[0] === ":";
+}
+
+/** Whether `text` is JSON but for `NaN` and `Infinity`, which some writers say: what else it says may well be a no. */
+function isJsonButForNumbers(text: string): boolean {
+  // By hand, because a pattern would look through text that is no JSON again and again.
+  const kept: string[] = [];
+  let from = 0;
+  for (let i = 0; i < text.length; i++) {
+    if (text.charCodeAt(i) === QUOTE) {
+      i = stringEnd(text, i);
+      continue;
+    }
+    const word = ["NaN", "Infinity", "-Infinity"].find((one) => text.startsWith(one, i));
+    if (word === undefined) continue;
+    kept.push(text.slice(from, i), "null");
+    from = i + word.length;
+    i = from - 1;
+  }
+  try {
+    JSON.parse(kept.join("") + text.slice(from));
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -20,7 +20,7 @@ soak: ## the property tests of undo with 20 times the cases; SOAK=100 for more
 bench: ## the speed of a check against a no-op handler and a peer; BENCH=--quick for a short run
 	@scripts/bench $(BENCH)
 
-fmt: ## format Rust and Python
+fmt: ## format Rust, Python and TypeScript
 	@scripts/fmt
 
 clean: ## remove what builds and tests left in the tree

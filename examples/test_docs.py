@@ -228,6 +228,9 @@ def test_commands_exist(piece: Piece) -> None:
                 assert path.startswith("-") or project.is_file(), f"{where}: no {path}"
                 for extra in filter(None, extras.removesuffix("]").split(",")):
                     assert f"\n{extra} = [" in project.read_text(), f"{where}: no extra {extra}"
+        elif program == "npm":
+            for path in [word for word in words if word.startswith(("./", "sdk/"))]:
+                assert (ROOT / path / "package.json").is_file(), f"{where}: no {path}"
         elif Path(program).name == "checkrein":
             check_command(words.copy(), where, whole=True)
             for file in re.findall(r"examples/\S+", " ".join(words)):

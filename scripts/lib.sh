@@ -7,6 +7,7 @@ target=${CARGO_TARGET_DIR:-$root/target}
 venv=$root/.venv
 # Where the Python SDK lives; a directory counts once it has a pyproject.toml.
 sdks=(sdk/python sdk/vaultak)
+typescript=sdk/typescript
 
 # rustup installs here, and a login shell is needed before PATH knows it.
 command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin

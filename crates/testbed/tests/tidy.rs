@@ -175,7 +175,7 @@ fn walk(root: &Path, folder: &Path, found: &mut Vec<TextFile>) {
 
 /// Files whose form is another program's business.
 fn generated(name: &str) -> bool {
-    ["Cargo.lock", "openapi.json", "LICENSE"].contains(&name)
+    ["Cargo.lock", "package-lock.json", "openapi.json", "openapi.ts", "LICENSE"].contains(&name)
         || [".snap", ".csv", ".svg", ".proptest-regressions"].iter().any(|ending| name.ends_with(ending))
 }
 

@@ -1,0 +1,637 @@
+// Made from openapi.json by `npm run types`; do not edit.
+
+/** What travels. */
+export interface components {
+  schemas: {
+    /** Who answered: from the key or session, never from a request's body. */
+    Actor: {
+      /** The key's id. */
+      key_id: string;
+      /** What people call it. */
+      name: string;
+      /** What it may do. */
+      role: components["schemas"]["Role"];
+    };
+    /** A person's answer. */
+    Answer: "approve" | "deny";
+    /** A person's answer. Who gives it is told by the key. */
+    ApprovalDecision: {
+      /** Why; at most 4 KiB. */
+      comment?: string | null;
+      /** Yes or no. */
+      decision: components["schemas"]["Answer"];
+    };
+    /** A page of approvals, newest first. */
+    ApprovalPage: {
+      /** The approvals. */
+      approvals: Array<components["schemas"]["ApprovalView"]>;
+      /** Ask again with `cursor` set to this for the next page; absent on the last one. */
+      next_cursor?: string | null;
+    };
+    /** An approval. */
+    ApprovalView: {
+      /** What, as it was named. */
+      action: string;
+      /** Who wants to act. */
+      agent: string;
+      /** How much it affects. */
+      blast_radius: components["schemas"]["BlastRadius"];
+      /** What kind of action. */
+      category: components["schemas"]["Category"];
+      /** The exact action, as it was sent. */
+      check: components["schemas"]["Check"];
+      /** The check that was held. */
+      check_id: string;
+      /** What they said about it. */
+      comment?: string | null;
+      /** When. */
+      decided_at?: string | null;
+      decided_by?: components["schemas"]["Actor"] | null;
+      /** Where. */
+      environment: components["schemas"]["Environment"];
+      /** When it expires unless it was used. */
+      expires_at: string;
+      /** What the approval is bound to. */
+      fingerprint: components["schemas"]["Fingerprint"];
+      /** `apr_…`. */
+      id: string;
+      /** The policies that ask for this approval. */
+      policies: Array<string>;
+      /** One sentence: why a person is asked. */
+      reason: string;
+      /** Since when it waits. */
+      requested_at: string;
+      /** What it is done to. */
+      resource: string;
+      /** Where it stands. */
+      state: components["schemas"]["State"];
+      /** When. */
+      used_at?: string | null;
+      /** The check that it let through. */
+      used_by?: string | null;
+    };
+    /** Where a count comes from. Ordered: the later knows better. */
+    Basis: "declared" | "counted" | "measured";
+    /** How much an action affects. A `null` count is one that nobody can know. */
+    BlastRadius: {
+      /** The best that is known of it: `records` is the largest number that any basis gives. */
+      basis: components["schemas"]["Basis"];
+      /** One entry a resource and way, largest first. */
+      by_resource: Array<components["schemas"]["ResourceCount"]>;
+      /** The number that the caller stated, if it stated one. */
+      declared: number | null;
+      /** Addressees of what is sent. */
+      recipients?: number | null;
+      /** Records changed or removed, cascades included: the largest number that any basis gives. */
+      records?: number | null;
+      /** Targets and hosts touched. */
+      systems?: number | null;
+      /** That number is less than half of what a target counted. */
+      understated?: boolean;
+    };
+    /** What kind of action it is. Ordered by gravity: of several effects, the gravest names the action. */
+    Category: "read" | "write" | "outbound" | "execute" | "delete" | "admin";
+    /** A check that would have been answered differently. */
+    Change: {
+      /** What it did. */
+      action: string;
+      /** Who acted. */
+      agent: string;
+      /** When it was decided. */
+      at: string;
+      /** `chk_…`. */
+      check_id: string;
+      /** Why, for a person. */
+      reason: string;
+      /** To what. */
+      resource: string;
+      /** The verdict that was given. One that a person approved later was still `hold`. */
+      was: components["schemas"]["Verdict"];
+      /** The verdict that the candidate set would have given. */
+      would_be: components["schemas"]["Verdict"];
+    };
+    /**
+     * What a caller sends to `POST /v1/checks`.
+     *
+     * Explicit form: `action` and `resource`. Raw form: `tool` and `arguments`, which the tool catalogue turns
+     * into the explicit one. Exactly one of the two. An unknown field is refused.
+     */
+    Check: {
+      /** Explicit form: what is done, e.g. `update` or `send_email`. */
+      action?: string | null;
+      /**
+       * Who acts. An agent's key speaks for the agents it is bound to and for no other; an operator's or
+       * admin's key may name any agent. Absent: the agent of the key, or `default`.
+       */
+      agent?: string | null;
+      /** Raw form: the tool's arguments as the model gave them. */
+      arguments?: unknown | null;
+      /** The same key from the same caller: the same answer, recorded once. At most 256 bytes. */
+      idempotency_key?: string | null;
+      /** Parameters of `statement`. */
+      params?: Array<unknown> | null;
+      /** Explicit form: anything that describes the action. `record_count` in it is the declared count. */
+      payload?: unknown | null;
+      /** The records affected, strings or numbers; at most 100,000. */
+      record_ids?: Array<unknown> | null;
+      /** Explicit form: what it is done to, `<target>.<path>` or a URL. */
+      resource?: string | null;
+      /** The run or conversation that this belongs to; at most 256 bytes. */
+      session?: string | null;
+      /** The SQL that is about to run, one statement or several. */
+      statement?: string | null;
+      /** When the caller says that it acts. Recorded; decisions use Checkrein's own clock. */
+      timestamp?: string | null;
+      /** Raw form: the tool's name as the model called it. */
+      tool?: string | null;
+      /**
+       * Explicit form, in place of `record_ids`: the records affected are those of which every named column
+       * has this value, or one of the values of a list; `null` where it has none. Empty: all of them.
+       */
+      where?: unknown | null;
+    };
+    /** A page of checks, newest first. */
+    CheckPage: {
+      /** The checks. */
+      checks: Array<components["schemas"]["CheckView"]>;
+      /** Ask again with `cursor` set to this for the next page; absent on the last one. */
+      next_cursor?: string | null;
+    };
+    /** A check as it stands now. */
+    CheckView: components["schemas"]["Decision"] & {
+      /** What, as it was named. */
+      action: string;
+      /** Who. */
+      agent: string;
+      /** What was asked, as it was sent. */
+      check: components["schemas"]["Check"];
+      /** What an approval of it is bound to. */
+      fingerprint: components["schemas"]["Fingerprint"];
+      outcome?: components["schemas"]["OutcomeReport"] | null;
+      /** What it is done to. */
+      resource: string;
+      /** The entry of the action log that holds it. */
+      seq: number;
+      /** The run or conversation. */
+      session?: string | null;
+      /** The tool, in the raw form. */
+      tool?: string | null;
+    };
+    /** Why a record cannot be restored without harm. */
+    ConflictKind: "changed" | "removed" | "replaced" | "unsealed";
+    /** A key that was made. `key` is shown this once. */
+    CreatedKey: {
+      /** The agents that it speaks for. */
+      agent?: string | null;
+      /** `key_…`. */
+      id: string;
+      /** The key itself. It is not kept and cannot be shown again. */
+      key: string;
+      /** What people call it. */
+      name: string;
+      /** What it may do. */
+      role: components["schemas"]["Role"];
+    };
+    /** The answer to a check, as it is recorded and sent. */
+    Decision: {
+      /** The approval that a hold waits for. */
+      approval_id?: string | null;
+      /** How much it affects. */
+      blast_radius: components["schemas"]["BlastRadius"];
+      /** What kind of action it was taken for. */
+      category: components["schemas"]["Category"];
+      /** Where it would have happened. */
+      environment: components["schemas"]["Environment"];
+      /** `chk_…`; names the check from now on. */
+      id: string;
+      /** When this was put on record. */
+      logged_at: string;
+      /** Every policy that matched, those that decided first. */
+      policies: Array<components["schemas"]["Matched"]>;
+      /** One sentence for a person: why, and what to do next. */
+      reason: string;
+      /** The snapshot that was taken of what it touches. */
+      snapshot_id?: string | null;
+      /** Whether the action may run. Anything but `allow`: do not run it. */
+      verdict: components["schemas"]["Verdict"];
+    };
+    /**
+     * What a target is for: a property of the target, set by the operator, never by the agent.
+     * Ordered by gravity.
+     */
+    Environment: "sandbox" | "staging" | "production";
+    /** Something to run on a target, guarded. Exactly one of `statement` and `statements`. */
+    ExecutionRequest: {
+      /** Who acts; as in a check. */
+      agent?: string | null;
+      /** The same key from the same caller: the same answer, run once. At most 256 bytes. */
+      idempotency_key?: string | null;
+      /** For its placeholders, in order. */
+      params?: Array<unknown> | null;
+      /** How many records the caller thinks that it changes. */
+      record_count?: number | null;
+      /** The run or conversation that this belongs to; at most 256 bytes. */
+      session?: string | null;
+      /** One SQL statement. */
+      statement?: string | null;
+      /** Several statements, run in one transaction; at most 100. */
+      statements?: Array<components["schemas"]["StatementRequest"]> | null;
+      /** The target's name, as configured. */
+      target: string;
+      /** When the caller says that it acts. */
+      timestamp?: string | null;
+    };
+    /** What became of an execution: the decision, and what the statements gave. */
+    ExecutionView: components["schemas"]["Decision"] & {
+      /** Records that it changed, as measured, cascades and triggers included; 0 when it did not take place. */
+      affected: number;
+      /** The columns of `rows`, in order. A name that is there twice gets a number: `count`, `count_2`. */
+      columns: Array<string>;
+      /** Whether it took place: it was read, or committed. */
+      executed: boolean;
+      /** What each statement gave, where several were sent. */
+      results?: Array<components["schemas"]["StatementResult"]>;
+      /**
+       * The rows of the last statement that returned any, by column. `null` when it did not take place, and
+       * for a repeated idempotency key: rows are not kept.
+       */
+      rows: Array<unknown> | null;
+    };
+    /**
+     * SHA-256 over the canonical form of who does what to what with which payload and statement, in
+     * lower-case hexadecimal. Two checks with one fingerprint ask for the same thing.
+     */
+    Fingerprint: string;
+    /** What an action will do to the records of a requested snapshot. */
+    Foreseen: "update" | "delete";
+    /** Whether the server can do its work. */
+    Health: {
+      /** `ok`, or what is wrong. */
+      status: string;
+      /** Of Checkrein. */
+      version: string;
+    };
+    /** How many records of one resource a snapshot holds. */
+    Held: {
+      /** Records; those that did not exist before count too. */
+      records: number;
+      /** `<target>.<path>`. */
+      resource: string;
+    };
+    /** How a record comes to be affected. */
+    How: "read" | "insert" | "update" | "delete" | "cascade" | "unlink";
+    /** All keys that are in force. */
+    KeyList: {
+      /** The keys. */
+      keys: Array<components["schemas"]["KeyView"]>;
+    };
+    /** A key, without its secret. */
+    KeyView: {
+      /** The agents that it speaks for. */
+      agent?: string | null;
+      /** `key_…`. */
+      id: string;
+      /** What people call it. */
+      name: string;
+      /** What it may do. */
+      role: components["schemas"]["Role"];
+    };
+    /** A policy that matched. */
+    Matched: {
+      /** The `allow` policy, named in this one's `except`, that took its effect away. */
+      exempted_by?: string | null;
+      /** `shadow`: reported, without effect on the verdict. */
+      mode: components["schemas"]["Mode"];
+      /** The policy's name. */
+      name: string;
+      /** Why it matched, for a person: `update on production.users touches 10000 records, over 25`. */
+      reason: string;
+      /** What it asks for. */
+      rule: components["schemas"]["Rule"];
+    };
+    /** Whether a policy takes effect. */
+    Mode: "enforce" | "shadow";
+    /** A key to be made. */
+    NewKey: {
+      /** For role `agent`, required: the agent that it speaks for, or a pattern (`billing-*`). */
+      agent?: string | null;
+      /** What people call it, 1 to 128 bytes. */
+      name: string;
+      /** What it may do. */
+      role: components["schemas"]["Role"];
+    };
+    /** What to do about records that somebody changed since. */
+    OnConflict: "refuse" | "skip" | "force";
+    /** Why a snapshot was taken. */
+    Origin: "requested" | "automatic" | "execution" | "rollback";
+    /** What became of an action. */
+    OutcomeReport: {
+      /** What went wrong; cut at 4 KiB. */
+      error?: string | null;
+      /** Records really affected. */
+      records?: number | null;
+      /** How it ended. */
+      status: components["schemas"]["OutcomeStatus"];
+    };
+    /** How an action ended. */
+    OutcomeStatus: "ok" | "error" | "unknown";
+    /** A set of policies. */
+    PolicyBundle: {
+      /** Each one whole. */
+      policies: Array<unknown>;
+    };
+    /** What applying a set changed, by name. */
+    PolicyChanges: {
+      /** New ones. */
+      created: Array<string>;
+      /** Those that were not in the set. */
+      deleted: Array<string>;
+      /** Those with other content than before. */
+      replaced: Array<string>;
+      /** Those that stayed. */
+      unchanged: Array<string>;
+    };
+    /** The policies in force. */
+    PolicyList: {
+      /** Each one whole, as `POST /v1/policies` takes it. */
+      policies: Array<unknown>;
+      /** Where each comes from: `api`, or the path of a file. Those from files cannot be changed here. */
+      sources?: Record<string, string>;
+    };
+    /** An error, as RFC 9457 describes it. `type` is stable; match on it, not on the text. */
+    Problem: {
+      /** The check that put the attempt on record, where there is one. */
+      check_id?: string | null;
+      /** Of `statement-failed`: the database's own code, such as a SQLSTATE. */
+      code?: string | null;
+      /** Of `rollback-conflicts`: how many there are. */
+      conflict_count?: number | null;
+      /** Of `rollback-conflicts`: what somebody changed since; the first 200. */
+      conflicts?: Array<components["schemas"]["RollbackConflict"]>;
+      /** What is wrong with this request, and what to do next. */
+      detail: string;
+      /** Several mistakes, where there are several. */
+      errors?: Array<components["schemas"]["ProblemItem"]>;
+      plan?: components["schemas"]["RollbackPlan"] | null;
+      /** The same as in the header `x-request-id`. */
+      request_id: string;
+      /** The HTTP status. */
+      status: number;
+      /** The kind of problem in a few words. */
+      title: string;
+      /** `https://checkrein.dev/problems/<word>`; the word never changes its meaning. */
+      type: string;
+    };
+    /** One mistake of several. */
+    ProblemItem: {
+      /** What is wrong. */
+      message: string;
+      /** Where in it, e.g. `condition.any_of[1].resource_pattern`; empty for the whole. */
+      path: string;
+      /** Where: a policy's name, or a field. */
+      subject: string;
+    };
+    /** What would have changed, action by action and in sum. */
+    ReplayReport: {
+      /** How many changed in which way: `{"allow→block": 3}`. */
+      by_change: Record<string, number>;
+      /**
+       * How many checks each policy of the candidate set matched, shadows and exempted ones too; 0 for one
+       * that never did.
+       */
+      by_policy: Record<string, number>;
+      /** Those among them with another verdict. */
+      changed: number;
+      /** The first ones that changed; at most 1,000. */
+      changes: Array<components["schemas"]["Change"]>;
+      /** Recorded checks that were judged again. */
+      checked: number;
+      /** When the first and the last of the checks were made. */
+      from?: string | null;
+      /** What a reader must know to trust the figures. */
+      notes: Array<string>;
+      /** When the last of them was made. */
+      to?: string | null;
+    };
+    /** A candidate set to replay on the recorded past. Without `policies`: the set in force. */
+    ReplayRequest: {
+      /** The candidate set, whole. */
+      policies?: Array<unknown> | null;
+      /** Only checks at or after this. */
+      since?: string | null;
+      /** Only checks before this. */
+      until?: string | null;
+    };
+    /** A resource's share of a blast radius. */
+    ResourceCount: {
+      how?: components["schemas"]["How"] | null;
+      /** Records in it; `null` when nobody can know. */
+      records?: number | null;
+      /** The resource. */
+      resource: string;
+    };
+    /** What a key may do. Ordered: each may do what the ones before it may. */
+    Role: "agent" | "operator" | "admin";
+    /** A record that somebody worked on since. */
+    RollbackConflict: {
+      /** As the action left it; `null` when it removed it, or that is not known. */
+      after: unknown | null;
+      /** The record before the action; `null` when it did not exist. */
+      before: unknown | null;
+      /** Its key, by column. */
+      key: unknown;
+      /** Why it is one. */
+      kind: components["schemas"]["ConflictKind"];
+      /** As it is now; `null` when it is gone. */
+      now: unknown | null;
+      /** `<target>.<path>`. */
+      resource: string;
+    };
+    /** How a rollback went. */
+    RollbackOutcome: "done" | "nothing" | "planned";
+    /** What a rollback changes. */
+    RollbackPlan: {
+      /** One entry a resource. */
+      by_resource: Array<components["schemas"]["Steps"]>;
+      /** All of them. */
+      conflict_count: number;
+      /** Records that somebody worked on since; the first 200. */
+      conflicts: Array<components["schemas"]["RollbackConflict"]>;
+      /** What else a person should know. */
+      notes: Array<string>;
+    };
+    /** Where a rollback stands. */
+    RollbackProgress: "running" | "done" | "not_done" | "unknown";
+    /** A rollback to be done. */
+    RollbackRequest: {
+      /** Only say what it would do. */
+      dry_run?: boolean;
+      /** What to do about records that somebody changed since. */
+      on_conflict?: components["schemas"]["OnConflict"];
+    };
+    /** How far the last rollback of a snapshot is. */
+    RollbackStanding: {
+      /** Records handled. */
+      done: number;
+      /** `rbk_…`. */
+      id: string;
+      /** Where it stands. */
+      state: components["schemas"]["RollbackProgress"];
+      /** Records to handle; 0 while that is unknown. */
+      total: number;
+    };
+    /** What became of a rollback, or would. */
+    RollbackView: {
+      /** Whether it was only planned. */
+      dry_run: boolean;
+      /** `rbk_…`; absent where nothing was done. */
+      id?: string | null;
+      /** The same by resource, with what stands against it. */
+      plan: components["schemas"]["RollbackPlan"];
+      /** Records put back, changed back or removed; those that would be, in a dry run. */
+      restored: number;
+      /** What it rolls back. */
+      snapshot_id: string;
+      /** How it went. */
+      status: components["schemas"]["RollbackOutcome"];
+      /** The snapshot that undoes this rollback. */
+      undo_snapshot_id?: string | null;
+    };
+    /** What a policy asks for. Ordered by precedence: the later wins. */
+    Rule: "allow" | "alert" | "require_approval" | "block";
+    /** A page of snapshots, newest first. */
+    SnapshotPage: {
+      /** Ask again with `cursor` set to this for the next page; absent on the last one. */
+      next_cursor?: string | null;
+      /** The snapshots. */
+      snapshots: Array<components["schemas"]["SnapshotView"]>;
+    };
+    /** A snapshot to be taken. Exactly one of `record_ids`, `where` and `statement`. */
+    SnapshotRequest: {
+      /** What will be done to them. */
+      action?: components["schemas"]["Foreseen"];
+      /** Whose action it is for; as in a check. */
+      agent?: string | null;
+      /** The check that it belongs to. */
+      check_id?: string | null;
+      /** For its placeholders. */
+      params?: Array<unknown> | null;
+      /** The records with these primary keys; at most 100,000. */
+      record_ids?: Array<unknown> | null;
+      /** Of what: `<target>.<path>`; the target alone for a `statement`. */
+      resource: string;
+      /** The run or conversation; at most 256 bytes. */
+      session?: string | null;
+      /** The records that this statement would change. */
+      statement?: string | null;
+      /** The records of which every named column has this value, or one of a list. Empty: all. */
+      where?: unknown | null;
+    };
+    /** Where a snapshot stands. */
+    SnapshotStanding: "live" | "removed";
+    /** A snapshot. */
+    SnapshotView: {
+      /** Whose action it belongs to. */
+      agent: string;
+      /** The same by resource, largest first. */
+      by_resource: Array<components["schemas"]["Held"]>;
+      /** Size of its files. */
+      bytes: number;
+      /** The check that it belongs to. */
+      check_id?: string | null;
+      /** When it was taken. */
+      created_at: string;
+      /** `snp_…`. */
+      id: string;
+      /** Why it was taken. */
+      origin: components["schemas"]["Origin"];
+      /** Records in it, those that did not exist before included. */
+      records: number;
+      /** Why it is gone. */
+      removed_because?: string | null;
+      /** What it is of. */
+      resource: string;
+      rollback?: components["schemas"]["RollbackStanding"] | null;
+      /**
+       * Whether it holds what the action left, too. Without that a rollback cannot tell the action's work
+       * from somebody else's.
+       */
+      sealed: boolean;
+      /** The run or conversation. */
+      session?: string | null;
+      /** Whether it can be used. */
+      state: components["schemas"]["SnapshotStanding"];
+      /** The target's name. */
+      target: string;
+    };
+    /** Where an approval stands. */
+    State: "pending" | "approved" | "denied" | "expired" | "withdrawn";
+    /** One statement of several. */
+    StatementRequest: {
+      /** For its placeholders, in order. */
+      params?: Array<unknown> | null;
+      /** One SQL statement. */
+      statement: string;
+    };
+    /** What one statement of several gave. */
+    StatementResult: {
+      /** Rows that the statement itself says it changed or returned. */
+      affected: number;
+      /** In order; empty when it returns no rows. */
+      columns: Array<string>;
+      /** By column. */
+      rows: Array<unknown>;
+    };
+    /** What a rollback does to the records of one resource. */
+    Steps: {
+      /** Records that somebody has worked on since. */
+      conflicts: number;
+      /** Records to remove that the action made. */
+      delete: number;
+      /** Records to put back that are gone. */
+      insert: number;
+      /** Records that are already as they were. */
+      keep: number;
+      /** `<target>.<path>`. */
+      resource: string;
+      /** Records to give back their old content. */
+      update: number;
+    };
+    /** The targets that the server is connected to. */
+    TargetList: {
+      /** By name. */
+      targets: Array<components["schemas"]["TargetView"]>;
+    };
+    /** One thing that Checkrein needs of a target. */
+    TargetPrivilege: {
+      /** What was found, and what to do if it is not there. */
+      message: string;
+      /** What for: `count`, `execute`, `snapshot`, `rollback`. */
+      needed_for: string;
+      /** Whether it is there. */
+      ok: boolean;
+    };
+    /** What a test of a target found. */
+    TargetReport: {
+      /** Why it cannot be used at all, and what to do about it. */
+      error?: string | null;
+      /** Whether it can be reached and everything that Checkrein needs is there. */
+      ok: boolean;
+      /** Each thing that was looked at. */
+      privileges: Array<components["schemas"]["TargetPrivilege"]>;
+      /** What answers there, e.g. `PostgreSQL 15.18`; `null` when nothing does. */
+      system: string | null;
+    };
+    /** A target. */
+    TargetView: {
+      /** What it is for. */
+      environment: components["schemas"]["Environment"];
+      /** `postgres`, `mysql`, `sqlite` or `files`. */
+      kind: string;
+      /** The first part of its resources' names. */
+      name: string;
+    };
+    /** Whether the action may run. Ordered: the stricter is the greater. */
+    Verdict: "allow" | "hold" | "block";
+  };
+}

@@ -133,7 +133,9 @@ impl Catalogue {
         if let Some(known) = builtin {
             verb.category = known.category;
             verb.yields_to_sql = false;
-            notes.say(|| format!("with these arguments it is Claude Code's tool, which is {}", known.category.as_str()));
+            notes.say(|| {
+                format!("with these arguments it is Claude Code's tool, which is {}", known.category.as_str())
+            });
         }
         // A tool of a database sends texts to it, whatever it calls them.
         verb.database |= asked.tool && self.targets.takes_sql(&asked.name);

@@ -50,8 +50,9 @@ impl App {
         report: OutcomeReport,
     ) -> Result<(), Error> {
         let asked = self.store.by_idempotency_key(caller.key_id(), idempotency_key).await?;
-        let asked = asked
-            .ok_or_else(|| Error::NotFound("check of the call", idempotency_key.chars().take(128).collect()))?;
+        let asked = asked.ok_or_else(|| {
+            Error::NotFound("check of the call", idempotency_key.chars().take(128).collect())
+        })?;
         self.report_outcome(caller, &asked.decision.id, report).await.map(|_| ())
     }
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 const HOOK: &str = "/v1/hooks/claude-code";
 
-fn call(id: &str, tool: &str, arguments: Value) -> Value {
+fn call(id: &str, tool: &str, arguments: impl Into<Value>) -> Value {
     json!({
         "hook_event_name": "PreToolUse", "session_id": "s-1", "cwd": "/work", "permission_mode": "default",
-        "tool_name": tool, "tool_input": arguments, "tool_use_id": id, "a_field_of_a_later_version": [1],
+        "tool_name": tool, "tool_input": arguments.into(), "tool_use_id": id, "a_field_of_a_later_version": [1],
     })
 }
 
@@ -26,7 +26,10 @@ fn denied(reply: &Reply) -> Option<String> {
         return None;
     }
     let output = &told["hookSpecificOutput"];
-    assert_eq!((&output["hookEventName"], &output["permissionDecision"]), (&json!("PreToolUse"), &json!("deny")));
+    assert_eq!(
+        (&output["hookEventName"], &output["permissionDecision"]),
+        (&json!("PreToolUse"), &json!("deny"))
+    );
     let reason = output["permissionDecisionReason"].as_str().unwrap().to_owned();
     assert!(reason.starts_with("NOT RUN: "), "{reason}");
     Some(reason)
@@ -45,9 +48,13 @@ async fn a_call_is_checked_and_its_outcome_reported() {
     assert_eq!(ask(&server, &key, write.clone()).await, None);
     let on_record = checks(&server).await;
     let check = &on_record[0];
-    for (field, value) in
-        [("agent", "coder"), ("session", "s-1"), ("tool", "write"), ("resource", "/work/a.txt"), ("category", "write")]
-    {
+    for (field, value) in [
+        ("agent", "coder"),
+        ("session", "s-1"),
+        ("tool", "write"),
+        ("resource", "/work/a.txt"),
+        ("category", "write"),
+    ] {
         assert_eq!(check[field], value, "{check}");
     }
     assert_eq!(check["blast_radius"]["records"], 1);
@@ -249,7 +256,8 @@ async fn what_cannot_be_recorded_is_a_denial() {
 async fn what_is_no_call_is_an_error() {
     let server = server().await;
     let key = server.key("agent", Some("coder")).await;
-    let prompt = json!({"hook_event_name": "UserPromptSubmit", "session_id": "s", "prompt": "hi"}).to_string();
+    let prompt =
+        json!({"hook_event_name": "UserPromptSubmit", "session_id": "s", "prompt": "hi"}).to_string();
     let reply = server.send("POST", HOOK, &key, &prompt).await;
     assert_eq!((reply.status, reply.problem().as_str()), (400, "invalid-request"));
     let body = shell("toolu_1").to_string();

@@ -13,6 +13,7 @@ from typing import Any
 import claude_code
 import pytest
 from claude_server import Turn
+from contract import run_example
 from real_server import RealServer, binary, serving
 from scripted import OK, Act, Server, close, half_closed, raw, reply, silent
 
@@ -268,3 +269,9 @@ def test_once_it_is_out_nobody_is_asked(checkrein: RealServer, project: Path) ->
     claude_code.run(project, [write(project / "secret")], None)
     assert (project / "secret").exists()
     assert asked(checkrein, project / "secret") == []
+
+
+def test_the_example() -> None:
+    said = run_example("claude_code_hook")
+    assert "NOT RUN: Blocked by no_secrets" in said
+    assert "written: ['notes']" in said

@@ -21,10 +21,15 @@ def program() -> Path:
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """Nothing of this machine's but the PATH, so that no settings of a person are read."""
-    return {
+    """Nothing of this machine's that has settings of a person; what it leaves behind is left in ``home``."""
+    temporary = home / ".tmp"
+    temporary.mkdir(exist_ok=True)
+    kept = {k: v for k, v in os.environ.items() if k == "STARTED_BY_TEST_RUN"}
+    return kept | {
         "PATH": f"{program().parent}:{os.environ['PATH']}",
         "HOME": str(home),
+        "TMPDIR": str(temporary),
+        "CLAUDE_CODE_TMPDIR": str(temporary),
         "ANTHROPIC_API_KEY": "sk-dummy",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_TELEMETRY": "1",

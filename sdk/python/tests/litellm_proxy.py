@@ -36,6 +36,7 @@ def proxying(model: str, key: str, guardrails: dict[str, Guardrail]) -> Iterator
         env = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()} | {
             "CHECKREIN_API_KEY": key,
             "HOME": folder,
+            "TMPDIR": folder,
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # it would ask the network for one
             "LITELLM_MASTER_KEY": MASTER_KEY,
         }

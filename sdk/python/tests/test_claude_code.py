@@ -261,6 +261,19 @@ def test_a_denial_needs_no_help_of_the_settings(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if p.name[0] != "."] == ["plain"]
 
 
+def test_check_knows_this_program(key: str, project: Path) -> None:
+    done = subprocess.run(
+        [binary(), "hook", "claude-code", "--check"],
+        cwd=project,
+        env=claude_code.environment(project, CHECKREIN_API_KEY=key),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Claude Code: 2." in done.stdout
+
+
 def test_once_it_is_out_nobody_is_asked(checkrein: RealServer, project: Path) -> None:
     done = subprocess.run(
         [binary(), "hook", "claude-code", "--uninstall"], cwd=project, capture_output=True, check=True

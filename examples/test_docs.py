@@ -146,8 +146,8 @@ def command(path: tuple[str, ...] = ()) -> Command:
     flags: dict[str, bool] = {}
     for short, long, value in re.findall(r"^ +(-\w)?(?:, )?(--[a-z-]+)?( <)?", done.stdout, re.M):
         flags |= {flag: bool(value) for flag in (short, long) if flag}
-    commands = set(re.findall(r"^  ([a-z]+)  ", parts[1], re.M)) if len(parts) > 1 else set()
-    least = len(re.findall(r"<[^>]+>", required))
+    commands = set(re.findall(r"^  ([a-z-]+)  ", parts[1], re.M)) if len(parts) > 1 else set()
+    least = len(re.findall(r"<(?!-)[^>]+>", required))
     optional = len(re.findall(r"\[(?!OPTIONS)[A-Z]+\]", usage[1]))
     return Command(commands, flags, least, float("inf") if "..." in usage[1] else least + optional)
 

@@ -23,8 +23,9 @@ Examples:
   checkrein check --action delete --resource production.users --record-count 12
   checkrein check --action delete --resource shop.users --where '{\"country\": \"DE\"}'
   checkrein check --tool send_email --arguments '{\"to\": [\"a@example.com\"]}'
+  some-agent --print-arguments | checkrein check --tool run_script --arguments - --wait 300 && run-it
   echo '{\"tool\": \"run_sql\", \"arguments\": {\"sql\": \"DELETE FROM users\"}}' | checkrein check -
-Exit codes: 0 allow, 3 block, 4 hold.")]
+Exit codes: 0 allow, 3 block, 4 hold; any other: not checked. Run the action on 0 only.")]
 pub(crate) struct Args {
     /// The whole check as JSON; `-` reads it from stdin
     #[arg(value_name = "JSON", conflicts_with_all = ["action", "tool"])]
@@ -44,9 +45,9 @@ pub(crate) struct Args {
     /// A tool's name, as the model called it
     #[arg(long)]
     tool: Option<String>,
-    /// The tool's arguments, as JSON
-    #[arg(long, value_name = "JSON", value_parser = input::value, requires = "tool")]
-    arguments: Option<Value>,
+    /// The tool's arguments, as JSON; `-` reads them from stdin
+    #[arg(long, value_name = "JSON", requires = "tool")]
+    arguments: Option<String>,
     /// The SQL that is about to run
     #[arg(long, value_name = "SQL")]
     statement: Option<String>,
@@ -109,7 +110,7 @@ fn read(args: &Args) -> Result<Check> {
                 .clone()
                 .or_else(|| args.record_count.map(|n| serde_json::json!({"record_count": n}))),
             tool: args.tool.clone(),
-            arguments: args.arguments.clone(),
+            arguments: args.arguments.as_deref().map(arguments).transpose()?,
             params: args.params.clone(),
             filter: args.filter.clone(),
             ..Check::default()
@@ -126,6 +127,11 @@ fn read(args: &Args) -> Result<Check> {
         }
     }
     Ok(check)
+}
+
+fn arguments(text: &str) -> Result<Value> {
+    let text = if text == "-" { &input::stdin()? } else { text };
+    input::value(text).map_err(|e| Failure::usage(format!("--arguments: {e}")))
 }
 
 async fn ask(client: &Client, check: &Check, wait: Duration) -> std::result::Result<Decision, ClientError> {

@@ -6,6 +6,8 @@ mod classify;
 mod config;
 mod execute;
 mod failure;
+mod file;
+mod hook;
 mod input;
 mod keys;
 mod log;
@@ -74,6 +76,9 @@ enum Command {
     /// Connect databases and folders
     #[command(subcommand)]
     Target(target::Command),
+    /// Put Checkrein into other programs
+    #[command(subcommand)]
+    Hook(hook::Command),
     /// Check the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -103,6 +108,7 @@ fn main() -> ExitCode {
         Command::Log(command) => log::run(command, &mut out),
         Command::Keys(command) => keys::run(command, &mut out),
         Command::Target(command) => target::run(command, &mut out),
+        Command::Hook(command) => hook::run(command, &mut out),
         Command::Config(command) => config::run(command, &mut out),
         Command::Openapi => openapi::run(&mut out),
     };

@@ -22,18 +22,8 @@ impl Remote {
     where
         F: Future<Output = std::result::Result<T, ClientError>>,
     {
-        if !self.url.starts_with("http://") && !self.url.starts_with("https://") {
-            return Err(Failure::usage(format!(
-                "`{}` is no address of a server; it begins with http:// or https://",
-                self.url
-            )));
-        }
-        let client = Client::new(&self.url, &self.key()?)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
-        Ok(runtime.block_on(ask(client))?)
+        address(&self.url)?;
+        ask_at(&self.url, &self.key()?, ask)
     }
 
     fn key(&self) -> Result<String> {
@@ -50,13 +40,35 @@ impl Remote {
                 )
             })?,
         };
-        let key = key.trim();
-        if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Failure::Message(
-                Code::Refused,
-                "the key is empty or holds a character that no key has; copy it again".to_owned(),
-            ));
-        }
-        Ok(key.to_owned())
+        Ok(key)
     }
+}
+
+/// Does something with the server at `url`.
+pub(crate) fn ask_at<T, F>(url: &str, key: &str, ask: impl FnOnce(Client) -> F) -> Result<T>
+where
+    F: Future<Output = std::result::Result<T, ClientError>>,
+{
+    address(url)?;
+    let key = key.trim();
+    if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Failure::Message(
+            Code::Refused,
+            "the key is empty or holds a character that no key has; copy it again".to_owned(),
+        ));
+    }
+    let client = Client::new(url, key)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
+    Ok(runtime.block_on(ask(client))?)
+}
+
+/// Whether `url` is the address of a server.
+pub(crate) fn address(url: &str) -> Result {
+    if url.starts_with("http://") || url.starts_with("https://") {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("`{url}` is no address of a server; it begins with http:// or https://")))
 }

@@ -43,12 +43,18 @@ class ModelServer:
                     self._say(model._run() | {"status": "in_progress"})
                 else:
                     chat = self.path.endswith("/chat/completions")
-                    self._say(model._chat(asked) if chat else model._response(asked))
+                    said = model._chat(asked) if chat else model._response(asked)
+                    if chat and asked.get("stream"):
+                        self._send(_streamed(said), "text/event-stream")
+                    else:
+                        self._say(said)
 
             def _say(self, what: dict[str, Any]) -> None:
-                body = json.dumps(what).encode()
+                self._send(json.dumps(what).encode(), "application/json")
+
+            def _send(self, body: bytes, kind: str) -> None:
                 self.send_response(200)
-                self.send_header("content-type", "application/json")
+                self.send_header("content-type", kind)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -125,6 +131,27 @@ class ModelServer:
             "model": "m", "output": output or [said], "parallel_tool_calls": True, "tool_choice": "auto",
             "tools": [], "usage": usage,
         }  # fmt: skip
+
+
+def _streamed(chat: dict[str, Any]) -> bytes:
+    """The same answer, the arguments of its calls in two pieces."""
+    message = chat["choices"][0]["message"]
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": message["content"]}]
+    for index, call in enumerate(message.get("tool_calls", [])):
+        function = call["function"]
+        deltas.append({"tool_calls": [call | {"index": index, "function": function | {"arguments": ""}}]})
+        half = len(function["arguments"]) // 2
+        for piece in (function["arguments"][:half], function["arguments"][half:]):
+            deltas.append({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
+    reasons = [None] * len(deltas) + [chat["choices"][0]["finish_reason"]]
+    events = [
+        {
+            "id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m",
+            "choices": [{"index": 0, "delta": delta, "finish_reason": reason}],
+        }
+        for delta, reason in zip([*deltas, {}], reasons, strict=True)
+    ]  # fmt: skip
+    return b"".join(f"data: {json.dumps(event)}\n\n".encode() for event in events) + b"data: [DONE]\n\n"
 
 
 @contextmanager

@@ -1,12 +1,7 @@
 //! Changes the configuration file, and nothing in it but what is meant: comments and order stay.
 
 use checkrein_core::name::Name;
-use std::{
-    fs, io,
-    io::Write as _,
-    ops::Range,
-    path::{Path, PathBuf},
-};
+use std::ops::Range;
 use toml_edit::{Document, DocumentMut, InlineTable, Item, Table, TableLike, value};
 
 /// A target to be written down.
@@ -156,32 +151,6 @@ fn key_of(targets: &dyn TableLike, name: &str) -> Option<String> {
     targets.iter().map(|(key, _)| key).find(|key| Name::new(key).as_ref() == Ok(&wanted)).map(str::to_owned)
 }
 
-/// Puts `text` in the place of the file in one go: whoever reads it sees the old one or the new one.
-/// `before` is what it was made from; `None` where there was no file.
-pub(super) fn replace(path: &Path, before: Option<&str>, text: &str) -> io::Result<()> {
-    // A link stays one; what it leads to is replaced.
-    let real = if before.is_some() { path.canonicalize()? } else { path.to_owned() };
-    let folder = match real.parent() {
-        Some(folder) if folder != Path::new("") => folder.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let mut file = tempfile::Builder::new().prefix(".checkrein-").tempfile_in(&folder)?;
-    file.write_all(text.as_bytes())?;
-    if before.is_some() {
-        file.as_file().set_permissions(fs::metadata(&real)?.permissions())?;
-    }
-    file.as_file().sync_all()?;
-    let now = match fs::read_to_string(&real) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-        read => Some(read?),
-    };
-    if now.as_deref() != before {
-        return Err(io::Error::other("somebody else changed it in the meantime; do it again"));
-    }
-    file.persist(&real).map_err(|e| e.error)?;
-    fs::File::open(&folder)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,20 +210,5 @@ mod tests {
         fn at(self, name: &'a str) -> Self {
             Self { name, ..self }
         }
-    }
-
-    #[test]
-    fn a_file_is_replaced_in_one_go() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("c.toml");
-        replace(&path, None, "a").unwrap();
-        assert!(replace(&path, None, "b").unwrap_err().to_string().contains("somebody else"));
-        assert!(replace(&path, Some("z"), "b").is_err());
-        let link = dir.path().join("link.toml");
-        std::os::unix::fs::symlink("c.toml", &link).unwrap();
-        replace(&link, Some("a"), "b").unwrap();
-        assert!(link.is_symlink());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "b");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left behind");
     }
 }

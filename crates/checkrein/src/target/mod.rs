@@ -5,6 +5,7 @@ mod edit;
 use crate::{
     config::env,
     failure::{Code, Failure, Result},
+    file,
     output::{Out, clean, note},
     remote::Remote,
 };
@@ -250,14 +251,14 @@ fn remove(name: &str, config: Option<PathBuf>, out: &mut Out) -> Result {
 
 /// Changes the file, if what comes of it is good as a whole.
 fn change(
-    file: &Path,
+    path: &Path,
     before: Option<&str>,
     edit: impl FnOnce(&str) -> std::result::Result<String, String>,
 ) -> Result {
-    let at = |e: &dyn std::fmt::Display| Failure::failed(format!("{}: {e}", file.display()));
+    let at = |e: &dyn std::fmt::Display| Failure::failed(format!("{}: {e}", path.display()));
     let after = edit(before.unwrap_or_default()).map_err(|e| at(&e))?;
-    check_text(file, &after)?;
-    edit::replace(file, before, &after).map_err(|e| at(&e))
+    check_text(path, &after)?;
+    file::replace(path, before, &after).map_err(|e| at(&e))
 }
 
 fn list(remote: &Remote, out: &mut Out) -> Result {

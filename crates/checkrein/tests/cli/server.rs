@@ -98,6 +98,55 @@ fn verdicts_are_exit_codes() {
 }
 
 #[test]
+fn a_script_runs_what_is_allowed_and_nothing_else() {
+    let mut server = Server::start();
+    server.expect(0, &["policy", "apply", &repository("examples/policies.toml")]);
+    let check = ["check", "--tool", "refund", "--arguments", "-"];
+    for (arguments, code) in [
+        (r#"{"amount": 12, "record_count": 1}"#, 0),
+        (r#"{"amount": 120, "record_count": 1}"#, 4),
+        (r#"{"amount": 12}"#, 3),
+        ("", 2),
+        ("{", 2),
+        (r#"{"amount": 1, "amount": 2}"#, 2),
+        (r#"{"amount": 1e300}"#, 2),
+        ("[12]", 1),
+    ] {
+        server.cli = std::mem::replace(&mut server.cli, Run::new()).input(arguments);
+        server.expect(code, &check);
+    }
+    server.cli =
+        std::mem::replace(&mut server.cli, Run::new()).input(r#"{"sql": "DELETE FROM production.users"}"#);
+    server.expect(3, &["check", "--tool", "run_sql", "--arguments", "-"]);
+
+    // Somebody answers while the script waits.
+    let held = r#"{"amount": 500, "record_count": 1}"#;
+    for (answer, code) in [("approve", 0), ("deny", 3)] {
+        let waiting = server
+            .cli
+            .command(&["check", "--tool", "refund", "--arguments", held, "--wait", "30"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let asked = loop {
+            let pending = server.json(&["approvals", "list"]);
+            let mut ids = pending["approvals"].as_array().unwrap().iter();
+            let ours = ids.find(|a| a["check"]["arguments"]["amount"] == 500);
+            if let Some(id) = ours.and_then(|a| a["id"].as_str()) {
+                break id.to_owned();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        };
+        server.expect(0, &["approvals", answer, &asked]);
+        assert_eq!(waiting.wait_with_output().unwrap().status.code(), Some(code));
+    }
+    let run = server.stop();
+    run.expect(5, &["check", "--tool", "refund", "--arguments", "{}"]);
+    run.env("CHECKREIN_API_KEY", "").expect(6, &["check", "--tool", "refund"]);
+}
+
+#[test]
 fn a_hold_is_answered_by_a_person() {
     let server = Server::start();
     server.expect(0, &["policy", "apply", &repository("examples/policies.toml")]);

@@ -5,6 +5,7 @@
 //! an action graver than its name, never more harmless; the one exception is SQL given to a tool whose name
 //! says only that it runs SQL, since there the SQL is the action.
 
+mod builtin;
 mod config;
 mod details;
 mod keys;
@@ -119,7 +120,9 @@ impl Catalogue {
             let patterns: Vec<_> = rule.tool.iter().map(ToString::to_string).collect();
             notes.say(|| format!("the catalogue's rule for `{}` applies", patterns.join("`, `")));
         }
-        let named = rule.and_then(|r| r.action.as_ref()).map_or(asked.text, |(text, _)| text);
+        let builtin = if rule.is_none() { builtin::of(&asked) } else { None };
+        let named = rule.and_then(|r| r.action.as_ref()).map(|(text, _)| text.as_str());
+        let named = named.or_else(|| builtin.and_then(|b| b.verb)).unwrap_or(asked.text);
         let mut verb = self.verbs.of(named);
         notes.verb(named, &verb);
         if let Some(category) = rule.and_then(|r| r.category) {
@@ -127,13 +130,26 @@ impl Catalogue {
             verb.yields_to_sql = false;
             notes.say(|| format!("the operator calls it {}", category.as_str()));
         }
+        if let Some(known) = builtin {
+            verb.category = known.category;
+            verb.yields_to_sql = false;
+            notes.say(|| {
+                format!("with these arguments it is Claude Code's tool, which is {}", known.category.as_str())
+            });
+        }
         // A tool of a database sends texts to it, whatever it calls them.
         verb.database |= asked.tool && self.targets.takes_sql(&asked.name);
-        let settled = rule.is_some_and(|r| r.category.is_some());
+        let settled = builtin.is_some() || rule.is_some_and(|r| r.category.is_some());
         let mut findings =
             asked.details.map(|d| details::read(d, rule, verb.http, verb.queries())).unwrap_or_default();
         asked.counts(&findings)?;
-        let resource = self.resource(&asked, rule, &findings, notes)?;
+        if let Some(known) = builtin {
+            known.settle(&mut findings);
+        }
+        let resource = match builtin.and_then(|known| known.file(&asked)) {
+            Some(file) => file?,
+            None => self.resource(&asked, rule, &findings, notes)?,
+        };
         if let Some(text) = check.resource.as_deref()
             && url::as_resource(text).is_some()
         {

@@ -7,6 +7,7 @@ mod counts;
 mod error;
 mod executions;
 mod holds;
+mod hooks;
 mod keys;
 mod locks;
 mod policies;

@@ -4,6 +4,7 @@ mod approvals;
 mod body;
 mod checks;
 mod executions;
+mod hooks;
 mod keys;
 mod listen;
 mod policies;
@@ -81,6 +82,8 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(keys::revoke))
         .routes(routes!(targets::list))
         .routes(routes!(targets::test))
+        .routes(routes!(hooks::claude_code::hook))
+        .routes(routes!(hooks::litellm::guardrail))
         .routes(routes!(stream::stream))
         .routes(routes!(system::healthz))
         .routes(routes!(system::readyz))

@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use checkrein_api::{PROBLEM_MEDIA_TYPE, Problem, ProblemItem, RollbackPlan};
+use std::fmt;
 
 const BASE: &str = "https://checkrein.dev/problems/";
 
@@ -200,25 +201,25 @@ pub(super) enum BadBody {
     Unreadable(String),
 }
 
+impl fmt::Display for BadBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => {
+                "the body is over the limit; send a count or ids instead of whole records, or raise [limits] body"
+            }
+            Self::Broken => "the body broke off or came too slowly; nothing was decided",
+            Self::Unreadable(detail) => detail,
+        })
+    }
+}
+
 impl IntoResponse for BadBody {
     fn into_response(self) -> Response {
-        carried(match self {
-            Self::TooLarge => draft(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too-large",
-                "The request is too large",
-                "the body is over the limit; send a count or ids instead of whole records, or raise [limits] body"
-                    .to_owned(),
-            ),
-            Self::Broken => draft(
-                StatusCode::REQUEST_TIMEOUT,
-                "body-broken-off",
-                "The body did not arrive",
-                "the body broke off or came too slowly; nothing was decided".to_owned(),
-            ),
-            Self::Unreadable(detail) => {
-                draft(StatusCode::BAD_REQUEST, "invalid-request", "The request makes no sense", detail)
-            }
-        })
+        let (status, word, title) = match self {
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large"),
+            Self::Broken => (StatusCode::REQUEST_TIMEOUT, "body-broken-off", "The body did not arrive"),
+            Self::Unreadable(_) => (StatusCode::BAD_REQUEST, "invalid-request", "The request makes no sense"),
+        };
+        carried(draft(status, word, title, self.to_string()))
     }
 }

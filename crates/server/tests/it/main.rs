@@ -11,6 +11,8 @@ mod databases_undo;
 #[cfg(test)]
 mod executions;
 #[cfg(test)]
+mod hooks;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod interrupted;

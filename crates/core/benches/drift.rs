@@ -1,0 +1,2 @@
+//! What drift costs: `cargo bench -p checkrein-core --bench drift`.
+fn main() {}

@@ -1,0 +1,256 @@
+//! How many actions an hour of the week normally holds.
+//!
+//! 168 means, each pulled toward the mean of its hour on weekdays or at weekends, and that toward the
+//! overall one, the more the less has been seen; times a level that follows the last days (growth, quiet
+//! times). What is tested against is the highest of the hour and its neighbours, so that a changed clock is
+//! no surprise. A limit on growth, counted from what a week was when it was last accepted, bounds what a
+//! patient attacker can teach.
+
+use super::codec::packed;
+
+/// Hours in a week.
+pub(super) const WEEK: usize = 168;
+/// A week may hold so much more than the one before it without anybody being told.
+const FREE_GROWTH: f32 = 1.15;
+/// Beyond this many times the accepted week the expectation does not follow; it signals.
+pub(super) const GROWTH_LIMIT: f32 = 2.0;
+/// The level forgets half in so many hours.
+const LEVEL_HALF_LIFE: f32 = 48.0;
+/// Silence beyond this many hours is absence and teaches nothing. A weekend is 64.
+const ABSENCE: i64 = 90;
+
+packed! {
+    /// What is known of an agent's rate.
+    #[derive(Clone, Debug)]
+    pub(super) struct Season {
+        bins: [f32; WEEK],
+        /// The hour (since 1970) that was learnt first.
+        first: i64,
+        /// Hours learnt.
+        hours: u32,
+        /// Mean of hours in which something happened, and how many of them were learnt.
+        active_mean: f32,
+        active: f32,
+        /// What the last days held, and what they would have held without the level.
+        seen: f32,
+        foreseen: f32,
+        /// Variance beyond a Poisson one, as a share of the squared mean.
+        dispersion: f32,
+        /// The sum over the current week so far, its hours, and the accepted week. 0: none yet.
+        week: f32,
+        week_hours: u32,
+        accepted: f32,
+        /// The last week, when it was more than [`GROWTH_LIMIT`] times the accepted one; else 0.
+        grown_to: f32,
+        /// Nobody has been told of that yet.
+        news: bool,
+    }
+}
+
+/// What is expected of an hour.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Expected {
+    /// The mean.
+    pub mean: f32,
+    /// The highest of this hour and its neighbours, never near 0.
+    pub ceiling: f32,
+    /// The standard deviation that belongs to the ceiling.
+    pub deviation: f32,
+}
+
+/// Monday 00:00 UTC is hour 0.
+pub(super) fn hour_of_week(hour: i64) -> usize {
+    usize::try_from((hour + 72).rem_euclid(168)).unwrap_or(0)
+}
+
+impl Season {
+    pub(super) fn new(hour: i64) -> Self {
+        Self {
+            bins: [0.0; WEEK],
+            first: hour,
+            hours: 0,
+            active_mean: 0.0,
+            active: 0.0,
+            seen: 0.0,
+            foreseen: 0.0,
+            dispersion: 0.15,
+            week: 0.0,
+            week_hours: 0,
+            accepted: 0.0,
+            grown_to: 0.0,
+            news: false,
+        }
+    }
+
+    /// Weeks that have been learnt of this hour of the week.
+    fn weeks(&self, bin: usize) -> f32 {
+        let first = hour_of_week(self.first);
+        let after = u32::try_from((bin + WEEK - first) % WEEK).unwrap_or(0);
+        if self.hours > after { ((self.hours - after - 1) / 168 + 1) as f32 } else { 0.0 }
+    }
+
+    fn bin(&self, bin: usize) -> f32 {
+        self.bins.get(bin % WEEK).copied().unwrap_or(0.0)
+    }
+
+    /// The mean of this hour on like days, and how many such days there were.
+    fn like(&self, bin: usize) -> (f32, f32) {
+        let (day, hour) = (bin / 24, bin % 24);
+        let days = if day < 5 { 0..5 } else { 5..7 };
+        let (mut sum, mut n) = (0.0, 0.0);
+        for day in days {
+            let bin = day * 24 + hour;
+            let weeks = self.weeks(bin).min(4.0);
+            sum += weeks * self.bin(bin);
+            n += weeks;
+        }
+        if n > 0.0 { (sum / n, n) } else { (0.0, 0.0) }
+    }
+
+    fn base(&self, bin: usize) -> f32 {
+        let bin = bin % WEEK;
+        let weeks = self.weeks(bin);
+        let (like, days) = self.like(bin);
+        let own = weeks / (weeks + 1.5);
+        let shared = days / (days + 1.0);
+        own * self.bin(bin) + (1.0 - own) * (shared * like + (1.0 - shared) * self.active_mean)
+    }
+
+    /// How the last days compare with the weeks before.
+    fn level(&self) -> f32 {
+        ((self.seen + 12.0) / (self.foreseen + 12.0)).clamp(0.5, 2.0)
+    }
+
+    /// What to expect of `hour` (since 1970).
+    pub(super) fn expect(&self, hour: i64) -> Expected {
+        let bin = hour_of_week(hour);
+        let base = self.base(bin);
+        let level = self.level();
+        let mut high = base.max(self.base(bin + 1)).max(self.base(bin + WEEK - 1));
+        // What is known of an hour is little at first; then the busiest hours so far are no surprise.
+        if self.hours < 168 {
+            high = high.max(self.active_mean);
+        }
+        // After quiet days normal ones come back at once.
+        let ceiling = (high * level.max(0.9)).max(0.15 * self.active_mean).max(0.05);
+        let deviation = (ceiling + self.dispersion * ceiling * ceiling).sqrt();
+        Expected { mean: base * level, ceiling, deviation }
+    }
+
+    /// Learns that `hour` held `count` actions, and every hour since the last one learnt, none.
+    /// `unusual`: it stood out, so only as much as could have been expected is learnt.
+    pub(super) fn learn(&mut self, hour: i64, count: f32, unusual: bool) {
+        let next = self.first + i64::from(self.hours);
+        let silent = hour - next;
+        if silent > ABSENCE {
+            // Whole weeks are skipped, so that each hour stays in its place.
+            self.first += (silent / 168) * 168;
+        }
+        let next = self.first + i64::from(self.hours);
+        for quiet in next..hour.min(next + 168) {
+            self.learn_hour(quiet, 0.0, false, silent > ABSENCE);
+        }
+        self.learn_hour(hour, count, unusual, false);
+    }
+
+    /// Lets the hours up to and with `hour` pass without learning from them.
+    pub(super) fn pass(&mut self, hour: i64) {
+        let silent = hour - self.first - i64::from(self.hours);
+        if silent > 168 {
+            self.first += (silent / 168) * 168;
+        }
+        for quiet in self.first + i64::from(self.hours)..=hour {
+            self.learn_hour(quiet, 0.0, false, true);
+        }
+    }
+
+    fn learn_hour(&mut self, hour: i64, count: f32, unusual: bool, absent: bool) {
+        let bin = hour_of_week(hour);
+        let (base, weeks, level) = (self.base(bin), self.weeks(bin), self.level());
+        self.hours = self.hours.saturating_add(1);
+        if absent {
+            // Takes part in nothing, but is counted, so that hours and bins stay aligned.
+            if weeks == 0.0
+                && let Some(own) = self.bins.get_mut(bin)
+            {
+                *own = base;
+            }
+            return self.end_hour_of_week(base);
+        }
+        let expected = base * level;
+        let known = self.hours > 72;
+        let (low, high) = match (known, unusual) {
+            (false, _) => (0.0, f32::MAX),
+            (true, true) => (0.5 * expected, 1.3 * expected + 1.0),
+            (true, false) => (0.4 * expected, 2.5 * expected + 3.0),
+        };
+        let taught = count.max(low).min(high);
+        let decay = (-1.0 / LEVEL_HALF_LIFE).exp2();
+        self.seen = self.seen * decay + count.min(high);
+        self.foreseen = self.foreseen * decay + base;
+        if known && expected >= 2.0 {
+            let off = (count.min(high) - expected).powi(2) - expected;
+            self.dispersion += 0.02 * ((off / (expected * expected)).clamp(-0.5, 2.0) - self.dispersion);
+            self.dispersion = self.dispersion.clamp(0.01, 1.0);
+        }
+        let rate = (1.0 / (weeks + 1.0)).max(0.25);
+        if let Some(own) = self.bins.get_mut(bin) {
+            *own += rate * (taught - *own);
+        }
+        if taught > 0.0 {
+            self.active = (self.active + 1.0).min(200.0);
+            self.active_mean += (taught - self.active_mean) / self.active;
+        }
+        self.end_hour_of_week(taught);
+    }
+
+    fn end_hour_of_week(&mut self, taught: f32) {
+        self.week += taught;
+        self.week_hours += 1;
+        if self.week_hours < 168 {
+            return;
+        }
+        let week = std::mem::take(&mut self.week);
+        self.week_hours = 0;
+        // The first weeks may be of any size: an agent is being tried out.
+        if self.hours <= 336 {
+            self.accepted = self.accepted.max(week);
+            return;
+        }
+        let limit = GROWTH_LIMIT * self.accepted.max(20.0);
+        self.grown_to = if week > limit { week } else { 0.0 };
+        self.news = week > limit;
+        if week > limit {
+            let scale = limit / week;
+            self.bins.iter_mut().for_each(|bin| *bin *= scale.max(0.5));
+        }
+        self.accepted = week.clamp(self.accepted / FREE_GROWTH, self.accepted * FREE_GROWTH);
+    }
+
+    /// When the rate has grown beyond the limit: the accepted week and the last one.
+    pub(super) fn grown(&self) -> Option<(f32, f32)> {
+        (self.grown_to > 0.0).then_some((self.accepted, self.grown_to))
+    }
+
+    /// Whether that has just come out, the first time it is asked.
+    pub(super) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
+    }
+
+    /// A person says that the present rate is normal.
+    pub(super) fn accept(&mut self) {
+        if self.grown_to > 0.0 {
+            self.accepted = std::mem::take(&mut self.grown_to);
+        }
+    }
+
+    /// Hours learnt.
+    pub(super) fn hours(&self) -> u32 {
+        self.hours
+    }
+
+    /// Actions in a usual active hour.
+    pub(super) fn usual(&self) -> f32 {
+        self.active_mean
+    }
+}

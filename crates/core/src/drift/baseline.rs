@@ -183,7 +183,8 @@ impl Baseline {
         ];
         let first_day = self.now.saturating_sub(self.born) < FIRST_DAY;
         let stranger = group.stranger(kind);
-        let (call, resource) = self.novelty.observe(facets, stranger, first_day, learn);
+        let repeated = self.repeats.repeated();
+        let (call, resource) = self.novelty.observe(facets, stranger, first_day, repeated, learn);
         reading.raise(Channel::Novelty, gauges.novelty.read(call));
         reading.raise(Channel::Novelty, gauges.resource.read(resource));
         if learn {
@@ -197,11 +198,12 @@ impl Baseline {
         (self.symbol, self.share) = (u8::try_from(found.symbol).unwrap_or(0), found.share);
         let total = self.symbols.total();
         let order = self.sequence.observe(&found, total, learn, gauges.sequence.top());
-        reading.raise(Channel::Sequence, gauges.sequence.read(order));
+        let order = gauges.sequence.read(order);
         let mix = self.mix.observe(&found, gauges.mix.top());
         let mix = gauges.mix.read(mix);
-        if total >= 150.0 {
+        if total >= 150.0 && !first_day {
             reading.raise(Channel::Mix, mix);
+            reading.raise(Channel::Sequence, order);
         }
         if let Some(records) = action.records.or(action.payload_bytes) {
             let size = self.records.observe(&found, records, learn, gauges.records.top());

@@ -71,6 +71,7 @@ impl Novelty {
         facets: [Option<u64>; FACETS],
         stranger: f32,
         first_day: bool,
+        repeated: bool,
         learn: bool,
     ) -> (f32, f32) {
         self.new = 0;
@@ -100,7 +101,8 @@ impl Novelty {
             surprise += stranger;
         }
         if learn {
-            self.calls = self.calls.saturating_add(1).min(1_000_000);
+            // A call again and again is no new chance for something else.
+            self.calls = self.calls.saturating_add(u32::from(!repeated)).min(1_000_000);
             if self.bits > FULL {
                 *self = Self { calls: self.calls / 4, settling: 200, ..Self::default() };
             }

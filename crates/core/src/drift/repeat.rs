@@ -13,6 +13,8 @@ const WORTH: f32 = 30.0;
 /// An agent of so few calls may be one that polls; only repeats within so many seconds count then.
 const COLD: f32 = 60.0;
 const BRISK: f32 = 3.0;
+/// Taken off each repeat, so that one who always repeats gathers nothing.
+const SLACK: f32 = 0.12;
 /// Repeats of one run that teach.
 const TAUGHT: u16 = 4;
 
@@ -59,7 +61,7 @@ impl Repeats {
                 continue;
             }
             let chance = (*repeats + CHANCE * WORTH) / (calls + WORTH);
-            *evidence = (*evidence - chance.log10() + brief).min(top);
+            *evidence = (*evidence + (-chance.log10() - SLACK).max(0.0) + brief).min(top);
             strongest = strongest.max(*evidence);
             if learn && (*run <= TAUGHT || !known) {
                 *repeats += 1.0;
@@ -118,6 +120,11 @@ impl Repeats {
             }
         }
         (found.0, found.1)
+    }
+
+    /// Whether the last call was the one before it again.
+    pub(super) fn repeated(&self) -> bool {
+        self.run.first().is_some_and(|run| *run > 0)
     }
 
     /// The share of calls that repeat the one before.

@@ -93,10 +93,8 @@ impl Season {
         self.bins.get(bin % WEEK).copied().unwrap_or(0.0)
     }
 
-    /// The mean of this hour on like days, and how many such days there were.
-    fn like(&self, bin: usize) -> (f32, f32) {
-        let (day, hour) = (bin / 24, bin % 24);
-        let days = if day < 5 { 0..5 } else { 5..7 };
+    /// The mean of this hour over some days, and how many of those have been seen.
+    fn over(&self, days: std::ops::Range<usize>, hour: usize) -> (f32, f32) {
         let (mut sum, mut n) = (0.0, 0.0);
         for day in days {
             let bin = day * 24 + hour;
@@ -107,13 +105,27 @@ impl Season {
         if n > 0.0 { (sum / n, n) } else { (0.0, 0.0) }
     }
 
+    /// The most that this hour can be taken to hold: what it did hold on this day of the week, or, in the
+    /// first week, on any day so far. Whose weekend is when is not known.
+    fn high(&self, bin: usize) -> f32 {
+        let bin = bin % WEEK;
+        let base = self.base(bin);
+        if self.hours < 192 {
+            return (0..7).map(|day| self.bin(day * 24 + bin % 24)).fold(base, f32::max);
+        }
+        if self.weeks(bin) < 4.0 { base.max(self.bin(bin)) } else { base }
+    }
+
     fn base(&self, bin: usize) -> f32 {
         let bin = bin % WEEK;
+        let (day, hour) = (bin / 24, bin % 24);
         let weeks = self.weeks(bin);
-        let (like, days) = self.like(bin);
-        let own = weeks / (weeks + 1.5);
-        let shared = days / (days + 1.0);
-        own * self.bin(bin) + (1.0 - own) * (shared * like + (1.0 - shared) * self.active_mean)
+        let (any, seen) = self.over(0..7, hour);
+        let (like, days) = self.over(if day < 5 { 0..5 } else { 5..7 }, hour);
+        let pull = |own: f32, n: f32, worth: f32, other: f32| (own * n + other * worth) / (n + worth);
+        let any = if seen > 0.0 { any } else { self.active_mean };
+        let like = pull(like, days, 1.0, any);
+        pull(self.bin(bin), weeks, 1.2, like)
     }
 
     /// How the last days compare with the weeks before.
@@ -126,8 +138,7 @@ impl Season {
         let bin = hour_of_week(hour);
         let base = self.base(bin);
         let level = self.level();
-        let mut high = base.max(self.base(bin + 1)).max(self.base(bin + WEEK - 1));
-        // What is known of an hour is little at first; then the busiest hours so far are no surprise.
+        let mut high = self.high(bin).max(self.high(bin + 1)).max(self.high(bin + WEEK - 1));
         if self.hours < 168 {
             high = high.max(self.active_mean);
         }
@@ -178,16 +189,18 @@ impl Season {
             return self.end_hour_of_week(base);
         }
         let expected = base * level;
-        let known = self.hours > 72;
+        let known = self.hours > 72 && weeks > 0.0;
         let (low, high) = match (known, unusual) {
             (false, _) => (0.0, f32::MAX),
             (true, true) => (0.5 * expected, 1.3 * expected + 1.0),
             (true, false) => (0.4 * expected, 2.5 * expected + 3.0),
         };
         let taught = count.max(low).min(high);
-        let decay = (-1.0 / LEVEL_HALF_LIFE).exp2();
-        self.seen = self.seen * decay + count.min(high);
-        self.foreseen = self.foreseen * decay + base;
+        if weeks > 0.0 {
+            let decay = (-1.0 / LEVEL_HALF_LIFE).exp2();
+            self.seen = self.seen * decay + count.min(high);
+            self.foreseen = self.foreseen * decay + base;
+        }
         if known && expected >= 2.0 {
             let off = (count.min(high) - expected).powi(2) - expected;
             self.dispersion += 0.02 * ((off / (expected * expected)).clamp(-0.5, 2.0) - self.dispersion);

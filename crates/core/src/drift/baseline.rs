@@ -8,7 +8,7 @@ use super::{
     gauges::Gauges,
     group::Group,
     hash,
-    mix::Mix,
+    mix::{Mix, Surprise},
     novelty::Novelty,
     rate::Rate,
     records::Records,
@@ -51,6 +51,7 @@ packed! {
         pub(super) novelty: Novelty,
         symbols: Symbols,
         pub(super) mix: Mix,
+        surprise: Surprise,
         pub(super) sequence: Sequence,
         pub(super) records: Records,
         pub(super) errors: Errors,
@@ -66,11 +67,11 @@ packed! {
 
 impl Packed for Expected {
     fn pack(&self, out: &mut Vec<u8>) {
-        [self.mean, self.ceiling, self.deviation].pack(out);
+        [self.mean, self.ceiling, self.deviation, self.dispersion].pack(out);
     }
     fn unpack(from: &mut &[u8]) -> Option<Self> {
-        let [mean, ceiling, deviation] = Packed::unpack(from)?;
-        Some(Self { mean, ceiling, deviation })
+        let [mean, ceiling, deviation, dispersion] = Packed::unpack(from)?;
+        Some(Self { mean, ceiling, deviation, dispersion })
     }
 }
 
@@ -104,6 +105,7 @@ impl Baseline {
             novelty: Novelty::new(),
             symbols: Symbols::default(),
             mix: Mix::new(),
+            surprise: Surprise::default(),
             sequence: Sequence::new(),
             records: Records::default(),
             errors: Errors::default(),
@@ -147,7 +149,9 @@ impl Baseline {
         let (hour, gathered) = self.rate.observe(&self.expected);
         let per_second = self.expected.ceiling / 3_600.0;
         let gauges = &mut self.gauges;
-        let slow = self.slow.observe(self.now, pause, per_second, SLOW, gauges.slow.top());
+        // Over longer times an agent's own ups and downs count, over minutes chance does.
+        let wide = per_second * (1.0 + 0.7 * self.expected.dispersion);
+        let slow = self.slow.observe(self.now, pause, wide, SLOW, gauges.slow.top());
         let quick = self.quick.observe(self.now, pause, per_second, QUICK, gauges.quick.top());
         let rate = gauges.hour.read(hour).max(gauges.gathered.read(gathered));
         let burst = gauges.slow.read(slow).max(gauges.quick.read(quick));
@@ -201,6 +205,8 @@ impl Baseline {
         let order = gauges.sequence.read(order);
         let mix = self.mix.observe(&found, gauges.mix.top());
         let mix = gauges.mix.read(mix);
+        let odd = self.surprise.observe(found.share, learn, gauges.surprise.top());
+        let mix = mix.max(gauges.surprise.read(odd));
         if total >= 150.0 && !first_day {
             reading.raise(Channel::Mix, mix);
             reading.raise(Channel::Sequence, order);

@@ -18,20 +18,22 @@ packed! {
         pub resource: Gauge,
         pub sequence: Gauge,
         pub mix: Gauge,
+        pub surprise: Gauge,
         pub records: Gauge,
         pub errors: Gauge,
     }
 }
 
 const HOUR: Prior = Prior { mean: 1.5, spread: 0.6, floor: 0.4, trusted: false };
-const GATHERED: Prior = Prior { mean: 2.0, spread: 0.9, floor: 0.45, trusted: false };
-const SLOW: Prior = Prior { mean: 3.0, spread: 0.8, floor: 0.434, trusted: false };
-const QUICK: Prior = Prior { mean: 3.0, spread: 0.8, floor: 0.434, trusted: false };
+const GATHERED: Prior = Prior { mean: 2.0, spread: 0.9, floor: 0.52, trusted: false };
+const SLOW: Prior = Prior { mean: 3.0, spread: 0.8, floor: 0.5, trusted: false };
+const QUICK: Prior = Prior { mean: 3.0, spread: 0.7, floor: 0.4, trusted: false };
 const REPEAT: Prior = Prior { mean: 1.2, spread: 0.6, floor: 0.36, trusted: true };
 const NOVELTY: Prior = Prior { mean: 0.3, spread: 0.2, floor: 0.22, trusted: true };
 const RESOURCE: Prior = Prior { mean: 0.8, spread: 0.4, floor: 0.3, trusted: true };
 const SEQUENCE: Prior = Prior { mean: 2.0, spread: 0.8, floor: 0.4, trusted: true };
 const MIX: Prior = Prior { mean: 2.5, spread: 0.9, floor: 0.434, trusted: true };
+const SURPRISE: Prior = Prior { mean: 2.5, spread: 0.8, floor: 0.434, trusted: true };
 const RECORDS: Prior = Prior { mean: 1.5, spread: 0.8, floor: 0.434, trusted: true };
 const ERRORS: Prior = Prior { mean: 1.5, spread: 0.7, floor: 0.434, trusted: true };
 
@@ -47,12 +49,13 @@ impl Gauges {
             resource: Gauge::new(RESOURCE),
             sequence: Gauge::new(SEQUENCE),
             mix: Gauge::new(MIX),
+            surprise: Gauge::new(SURPRISE),
             records: Gauge::new(RECORDS),
             errors: Gauge::new(ERRORS),
         }
     }
 
-    fn each(&mut self) -> [(&mut Gauge, Prior); 11] {
+    fn each(&mut self) -> [(&mut Gauge, Prior); 12] {
         [
             (&mut self.hour, HOUR),
             (&mut self.gathered, GATHERED),
@@ -63,6 +66,7 @@ impl Gauges {
             (&mut self.resource, RESOURCE),
             (&mut self.sequence, SEQUENCE),
             (&mut self.mix, MIX),
+            (&mut self.surprise, SURPRISE),
             (&mut self.records, RECORDS),
             (&mut self.errors, ERRORS),
         ]

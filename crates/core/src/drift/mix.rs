@@ -66,3 +66,29 @@ impl Mix {
         (self.calls.wrapping_sub(since).saturating_add(1), self.counts.get(symbol).copied().unwrap_or(0))
     }
 }
+
+packed! {
+    /// How surprising the kinds of call are, whichever they are: several rare ones at once are a change of
+    /// the mix that none of them shows alone.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub(super) struct Surprise {
+        usual: f32,
+        calls: f32,
+        sum: f32,
+    }
+}
+
+impl Surprise {
+    /// A call whose kind has this share; the evidence in decades.
+    pub(super) fn observe(&mut self, share: f32, learn: bool, top: f32) -> f32 {
+        let surprise = (-share.log10()).min(2.5);
+        if self.calls >= 100.0 {
+            self.sum = (self.sum + surprise - self.usual - 0.15).clamp(0.0, top);
+        }
+        if learn {
+            self.calls = (self.calls + 1.0).min(1_000.0);
+            self.usual += (surprise - self.usual) / self.calls;
+        }
+        self.sum
+    }
+}

@@ -36,6 +36,9 @@ packed! {
         foreseen: f32,
         /// Variance beyond a Poisson one, as a share of the squared mean.
         dispersion: f32,
+        /// The share of actions that came in hours from which they were not to be expected: whether the week
+        /// explains this agent at all.
+        unforeseen: f32,
         /// The sum over the current week so far, its hours, and the accepted week. 0: none yet.
         week: f32,
         week_hours: u32,
@@ -56,6 +59,8 @@ pub(super) struct Expected {
     pub ceiling: f32,
     /// The standard deviation that belongs to the ceiling.
     pub deviation: f32,
+    /// The part of it that is not chance, relative to the ceiling.
+    pub dispersion: f32,
 }
 
 /// Monday 00:00 UTC is hour 0.
@@ -74,6 +79,7 @@ impl Season {
             seen: 0.0,
             foreseen: 0.0,
             dispersion: 0.15,
+            unforeseen: 0.5,
             week: 0.0,
             week_hours: 0,
             accepted: 0.0,
@@ -142,10 +148,12 @@ impl Season {
         if self.hours < 168 {
             high = high.max(self.active_mean);
         }
+        // An agent that works every fifth hour, or when it is called, is active at any hour.
+        high = high.max(self.active_mean * ((self.unforeseen - 0.1) * 5.0).clamp(0.0, 1.0));
         // After quiet days normal ones come back at once.
         let ceiling = (high * level.max(0.9)).max(0.15 * self.active_mean).max(0.05);
         let deviation = (ceiling + self.dispersion * ceiling * ceiling).sqrt();
-        Expected { mean: base * level, ceiling, deviation }
+        Expected { mean: base * level, ceiling, deviation, dispersion: self.dispersion.sqrt() }
     }
 
     /// Learns that `hour` held `count` actions, and every hour since the last one learnt, none.
@@ -189,6 +197,10 @@ impl Season {
             return self.end_hour_of_week(base);
         }
         let expected = base * level;
+        if count > 0.0 && (weeks > 0.0 || self.over(0..7, bin % 24).1 > 0.0) {
+            let missed = ((count - 2.0 * expected - 1.0) / count).max(0.0);
+            self.unforeseen += 0.05 * (missed - self.unforeseen);
+        }
         let known = self.hours > 72 && weeks > 0.0;
         let (low, high) = match (known, unusual) {
             (false, _) => (0.0, f32::MAX),

@@ -279,11 +279,12 @@ impl Baseline {
         (expected.mean, high)
     }
 
-    /// The saved form: a version and the state, bit for bit.
+    /// The saved form: a version, the state, bit for bit, and a checksum.
     pub fn save(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(size_of::<Self>() + 2);
+        let mut out = Vec::with_capacity(size_of::<Self>() + 10);
         VERSION.pack(&mut out);
         self.pack(&mut out);
+        hash::of_bytes(0, &out).pack(&mut out);
         out
     }
 
@@ -291,10 +292,15 @@ impl Baseline {
     ///
     /// # Errors
     /// When the bytes are of another version, or damaged.
-    pub fn restore(mut bytes: &[u8]) -> Result<Self, RestoreError> {
+    pub fn restore(bytes: &[u8]) -> Result<Self, RestoreError> {
+        let (mut bytes, sum) = bytes.split_last_chunk().ok_or(RestoreError::Damaged)?;
+        let whole = hash::of_bytes(0, bytes) == u64::from_le_bytes(*sum);
         let version = u16::unpack(&mut bytes).ok_or(RestoreError::Damaged)?;
         if version != VERSION {
             return Err(RestoreError::Version(version));
+        }
+        if !whole {
+            return Err(RestoreError::Damaged);
         }
         Self::unpack(&mut bytes).filter(|_| bytes.is_empty()).ok_or(RestoreError::Damaged)
     }

@@ -5,8 +5,13 @@ const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// A number for `text`; equal texts give equal numbers under one salt.
 pub(super) fn of(salt: u64, text: &str) -> u64 {
-    let mut hash = mix(salt ^ (text.len() as u64).wrapping_mul(ODD));
-    let mut words = text.as_bytes().chunks_exact(8);
+    of_bytes(salt, text.as_bytes())
+}
+
+/// [`of`] for bytes.
+pub(super) fn of_bytes(salt: u64, bytes: &[u8]) -> u64 {
+    let mut hash = mix(salt ^ (bytes.len() as u64).wrapping_mul(ODD));
+    let mut words = bytes.chunks_exact(8);
     for word in &mut words {
         let word = word.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         hash = fold(hash ^ word);

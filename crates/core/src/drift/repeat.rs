@@ -15,6 +15,8 @@ const COLD: f32 = 60.0;
 const BRISK: f32 = 3.0;
 /// Taken off each repeat, so that one who always repeats gathers nothing.
 const SLACK: f32 = 0.12;
+/// However seldom an agent repeats itself, one repeat proves little.
+const LEAST_CHANCE: f32 = 0.04;
 /// Repeats of one run that teach.
 const TAUGHT: u16 = 4;
 
@@ -60,7 +62,10 @@ impl Repeats {
                 }
                 continue;
             }
-            let chance = (*repeats + CHANCE * WORTH) / (calls + WORTH);
+            // The run itself says nothing of how usual runs are.
+            let own = f32::from((*run).min(TAUGHT + 1)) - 1.0;
+            let chance = ((*repeats - own).max(0.0) + CHANCE * WORTH) / ((calls - own).max(0.0) + WORTH);
+            let chance = chance.max(LEAST_CHANCE);
             *evidence = (*evidence + (-chance.log10() - SLACK).max(0.0) + brief).min(top);
             strongest = strongest.max(*evidence);
             if learn && (*run <= TAUGHT || !known) {
@@ -74,14 +79,14 @@ impl Repeats {
         strongest
     }
 
-    /// How rare a pause as short as this is; the rarest counts 1.5.
+    /// How rare a pause as short as this is; the rarest counts 0.8.
     fn brevity(&self, slot: usize) -> f32 {
         if self.paused < 20.0 {
             return 0.0;
         }
         let within: f32 = self.pauses.iter().take(slot + 1).sum();
         let share = (within + 0.5) / (self.paused + 1.0);
-        (-share.log10() - 0.3).clamp(0.0, 1.5)
+        (-share.log10() - 0.3).clamp(0.0, 0.8)
     }
 
     fn learn(&mut self, slot: usize, known: bool) {

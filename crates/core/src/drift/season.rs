@@ -24,10 +24,11 @@ packed! {
     #[derive(Clone, Debug)]
     pub(super) struct Season {
         bins: [f32; WEEK],
-        /// The hour (since 1970) that was learnt first.
-        first: i64,
-        /// Hours learnt.
+        /// Weeks that have been learnt of each.
+        weeks: [u8; WEEK],
+        /// Hours learnt, and the hour (since 1970) after the last one.
         hours: u32,
+        next: i64,
         /// Mean of hours in which something happened, and how many of them were learnt.
         active_mean: f32,
         active: f32,
@@ -72,8 +73,9 @@ impl Season {
     pub(super) fn new(hour: i64) -> Self {
         Self {
             bins: [0.0; WEEK],
-            first: hour,
+            weeks: [0; WEEK],
             hours: 0,
+            next: hour,
             active_mean: 0.0,
             active: 0.0,
             seen: 0.0,
@@ -90,9 +92,7 @@ impl Season {
 
     /// Weeks that have been learnt of this hour of the week.
     fn weeks(&self, bin: usize) -> f32 {
-        let first = hour_of_week(self.first);
-        let after = u32::try_from((bin + WEEK - first) % WEEK).unwrap_or(0);
-        if self.hours > after { ((self.hours - after - 1) / 168 + 1) as f32 } else { 0.0 }
+        f32::from(self.weeks.get(bin % WEEK).copied().unwrap_or(0))
     }
 
     fn bin(&self, bin: usize) -> f32 {
@@ -159,43 +159,25 @@ impl Season {
     /// Learns that `hour` held `count` actions, and every hour since the last one learnt, none.
     /// `unusual`: it stood out, so only as much as could have been expected is learnt.
     pub(super) fn learn(&mut self, hour: i64, count: f32, unusual: bool) {
-        let next = self.first + i64::from(self.hours);
-        let silent = hour - next;
-        if silent > ABSENCE {
-            // Whole weeks are skipped, so that each hour stays in its place.
-            self.first += (silent / 168) * 168;
+        if hour - self.next > ABSENCE {
+            self.next = hour;
         }
-        let next = self.first + i64::from(self.hours);
-        for quiet in next..hour.min(next + 168) {
-            self.learn_hour(quiet, 0.0, false, silent > ABSENCE);
+        for quiet in self.next..hour {
+            self.learn_hour(quiet, 0.0, false);
         }
-        self.learn_hour(hour, count, unusual, false);
+        self.learn_hour(hour, count, unusual);
+        self.next = hour + 1;
     }
 
     /// Lets the hours up to and with `hour` pass without learning from them.
     pub(super) fn pass(&mut self, hour: i64) {
-        let silent = hour - self.first - i64::from(self.hours);
-        if silent > 168 {
-            self.first += (silent / 168) * 168;
-        }
-        for quiet in self.first + i64::from(self.hours)..=hour {
-            self.learn_hour(quiet, 0.0, false, true);
-        }
+        self.next = hour + 1;
     }
 
-    fn learn_hour(&mut self, hour: i64, count: f32, unusual: bool, absent: bool) {
+    fn learn_hour(&mut self, hour: i64, count: f32, unusual: bool) {
         let bin = hour_of_week(hour);
         let (base, weeks, level) = (self.base(bin), self.weeks(bin), self.level());
         self.hours = self.hours.saturating_add(1);
-        if absent {
-            // Takes part in nothing, but is counted, so that hours and bins stay aligned.
-            if weeks == 0.0
-                && let Some(own) = self.bins.get_mut(bin)
-            {
-                *own = base;
-            }
-            return self.end_hour_of_week(base);
-        }
         let expected = base * level;
         if count > 0.0 && (weeks > 0.0 || self.over(0..7, bin % 24).1 > 0.0) {
             let missed = ((count - 2.0 * expected - 1.0) / count).max(0.0);
@@ -219,8 +201,9 @@ impl Season {
             self.dispersion = self.dispersion.clamp(0.01, 1.0);
         }
         let rate = (1.0 / (weeks + 1.0)).max(0.25);
-        if let Some(own) = self.bins.get_mut(bin) {
+        if let (Some(own), Some(seen)) = (self.bins.get_mut(bin), self.weeks.get_mut(bin)) {
             *own += rate * (taught - *own);
+            *seen = seen.saturating_add(1);
         }
         if taught > 0.0 {
             self.active = (self.active + 1.0).min(200.0);
@@ -274,8 +257,4 @@ impl Season {
         self.hours
     }
 
-    /// Actions in a usual active hour.
-    pub(super) fn usual(&self) -> f32 {
-        self.active_mean
-    }
 }

@@ -4,7 +4,7 @@
 use super::codec::packed;
 
 /// Kinds of call told apart; the first is "other".
-pub(super) const SYMBOLS: usize = 24;
+pub(super) const SYMBOLS: usize = 21;
 /// Calls after which all counts are halved.
 const MEMORY: f32 = 6_000.0;
 /// A symbol seen so rarely gives way to a new one when there is no room.

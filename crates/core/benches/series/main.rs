@@ -45,7 +45,7 @@ fn main() {
     let mut windows = 0;
     let files: Vec<File> = labels
         .iter()
-        .map(|(name, labelled)| read(&folder.join("data").join(name), name, labelled, &mut windows, args.get(1).map(String::as_str)))
+        .map(|(name, labelled)| read(&folder.join("data").join(name), name, labelled, &mut windows))
         .collect();
     let mut order: Vec<(f64, usize, usize)> = Vec::new();
     for (f, file) in files.iter().enumerate() {
@@ -53,7 +53,7 @@ fn main() {
     }
     order.sort_by(|a, b| b.0.total_cmp(&a.0));
     let mut best_of = vec![-1.0_f64; windows];
-    let (mut false_alarms, mut sum, mut best, mut threshold) = (0.0, -(windows as f64), f64::MIN, 1.1);
+    let (mut sum, mut best, mut threshold) = (-(windows as f64), f64::MIN, 1.1);
     let scored: std::collections::BTreeSet<usize> = files.iter().flat_map(|f| f.rows.iter().filter_map(|r| r.window)).collect();
     sum += (windows - scored.len()) as f64;
     let mut last = 1.1;
@@ -71,13 +71,9 @@ fn main() {
                 best_of[w] = row.gain;
             }
             Some(_) => {}
-            None => {
-                sum += row.gain;
-                false_alarms += 1.0;
-            }
+            None => sum += row.gain,
         }
     }
-    let _ = false_alarms;
     let total = windows as f64;
     println!("standard profile: {:.2} at threshold {threshold:.6}", 100.0 * (best + total) / (2.0 * total));
     let mut groups: BTreeMap<&str, (f64, f64, usize)> = BTreeMap::new();
@@ -108,7 +104,7 @@ fn main() {
     }
 }
 
-fn read(path: &Path, name: &str, labelled: &[[String; 2]], windows: &mut usize, dump: Option<&str>) -> File {
+fn read(path: &Path, name: &str, labelled: &[[String; 2]], windows: &mut usize) -> File {
     let text = fs::read_to_string(path).unwrap();
     let lines: Vec<(&str, &str)> = text.lines().skip(1).map(|line| line.split_once(',').unwrap()).collect();
     let mut series = Series::new();
@@ -124,9 +120,6 @@ fn read(path: &Path, name: &str, labelled: &[[String; 2]], windows: &mut usize, 
     let mut rows = Vec::new();
     for (i, (at, value)) in lines.iter().enumerate() {
         let score = series.score(Moment::parse(at).unwrap(), value.parse().ok());
-        if dump.is_some_and(|d| name.contains(d)) && score > 0.2 {
-            println!("{name} {i} {value} {score:.3} {:.1?} {}", series.parts, spans.iter().any(|(a, b, _)| (*a..=*b).contains(&i)));
-        }
         if i < probation {
             continue;
         }

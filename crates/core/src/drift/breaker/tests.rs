@@ -174,6 +174,8 @@ struct Model {
     /// It tripped and nothing has closed it since; then not before this time.
     not_before: Option<i64>,
     in_a_row: u32,
+    /// A probe has been let through since then.
+    probing: bool,
     /// When it was closed last.
     calm_since: Option<i64>,
     /// Good outcomes of probes let through since the last trip or bad probe.
@@ -188,7 +190,7 @@ impl Model {
     }
 
     fn trip(&mut self) {
-        if self.held || self.not_before.is_some_and(|t| self.now < t || self.out.iter().all(|(_, now)| !now)) {
+        if self.held || (self.not_before.is_some() && !self.probing) {
             // Open already (nothing let through since): one trip is enough.
             return;
         }
@@ -199,7 +201,7 @@ impl Model {
         let calm = self.not_before.is_none() && self.calm_since.is_none_or(|t| self.now - t >= 24 * 3_600);
         self.in_a_row = if calm { 1 } else { self.in_a_row + 1 };
         self.not_before = Some(self.now + (100_i64 << (self.in_a_row - 1).min(20)).min(1_000));
-        self.good = 0;
+        (self.good, self.probing) = (0, false);
         self.out.iter_mut().for_each(|(_, now)| *now = false);
     }
 }
@@ -223,6 +225,7 @@ proptest! {
                     breaker = restored;
                     continue;
                 }
+                Step::Outcome { .. } if model.out.is_empty() => continue,
                 _ => model.now = model.now.max(clock),
             }
             match step {
@@ -232,6 +235,7 @@ proptest! {
                         prop_assert!(!model.held, "a probe while a person holds it open");
                         prop_assert!(model.not_before.is_some_and(|t| model.now >= t), "a probe too early");
                         model.out.push((round, true));
+                        model.probing = true;
                     }
                     Admission::Refused(until) => {
                         prop_assert!(model.must_be_open(), "refused without a reason");
@@ -239,9 +243,6 @@ proptest! {
                     }
                 },
                 Step::Outcome { which, failed } => {
-                    if model.out.is_empty() {
-                        continue;
-                    }
                     let (round, current) = model.out.swap_remove(which % model.out.len());
                     if current && !model.held && failed {
                         model.trip_again();

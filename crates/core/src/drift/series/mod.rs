@@ -1,150 +1,248 @@
 //! A plain series of numbers, scored row by row as it comes.
+//!
+//! Several views of the series (its steps, its level over a few and over many rows, its spread, its
+//! roughness, its distance from what the same time of day held before) each say how rare they are by their
+//! own past ([`tail`]); the rarest counts, as far as it stands out among the highest of earlier blocks of rows
+//! ([`maxima`]), and once an incident. Nothing is known of a series beforehand: not its length, its range or
+//! its rhythm.
+
+mod maxima;
 mod moment;
 mod sorted;
 mod tail;
 
 pub use moment::Moment;
 
+use maxima::Maxima;
 use sorted::Window;
 use tail::Tail;
 
-fn p(name: &str, default: f64) -> f64 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}
+/// Values remembered.
+const MEMORY: usize = 2_500;
+/// Rows before anything is said, and over which trust grows.
+const SILENT: usize = 20;
+const WARM: f64 = 300.0;
+/// Rows before a time of day is known.
+const DAYS_KNOWN: usize = 400;
+/// Rows of the blocks that the present is compared with; none of them fits all series.
+const BLOCKS: [u32; 3] = [120, 200, 340];
+/// After an alarm another one must stand out more; that fades over so many rows.
+const FADES: f64 = 120.0;
+const HELD: f64 = 0.9;
+/// Times of day that are told apart.
+const SLOTS: usize = 48;
+/// What is unusual beyond this is no more unusual, in units of the series.
+const FARTHEST: f64 = 1e9;
 
-/// The detector.
+/// The detector of one series.
 #[derive(Clone, Debug)]
 pub struct Series {
     values: Window,
+    lowest: f64,
+    highest: f64,
     rows: u64,
-    tails: Vec<Tail>,
-    days: std::collections::HashMap<i64, (f64, f64)>,
-    last_fire: f64,
+    /// Mean and number of days of each time of day.
+    days: [(f64, f64); SLOTS],
+    tails: Tails,
+    maxima: [Maxima; 3],
+    /// The last alarm, and the rows since.
+    alarm: f64,
     since: u64,
-    min: f64, max: f64,
-    block: Vec<f64>, weeks: std::collections::HashMap<i64,(f64,f64)>, sres: f64, sday: f64,
-    bmean: f64, bdev: f64, bn: f64, bmax: f64, brow: u64,
-    pub parts: [f64; 12],
-    cfg: Cfg,
 }
-#[derive(Clone, Debug)]
-struct Cfg { mem: usize, tau: f64, hold: f64, blk: u64, bprior_m: f64, bprior_s: f64, bprior_w: f64, floor: f64, warm: f64, rec: f64, from: f64, sq: f64, wts: [f64; 12], two: f64 , q: f64, rate: f64, nk: f64, ew: f64, sn: f64}
 
-impl Default for Series { fn default() -> Self { Self::new() } }
+#[derive(Clone, Debug)]
+struct Tails {
+    step: Tail,
+    short: Tail,
+    long: Tail,
+    spread: Tail,
+    rough: Tail,
+    season: Tail,
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Series {
     /// Nothing has been seen.
     pub fn new() -> Self {
-        let cfg = Cfg { mem: p("MEM", 2500.0) as usize, tau: p("TAU", 120.0), hold: p("HOLD", 0.9), blk: p("BLK", 200.0) as u64, bprior_m: p("BM", 3.0), bprior_s: p("BS", 1.0), bprior_w: p("BW", 3.0), floor: p("FLOOR", 0.8), warm: p("WARM", 300.0), rec: p("REC", 1.0), from: p("FROM", 0.97), sq: p("SQ", 8.0),
-            wts: [p("W0",1.0),p("W1",1.0),p("W2",1.0),p("W3",1.0),p("W4",1.0),p("W5",1.0),p("W6",1.0),p("W7",1.0),p("W8",1.0),p("W9",1.0),p("W10",1.0),p("W11",1.0)], q: p("Q", 30.0), nk: p("NK",0.0), ew: p("EW", 12.0), sn: p("SN", 2016.0), two: p("TWO", 1.0), rate: p("RATE", 0.1) };
+        let tails = Tails {
+            step: Tail::new(),
+            short: Tail::new(),
+            long: Tail::new(),
+            spread: Tail::new(),
+            rough: Tail::new(),
+            season: Tail::new(),
+        };
         Self {
-            values: Window::new(cfg.mem),
+            values: Window::new(MEMORY),
+            lowest: f64::MAX,
+            highest: f64::MIN,
             rows: 0,
-            tails: (0..12).map(|_| Tail::new(cfg.from)).collect(),
-            days: std::collections::HashMap::new(),
-            last_fire: 0.0,
+            days: [(0.0, 0.0); SLOTS],
+            tails,
+            maxima: BLOCKS.map(Maxima::new),
+            alarm: 0.0,
             since: 0,
-            min: f64::MAX, max: f64::MIN,
-            block: vec![], weeks: Default::default(), sres: 0.0, sday: 0.0,
-            bmean: 0.0, bdev: 0.0, bn: 0.0, bmax: 0.0, brow: 0,
-            parts: [0.0; 12],
-            cfg,
         }
     }
 
-    /// How unusual this row is after all before it: 0 to 1. A missing value is not.
+    /// How unusual this row is after all before it: 0 to 1. A missing value is not, and teaches nothing; one
+    /// that is not finite is missing.
     pub fn score(&mut self, at: Moment, value: Option<f64>) -> f64 {
-        let Some(value) = value else { return 0.0 };
+        let Some(value) = value.filter(|value| value.is_finite()) else { return 0.0 };
         self.rows += 1;
-        let raw = self.raw(at, value);
+        let rarity = self.rarity(at, value) * (self.rows as f64 / WARM).min(1.0);
         self.values.push(value);
-        self.min = self.min.min(value);
-        self.max = self.max.max(value);
-        // second level
-        let c = &self.cfg;
-        let w = c.bprior_w * (1.0 - self.bn / 12.0).max(0.0);
-        let mean = (w * c.bprior_m + self.bn * self.bmean) / (w + self.bn);
-        let dev = (w * c.bprior_s + self.bn * self.bdev) / (w + self.bn);
-        let scale = dev.max(c.floor);
-        let z = ((raw - mean) / scale - c.nk * (self.rows as f64 / 1000.0).log10().max(-0.5)).max(0.0);
-        self.bmax = self.bmax.max(raw);
-        self.brow += 1;
-        if self.brow >= c.blk {
-            let v = self.bmax.min(mean + 4.0 * scale);
-            let rate = (1.6 / (self.bn + 1.6)).max(c.rate);
-            let off = v - self.bmean;
-            self.bmean += rate * off;
-            if self.bn > 0.0 { self.bdev += rate * (off.abs() - self.bdev); }
-            self.bn += 1.0;
-            self.brow = 0;
-            self.bmax = 0.0;
-        }
-        let fin = if c.two > 0.5 { z } else { raw };
-        // refractory
-        self.since += 1;
-        let held = self.last_fire * (-(self.since as f64) / self.cfg.tau).exp();
-        let out = if fin > held { fin - held * self.cfg.hold } else { 0.0 };
-        if fin > held {
-            self.last_fire = fin;
-            self.since = 0;
-        }
-        1.0 - (-out / self.cfg.sq).exp()
-    }
+        (self.lowest, self.highest) = (self.lowest.min(value), self.highest.max(value));
+        let stands_out = self.maxima.iter_mut().map(|maxima| maxima.exceeds(rarity)).sum::<f64>() / 3.0;
 
-    fn raw(&mut self, at: Moment, value: f64) -> f64 {
-        let w = &self.values;
-        let n = w.len();
-        if n < 20 {
+        self.since += 1;
+        let fading = self.alarm * (-(self.since as f64) / FADES).exp();
+        if stands_out <= fading {
             return 0.0;
         }
-        let (low, median, high) = (w.quantile(0.02), w.quantile(0.5), w.quantile(0.98));
-        let unit = (w.quantile(0.9) - w.quantile(0.1)).max((high - low) * 0.3).max(1e-9 + median.abs() * 1e-6);
-        let mean = |k: usize| (w.last(k).sum::<f64>() + value) / (w.last(k).count() + 1) as f64;
-        let short = mean(5);
-        let mid = mean(30);
-        let long = mean(100);
-        let before: f64 = { let v: Vec<f64> = w.last(3).collect(); let mut v = v; v.sort_by(f64::total_cmp); v[v.len()/2] };
-        let step = (value - before).abs() / unit;
-        let level = (value - high).max(low - value).max(0.0) / unit;
-        let off_short = (short - median).abs() / unit;
-        let off_mid = (mid - median).abs() / unit;
-        let off_long = (long - median).abs() / unit;
-        let sd = { let m = mid; (w.last(30).map(|v| (v - m).powi(2)).sum::<f64>() / 30.0).sqrt() / unit };
-        let slot = (at.seconds().rem_euclid(86_400.0) / 1_800.0) as i64;
-        let (s, c) = self.days.entry(slot).or_insert((value, 0.0));
-        let season = (value - *s).abs() / unit;
-        *c = (*c + 1.0).min(40.0);
-        *s += (value - *s) / (*c + 1.0);
-        let rough = { let v: Vec<f64> = w.last(51).collect(); v.windows(2).map(|a| (a[0]-a[1]).abs()).sum::<f64>() / 50.0 / unit };
-        let daypred = *s;
-        let slot = (at.seconds().rem_euclid(604_800.0) / 3_600.0) as i64;
-        let (ws, wc) = self.weeks.entry(slot).or_insert((value, 0.0));
-        let pred = if *wc > 0.0 && n as f64 > self.cfg.sn { *ws } else { daypred };
-        let res = (value - pred) / unit;
-        *wc += 1.0; *ws += (value - *ws) * (0.5f64).max(1.0 / *wc).min(0.15);
-        if *wc == 1.0 { *ws = value; }
-        self.sres += (res - self.sres) / self.cfg.ew;
-        self.sday += ((value - daypred) / unit - self.sday) / self.cfg.ew;
-        let range = (self.max - self.min).max(unit);
-        let record = ((value - self.max).max(self.min - value) / range).max(0.0);
-        let wt = self.cfg.wts;
-        let t = &mut self.tails;
-        let p = [
-            t[0].rarity(step) * wt[0],
-            t[1].rarity(level) * wt[1],
-            t[2].rarity(off_short) * wt[2],
-            t[3].rarity(off_mid) * wt[3],
-            t[4].rarity(sd) * wt[4],
-            t[5].rarity(season) * wt[5] * if n > 400 { 1.0 } else { 0.0 },
-            if record > 0.05 { self.cfg.rec * (3.0 + 5.0 * record.min(1.0)) } else { 0.0 },
-            t[7].rarity(off_long) * wt[7],
-            t[8].rarity(rough) * wt[8],
-            t[9].rarity(self.sres.abs()) * wt[9] * if n > 400 { 1.0 } else { 0.0 },
-            t[10].rarity(self.sday.abs()) * wt[10] * if n > 400 { 1.0 } else { 0.0 },
-            0.0,
-        ];
-        self.parts = p;
-        let warm = (self.rows as f64 / self.cfg.warm).min(1.0);
-        if self.cfg.q > 20.0 { p.iter().copied().fold(0.0, f64::max) * warm } else { p.iter().map(|v| v.powf(self.cfg.q)).sum::<f64>().powf(1.0 / self.cfg.q) * warm }
+        (self.alarm, self.since) = (stands_out, 0);
+        1.0 - (-(stands_out - HELD * fading) / 8.0).exp()
+    }
+
+    /// Decades of rarity of the rarest view.
+    fn rarity(&mut self, at: Moment, value: f64) -> f64 {
+        let past = &self.values;
+        let known = past.len();
+        if known < SILENT {
+            return 0.0;
+        }
+        let unit = self.unit();
+        let units = |distance: f64| (distance.abs() / unit).min(FARTHEST);
+        let median = past.quantile(0.5);
+        let mean = |n: usize| (past.last(n).sum::<f64>() + value) / (past.last(n).count() + 1) as f64;
+        let (short, middle, long) = (mean(5), mean(30), mean(100));
+        let mut before = [0.0; 3];
+        before.iter_mut().zip(past.last(3)).for_each(|(place, value)| *place = value);
+        before.sort_by(f64::total_cmp);
+        let [_, before, _] = before;
+        let variance = past.last(30).map(|v| ((v - middle) / unit).powi(2)).sum::<f64>() / 30.0;
+        let steps = past.last(51).zip(past.last(51).skip(1));
+        let roughness = steps.map(|(a, b)| units(a - b)).sum::<f64>() / 50.0;
+        let new = (value - self.highest).max(self.lowest - value) / (self.highest - self.lowest).max(unit);
+        let usual = self.time_of_day(at, value);
+
+        let tails = &mut self.tails;
+        let season = tails.season.rarity(units(value - usual));
+        [
+            0.6 * tails.step.rarity(units(value - before)),
+            tails.short.rarity(units(short - median)),
+            tails.long.rarity(units(long - median)),
+            0.8 * tails.spread.rarity(variance.sqrt().min(FARTHEST)),
+            tails.rough.rarity(roughness),
+            if known > DAYS_KNOWN { season } else { 0.0 },
+            // Higher or lower than ever, by a twentieth of all that has been seen.
+            if new > 0.05 { 9.0 + 15.0 * new.min(1.0) } else { 0.0 },
+        ]
+        .into_iter()
+        .fold(0.0, f64::max)
+    }
+
+    /// What distances are measured in: the width of the middle of the values, never 0.
+    fn unit(&self) -> f64 {
+        let past = &self.values;
+        let middle = past.quantile(0.9) - past.quantile(0.1);
+        let most = 0.3 * (past.quantile(0.98) - past.quantile(0.02));
+        middle.max(most).max(1e-6 * past.quantile(0.5).abs()).clamp(1e-280, 1e280)
+    }
+
+    /// The mean at this time of day so far, which then learns `value`.
+    fn time_of_day(&mut self, at: Moment, value: f64) -> f64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 47")]
+        let slot = (at.seconds().rem_euclid(86_400.0) / 1_800.0) as usize;
+        let Some((mean, n)) = self.days.get_mut(slot.min(SLOTS - 1)) else { return value };
+        let usual = if *n == 0.0 { value } else { *mean };
+        *n = (*n + 1.0).min(40.0);
+        *mean = usual + (value - usual) / (*n + 1.0);
+        usual
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(row: usize) -> Moment {
+        Moment::parse(&(1_772_409_600 + row * 300).to_string()).unwrap()
+    }
+
+    fn noise(row: usize) -> f64 {
+        let mixed = (row as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        (mixed >> 11) as f64 / (1_u64 << 53) as f64 - 0.5
+    }
+
+    /// Three weeks of a daily rhythm with noise; the scores.
+    fn scores(change: impl Fn(usize, f64) -> Option<f64>) -> Vec<f64> {
+        let mut series = Series::new();
+        (0..6_048)
+            .map(|row| {
+                let value = 50.0 + 20.0 * (row as f64 / 288.0 * std::f64::consts::TAU).sin() + 6.0 * noise(row);
+                series.score(at(row), change(row, value))
+            })
+            .collect()
+    }
+
+    fn highest_at(scores: &[f64]) -> usize {
+        (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap()
+    }
+
+    #[test]
+    fn finds_spikes_shifts_and_changed_spread() {
+        let spike = scores(|row, v| Some(if row == 4_000 { v + 60.0 } else { v }));
+        assert_eq!(highest_at(&spike), 4_000);
+        let shift = scores(|row, v| Some(if row >= 4_000 { v + 45.0 } else { v }));
+        assert!((4_000..4_100).contains(&highest_at(&shift)));
+        let wild = scores(|row, v| Some(if (4_000..4_200).contains(&row) { v + 60.0 * noise(row) } else { v }));
+        assert!((4_000..4_200).contains(&highest_at(&wild)));
+        let quiet = scores(|_, v| Some(v)).into_iter().skip(900).fold(0.0, f64::max);
+        assert!(quiet < 0.5 * spike[4_000], "{quiet} without anything");
+    }
+
+    #[test]
+    fn an_incident_is_told_once() {
+        let shift = scores(|row, v| Some(if row >= 4_000 { v + 45.0 } else { v }));
+        let high = shift[4_000..4_400].iter().filter(|score| **score > 0.3).count();
+        assert!((1..=4).contains(&high), "{high}");
+    }
+
+    #[test]
+    fn nothing_from_the_future_and_nothing_of_the_scale() {
+        let whole = scores(|_, v| Some(v));
+        let cut = scores(|row, v| Some(if row > 3_000 { -1e6 } else { v }));
+        assert_eq!(whole[..=3_000], cut[..=3_000]);
+        for factor in [2.0_f64.powi(-60), 2.0_f64.powi(60)] {
+            assert_eq!(whole, scores(|_, v| Some(v * factor)));
+        }
+    }
+
+    #[test]
+    fn constant_and_missing_values_are_not_unusual() {
+        assert!(scores(|_, _| Some(45.0)).iter().all(|score| *score == 0.0));
+        assert!(scores(|_, _| Some(0.0)).iter().all(|score| *score == 0.0));
+        assert!(scores(|_, _| None).iter().all(|score| *score == 0.0));
+        let leaves = scores(|row, _| Some(if row < 5_000 { 0.0 } else { 1e-30 }));
+        assert_eq!(highest_at(&leaves), 5_000);
+    }
+
+    proptest! {
+        #[test]
+        fn a_score_is_from_0_to_1(values in prop::collection::vec(any::<f64>(), 0..600), times in any::<u16>()) {
+            let mut series = Series::new();
+            for (row, value) in values.into_iter().enumerate() {
+                let score = series.score(at(row ^ usize::from(times)), Some(value));
+                prop_assert!((0.0..=1.0).contains(&score), "{}", score);
+            }
+        }
     }
 }

@@ -42,31 +42,38 @@ impl Window {
         self.sorted.get(at.min(last)).copied().unwrap_or(0.0)
     }
 
-    /// How many values of the window are at least `value`.
-    pub(super) fn at_least(&self, value: f64) -> usize {
-        self.sorted.len() - self.sorted.partition_point(|v| *v < value)
-    }
-
-    /// The mean of what lies above this quantile, less the quantile.
-    pub(super) fn excess(&self, share: f64) -> f64 {
-        let from = self.quantile(share);
-        let at = self.sorted.partition_point(|v| *v <= from);
-        let above = self.sorted.get(at..).unwrap_or_default();
-        if above.is_empty() { 0.0 } else { above.iter().sum::<f64>() / above.len() as f64 - from }
+    /// How far the values above `from`, the quantile of `share`, lie beyond it on average: as a distance,
+    /// and as the logarithm of a factor.
+    pub(super) fn excess(&self, share: f64, from: f64) -> (f64, f64) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in the window")]
+        let near = (share * self.sorted.len().saturating_sub(1) as f64) as usize;
+        let tail = self.sorted.get(near..).unwrap_or_default();
+        let above = tail.get(tail.partition_point(|v| *v <= from)..).unwrap_or_default();
+        let n = above.len().max(1) as f64;
+        let sum = above.iter().fold((0.0, 0.0), |sum, v| (sum.0 + (v - from), sum.1 + (v / from).ln()));
+        (sum.0 / n, sum.1 / n)
     }
 
     /// The last `n` values, the newest first.
-    pub(super) fn last(&self, n: usize) -> impl Iterator<Item = f64> {
+    pub(super) fn last(&self, n: usize) -> impl Iterator<Item = f64> + Clone {
         self.recent.iter().rev().take(n).copied()
     }
 }
 
-impl Window {
-    /// The mean of the logarithms of what lies above this quantile, in units of it.
-    pub(super) fn log_excess(&self, share: f64) -> f64 {
-        let from = self.quantile(share).max(1e-9);
-        let at = self.sorted.partition_point(|v| *v <= from);
-        let above = self.sorted.get(at..).unwrap_or_default();
-        if above.is_empty() { 0.0 } else { above.iter().map(|v| (v / from).ln()).sum::<f64>() / above.len() as f64 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_last_values_sorted() {
+        let mut window = Window::new(5);
+        for value in [9.0, 1.0, 5.0, 3.0, 3.0, 7.0, 2.0] {
+            window.push(value);
+        }
+        assert_eq!(window.sorted, [2.0, 3.0, 3.0, 5.0, 7.0]);
+        assert_eq!(window.last(2).collect::<Vec<_>>(), [2.0, 7.0]);
+        assert_eq!((window.quantile(0.0), window.quantile(0.5), window.quantile(1.0)), (2.0, 3.0, 7.0));
+        assert_eq!(window.excess(0.5, 3.0).0, 3.0);
+        assert_eq!(Window::new(5).quantile(0.5), 0.0);
     }
 }

@@ -2,46 +2,48 @@
 
 use super::sorted::Window;
 
-fn p(name: &str, default: f64) -> f64 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}
+/// Values remembered.
+const MEMORY: usize = 8_000;
+/// Values before anything is said.
+const SILENT: usize = 30;
+/// The tail begins above this share of the past, which is so many decades.
+const FROM: f64 = 0.97;
+const DECADES: f64 = 1.52;
+/// The tail is taken to reach at least so far, as a factor (logarithm) and as a distance.
+const LEAST_FACTOR: f64 = 0.15;
+const LEAST_DISTANCE: f64 = 0.02;
+/// What stands farther out than so many scales teaches only that it can happen.
+const TAUGHT: f64 = 12.0;
 
-/// The upper tail of a statistic.
+/// The upper tail of a statistic that is at least 0.
 #[derive(Clone, Debug)]
 pub(super) struct Tail {
     past: Window,
-    from: f64,
-    gfloor: f64,
-    sfloor: f64,
-    mode: f64,
-    clip: f64,
 }
 
 impl Tail {
-    pub(super) fn new(from: f64) -> Self {
-        Self { past: Window::new(p("TMEM", 3000.0) as usize), from, gfloor: p("GF", 0.06), sfloor: p("SF", 0.02), mode: p("MODE", 2.0), clip: p("CLIP", 12.0) }
+    pub(super) fn new() -> Self {
+        Self { past: Window::new(MEMORY) }
     }
 
-    /// Decades of rarity of `value`, which is then part of the past.
+    /// Decades of rarity of `value`, which is then part of the past. The tail is taken for exponential or
+    /// for a power law, whichever finds the value less rare.
     pub(super) fn rarity(&mut self, value: f64) -> f64 {
-        let past = &self.past;
-        if past.len() < 30 {
+        if self.past.len() < SILENT {
             self.past.push(value);
             return 0.0;
         }
-        let from = past.quantile(self.from).max(1e-9);
-        let scale = past.excess(self.from).max(0.05 * from).max(self.sfloor);
-        let base = -(1.0 - self.from).log10();
-        let rarity = if value <= from {
-            0.0
-        } else {
-            let expo = 0.434 * (value - from) / scale;
-            let gamma = past.log_excess(self.from).max(self.gfloor);
-            let pareto = (value / from).log10() / gamma * 0.434 * 2.303;
-            base + if self.mode > 1.5 { expo.min(pareto) } else if self.mode > 0.5 { pareto } else { expo }
-        };
-        // What stands far out teaches that it can happen, not how far.
-        self.past.push(value.min(from + self.clip * scale));
+        let from = self.past.quantile(FROM).max(1e-9);
+        let mut distance = LEAST_DISTANCE.max(0.05 * from);
+        let mut rarity = 0.0;
+        if value > from {
+            let (excess, factor) = self.past.excess(FROM, from);
+            distance = distance.max(excess);
+            let exponential = (value - from) / distance / std::f64::consts::LN_10;
+            let power = (value / from).log10() / factor.max(LEAST_FACTOR);
+            rarity = DECADES + exponential.min(power);
+        }
+        self.past.push(value.min(from + TAUGHT * distance));
         rarity
     }
 }

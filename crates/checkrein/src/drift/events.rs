@@ -74,8 +74,8 @@ pub(super) fn each(path: &Path, mut visit: impl FnMut(&Event<'_>, usize) -> Resu
     let mut input: Box<dyn BufRead> = if path.as_os_str() == "-" {
         Box::new(io::stdin().lock())
     } else {
-        let file = File::open(path)
-            .map_err(|e| Failure::failed(format!("cannot read {}: {e}", path.display())))?;
+        let file =
+            File::open(path).map_err(|e| Failure::failed(format!("cannot read {}: {e}", path.display())))?;
         Box::new(BufReader::with_capacity(1 << 18, file))
     };
     let mut agents = Agents::default();
@@ -104,8 +104,7 @@ pub(super) fn each(path: &Path, mut visit: impl FnMut(&Event<'_>, usize) -> Resu
         })();
         let line = event.map_err(|why| refused(path, number, &why))?;
         last = line.ts;
-        let (agent, event) =
-            understand(&line, &mut agents).map_err(|why| refused(path, number, &why))?;
+        let (agent, event) = understand(&line, &mut agents).map_err(|why| refused(path, number, &why))?;
         visit(&event, agent)?;
     }
 }

@@ -175,7 +175,8 @@ impl Kept {
         out.line("      00   03   06   09   12   15   18   21")?;
         let hours: Vec<f32> = week(baseline).collect();
         for (day, hours) in DAYS.iter().zip(hours.chunks(24)) {
-            let cells: String = hours.chunks(3).map(|c| format!("{:5.0}", c.iter().sum::<f32>() / 3.0)).collect();
+            let cells: String =
+                hours.chunks(3).map(|c| format!("{:5.0}", c.iter().sum::<f32>() / 3.0)).collect();
             out.line(&format!("{day} {cells}"))?;
         }
         out.line("")?;

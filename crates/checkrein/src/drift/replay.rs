@@ -44,9 +44,7 @@ struct Alert<'a> {
 pub(crate) fn run(args: &Args, out: &mut Out) -> Result {
     // Beside its place and moved there at the end: half an answer is none.
     let folder = args.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let cannot = |e: std::io::Error| {
-        Failure::failed(format!("cannot write {}: {e}", args.output.display()))
-    };
+    let cannot = |e: std::io::Error| Failure::failed(format!("cannot write {}: {e}", args.output.display()));
     let mut file = BufWriter::new(tempfile::NamedTempFile::new_in(folder).map_err(cannot)?);
     let mut agents: Vec<(Baseline, Incidents)> = Vec::new();
     let mut group = Group::new();

@@ -5,7 +5,7 @@ use crate::common::{Run, repository};
 #[test]
 fn help_is_what_it_was() {
     let run = Run::new();
-    let groups = ["policy", "approvals", "log", "keys", "target", "snapshot", "config"];
+    let groups = ["policy", "approvals", "log", "keys", "target", "snapshot", "config", "drift"];
     let mut pages = vec![vec![]];
     pages.extend(groups.iter().map(|g| vec![*g]));
     for command in ["serve", "check", "execute", "rollback", "classify", "openapi"] {
@@ -19,6 +19,7 @@ fn help_is_what_it_was() {
         &["add", "list", "test", "remove", "grants"],
         &["list", "show", "export", "seal", "take"],
         &["check"],
+        &["replay", "score", "explain"],
     ]) {
         pages.extend(commands.iter().map(|c| vec![*group, *c]));
     }

@@ -14,6 +14,13 @@ pub struct Event {
     pub failed: bool,
 }
 
+impl Event {
+    /// The same on another ticket.
+    pub fn of_ticket(self, number: u32) -> Self {
+        Self { resource: format!("shop.tickets/{}", 4_711 + number * 13), ..self }
+    }
+}
+
 /// What an injection changes.
 #[derive(Clone, Copy, Debug)]
 pub struct Tweak {
@@ -37,8 +44,20 @@ pub trait Source {
 }
 
 const VERBS: [&str; 14] = [
-    "read_ticket", "search", "update_ticket", "send_reply", "close_ticket", "get_customer", "list_orders",
-    "refund", "create_invoice", "fetch_page", "run_query", "write_file", "assign", "tag",
+    "read_ticket",
+    "search",
+    "update_ticket",
+    "send_reply",
+    "close_ticket",
+    "get_customer",
+    "list_orders",
+    "refund",
+    "create_invoice",
+    "fetch_page",
+    "run_query",
+    "write_file",
+    "assign",
+    "tag",
 ];
 const TOOLS: [&str; 5] = ["crm", "mail", "db", "web", "files"];
 
@@ -116,7 +135,9 @@ impl Simulated {
             chain,
             share,
             state: 0,
-            resources: (0..3 + rng.below(12)).map(|i| format!("shop.table_{}", (b'a' + i as u8) as char)).collect(),
+            resources: (0..3 + rng.below(12))
+                .map(|i| format!("shop.table_{}", (b'a' + i as u8) as char))
+                .collect(),
             many_ids: rng.chance(0.5),
             sizes: (0..n).map(|_| 10_f64.powf(rng.between(0.0, 2.0))).collect(),
             spread: rng.between(0.1, 0.45),
@@ -131,7 +152,8 @@ impl Simulated {
 
     /// The ticket agent of 25 actions an hour.
     pub fn tickets(seed: u64, start: i64) -> Self {
-        let mut agent = (0..).map(|i| Self::new(seed * 1_000 + i, start)).find(|a| a.kind == "office").unwrap();
+        let mut agent =
+            (0..).map(|i| Self::new(seed * 1_000 + i, start)).find(|a| a.kind == "office").unwrap();
         (agent.rate, agent.growth) = (25.0, 0.0);
         agent
     }
@@ -238,7 +260,9 @@ impl Source for Simulated {
                 times
             }
             _ => {
-                let n = self.rng.gamma(self.shape) * mean * tweak.rate;
+                // A runaway is not slowed by what slows its work.
+                let pace = if tweak.rate > 6.0 { 1.0 } else { self.rng.gamma(self.shape) };
+                let n = pace * mean * tweak.rate;
                 (0..self.rng.poisson(n)).map(|_| from + self.rng.unit() * 3_600.0).collect()
             }
         };

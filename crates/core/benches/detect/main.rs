@@ -1,7 +1,7 @@
 //! How well drift is detected, on simulated fleets: `cargo bench -p checkrein-core --bench detect`.
 //!
 //! Arguments after `--`: `fleet` or `other` (the generator), `--seed N` (the first of the fleet's seeds),
-//! `--agents N`, `--verbose`. Each agent lives through six weeks; what is alerted then is a false alarm. At
+//! `--agents N`, `--verbose`; or `--events FILE`, which writes an example for `checkrein drift`. Each agent lives through six weeks; what is alerted then is a false alarm. At
 //! random active hours from the third week on, a copy of it goes on with something injected, and what is
 //! alerted then, within the window of the injection, is a detection.
 
@@ -12,7 +12,6 @@
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_possible_wrap,
-    missing_docs,
     unreachable_pub,
     reason = "a program for developers"
 )]
@@ -33,8 +32,18 @@ use std::collections::BTreeMap;
 const START: i64 = 1_772_409_600 / 3_600;
 const WEEKS: i64 = 6;
 const INJECTIONS: [&str; 12] = [
-    "rate x2", "rate x5", "rate x13", "25 to 400", "loop", "mix", "order", "novelty", "cold novelty", "records x20",
-    "errors 50%", "bare novelty",
+    "rate x2",
+    "rate x5",
+    "rate x13",
+    "25 to 400",
+    "loop",
+    "mix",
+    "order",
+    "novelty",
+    "cold novelty",
+    "records x20",
+    "errors 50%",
+    "bare novelty",
 ];
 
 struct Agent {
@@ -56,7 +65,9 @@ impl Agent {
         reading.merge(&self.baseline.outcome(event.failed));
         self.incidents
             .begin(&reading, observed.at, least)
-            .map(|(channel, score)| (channel, score, self.baseline.explain(channel, score, &observed).sentence))
+            .map(|(channel, score)| {
+                (channel, score, self.baseline.explain(channel, score, &observed).sentence)
+            })
             .collect()
     }
 }
@@ -75,15 +86,43 @@ struct Tally {
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    let flag = |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1)?.parse::<u64>().ok());
+    let flag =
+        |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1)?.parse::<u64>().ok());
     let (seed, agents) = (flag("--seed").unwrap_or(1), flag("--agents").unwrap_or(64));
     let verbose = args.iter().any(|a| a == "--verbose");
+    if let Some(path) = args.iter().position(|a| a == "--events").and_then(|i| args.get(i + 1)) {
+        return write_example(path, seed);
+    }
     let both = !args.iter().any(|a| a == "fleet" || a == "other");
     for generator in ["fleet", "other"] {
         if both || args.iter().any(|a| a == generator) {
             run(generator, seed, agents, verbose);
         }
     }
+}
+
+/// Three weeks of a ticket agent, on the last day of which it makes 400 updates an hour for a quarter of one.
+fn write_example(path: &str, seed: u64) {
+    let mut agent = fleet::Simulated::tickets(seed, START);
+    let mut events: Vec<Event> =
+        (START..START + 23 * 24).flat_map(|hour| agent.hour(hour, &NORMAL)).collect();
+    let from = (START + 22 * 24 + 14) as f64 * 3_600.0 + 300.0;
+    let base = events.iter().rev().find(|e| e.action == "update_ticket").unwrap_or(&events[0]).clone();
+    events.extend((0..100).map(|i| Event { t: from + f64::from(i) * 9.0, ..base.clone() }.of_ticket(i)));
+    events.sort_by(|a, b| a.t.total_cmp(&b.t));
+    let mut out = String::new();
+    for (seq, e) in events.iter().enumerate() {
+        out += &format!(
+            "{{\"seq\":{seq},\"agent\":\"ticket-bot\",\"ts\":{:.3},\"action\":\"{}\",\"resource\":\"{}\",\"tool\":\"{}\",\"record_count\":{},\"outcome\":\"{}\"}}\n",
+            e.t,
+            e.action,
+            e.resource,
+            e.tool,
+            e.records.unwrap_or(0),
+            if e.failed { "error" } else { "ok" }
+        );
+    }
+    std::fs::write(path, out).unwrap();
 }
 
 fn run(generator: &str, seed: u64, agents: u64, verbose: bool) {
@@ -101,7 +140,14 @@ fn run(generator: &str, seed: u64, agents: u64, verbose: bool) {
     report(generator, seed, agents, &tally);
 }
 
-fn live(mut source: Box<dyn Source>, tickets: bool, seed: u64, group: &mut Group, tally: &mut Tally, verbose: bool) {
+fn live(
+    mut source: Box<dyn Source>,
+    tickets: bool,
+    seed: u64,
+    group: &mut Group,
+    tally: &mut Tally,
+    verbose: bool,
+) {
     let mut rng = Rng::new(seed ^ 0xABCD);
     let end = START + WEEKS * 168;
     let mut due: BTreeMap<i64, Vec<&'static str>> = BTreeMap::new();
@@ -109,7 +155,8 @@ fn live(mut source: Box<dyn Source>, tickets: bool, seed: u64, group: &mut Group
         if what == "25 to 400" && !tickets {
             continue;
         }
-        let range = if what == "cold novelty" { START + 24..START + 5 * 24 } else { START + 15 * 24..end - 48 };
+        let range =
+            if what == "cold novelty" { START + 24..START + 5 * 24 } else { START + 15 * 24..end - 48 };
         for _ in 0..3 {
             for _ in 0..500 {
                 let hour = range.start + rng.below((range.end - range.start) as usize) as i64;
@@ -137,12 +184,16 @@ fn live(mut source: Box<dyn Source>, tickets: bool, seed: u64, group: &mut Group
                 *if first { &mut tally.first } else { &mut tally.later } += 1.0;
                 *tally.kinds.entry((format!("{channel:?}"), source.kind(), first)).or_default() += 1;
                 if verbose {
-                    println!("false  {:8} day {:2} {score:5.1} {}: {sentence}", source.kind(), (hour - START) / 24, channel.as_str());
+                    println!(
+                        "false  {:8} day {:2} {score:5.1} {}: {sentence}",
+                        source.kind(),
+                        (hour - START) / 24,
+                        channel.as_str()
+                    );
                 }
             }
         }
     }
-    if std::env::var("DBG").is_ok() { let t=format!("{:?}", agent.as_ref().unwrap().baseline); let i=t.find("gauges").unwrap(); println!("{} {}", source.kind(), &t[i..].replace("Gauge {","\n").replace("Blocks","")); }
     tally.first_weeks += 1.0;
     tally.later_weeks += (WEEKS - 1) as f64;
 }
@@ -213,7 +264,7 @@ fn inject(
     cell.0 += 1;
     match found {
         Some(at) => tally.delays.entry(what).or_default().push(at as u32 + 1),
-        None => { cell.1 += 1; if std::env::var("MISS").is_ok_and(|m| m == what) { let t=format!("{:?}", agent.baseline); let i=t.find("novelty: Novelty").unwrap(); let j=t[i..].find("bits").unwrap()+i; println!("MISS {what} {} {}", source.kind(), &t[j..j+160]); let i=t.rfind("novelty: Gauge").unwrap(); println!("    {}", &t[i..i+300]); } },
+        None => cell.1 += 1,
     }
 }
 

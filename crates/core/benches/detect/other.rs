@@ -32,9 +32,15 @@ impl Scripted {
     pub fn new(seed: u64, start: i64) -> Self {
         let mut rng = Rng::new(seed ^ 0x5EED);
         let n = 5 + rng.below(8);
-        let names = (0..n).map(|i| (format!("step{}_{}", i, rng.below(90)), format!("svc.{}", rng.below(4)))).collect();
+        let names = (0..n)
+            .map(|i| (format!("step{}_{}", i, rng.below(90)), format!("svc.{}", rng.below(4))))
+            .collect();
         let scripts = (0..2 + rng.below(3))
-            .map(|_| (0..3 + rng.below(6)).map(|_| (rng.below(n), if rng.chance(0.7) { 1.0 } else { rng.between(0.3, 0.8) })).collect())
+            .map(|_| {
+                (0..3 + rng.below(6))
+                    .map(|_| (rng.below(n), if rng.chance(0.7) { 1.0 } else { rng.between(0.3, 0.8) }))
+                    .collect()
+            })
             .collect();
         let always_on = rng.chance(0.4);
         Self {
@@ -69,7 +75,8 @@ impl Scripted {
         }
         if self.queue.is_empty() {
             let script = self.scripts[self.rng.below(self.scripts.len())].clone();
-            self.queue = script.into_iter().rev().filter(|(_, p)| self.rng.chance(*p)).map(|(s, _)| s).collect();
+            self.queue =
+                script.into_iter().rev().filter(|(_, p)| self.rng.chance(*p)).map(|(s, _)| s).collect();
         }
         let mut step = self.queue.pop().unwrap_or(0);
         if tweak.shuffled {
@@ -87,7 +94,11 @@ impl Scripted {
         let zipf: Vec<f64> = (0..self.tables).map(|i| 1.0 / (i + 1) as f64).collect();
         let table = self.rng.weighted(&zipf);
         let resource = match step % 3 {
-            0 => format!("https://api.example/v2/{}/items/{:x}", (b'a' + (table % 26) as u8) as char, self.rng.next() >> 32),
+            0 => format!(
+                "https://api.example/v2/{}/items/{:x}",
+                (b'a' + (table % 26) as u8) as char,
+                self.rng.next() >> 32
+            ),
             1 => format!("warehouse.{}", (b'a' + (table % 26) as u8) as char),
             _ => String::new(),
         };
@@ -112,9 +123,11 @@ impl Source for Scripted {
         let day = (hour + self.zone).div_euclid(24);
         let busy = (self.noise * Rng::new(day as u64 ^ self.zone as u64 ^ self.tables as u64).normal()).exp();
         let weeks = (hour - self.start) as f64 / 168.0;
-        let mean = self.mean(hour) * busy * (1.0 + self.growth).powf(weeks) * tweak.rate * (1.0 - self.excited);
+        let mean =
+            self.mean(hour) * busy * (1.0 + self.growth).powf(weeks) * tweak.rate * (1.0 - self.excited);
         let from = hour as f64 * 3_600.0;
-        let mut times: Vec<f64> = (0..self.rng.poisson(mean)).map(|_| from + self.rng.unit() * 3_600.0).collect();
+        let mut times: Vec<f64> =
+            (0..self.rng.poisson(mean)).map(|_| from + self.rng.unit() * 3_600.0).collect();
         let mut at = 0;
         while at < times.len() {
             // Each action draws further ones after it.

@@ -54,7 +54,8 @@ fn main() {
     order.sort_by(|a, b| b.0.total_cmp(&a.0));
     let mut best_of = vec![-1.0_f64; windows];
     let (mut sum, mut best, mut threshold) = (-(windows as f64), f64::MIN, 1.1);
-    let scored: std::collections::BTreeSet<usize> = files.iter().flat_map(|f| f.rows.iter().filter_map(|r| r.window)).collect();
+    let scored: std::collections::BTreeSet<usize> =
+        files.iter().flat_map(|f| f.rows.iter().filter_map(|r| r.window)).collect();
     sum += (windows - scored.len()) as f64;
     let mut last = 1.1;
     for (score, f, r) in order {
@@ -100,7 +101,11 @@ fn main() {
         group.2 += parts.len();
     }
     for (name, (sum, cost, n)) in groups {
-        println!("{name:24} lost {:6.2} of {:3}, by false alarms {cost:6.2}", 2.0 * n as f64 - (sum + n as f64), 2 * n);
+        println!(
+            "{name:24} lost {:6.2} of {:3}, by false alarms {cost:6.2}",
+            2.0 * n as f64 - (sum + n as f64),
+            2 * n
+        );
     }
 }
 
@@ -125,9 +130,7 @@ fn read(path: &Path, name: &str, labelled: &[[String; 2]], windows: &mut usize) 
         }
         let inside = spans.iter().find(|(from, to, _)| (*from..=*to).contains(&i));
         let gain = match inside {
-            Some((from, to, _)) => {
-                sigmoid(-((to - i + 1) as f64) / (to - from + 1) as f64) / sigmoid(-1.0)
-            }
+            Some((from, to, _)) => sigmoid(-((to - i + 1) as f64) / (to - from + 1) as f64) / sigmoid(-1.0),
             None => match spans.iter().rfind(|(_, to, _)| *to < i) {
                 Some((from, to, _)) => sigmoid((i - to) as f64 / (to - from) as f64) * FALSE_ALARM,
                 None => -FALSE_ALARM,

@@ -2,7 +2,7 @@
 
 use super::{
     Channel, Observed, Reading,
-    burst::Burst,
+    burst::{Burst, Multiple},
     codec::{Packed, packed},
     errors::Errors,
     gauges::Gauges,
@@ -25,8 +25,8 @@ const HOUR: i64 = 3_600_000_000;
 /// Longer pauses are taken for this, in seconds.
 const LONGEST_PAUSE: f32 = 1e6;
 /// The multiples of the expected rate that bursts are tested against.
-const SLOW: f32 = 3.0;
-const QUICK: f32 = 14.0;
+const SLOW: Multiple = Multiple { of: 4.0, log10: 0.602_06 };
+const QUICK: Multiple = Multiple { of: 14.0, log10: 1.146_128 };
 /// Rates say nothing before so many hours and active days.
 const RATE_SILENT_HOURS: u32 = 48;
 const RATE_SILENT_DAYS: f32 = 2.0;
@@ -79,7 +79,9 @@ impl Packed for Expected {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
     /// Written by another version.
-    #[error("a saved baseline of version {0}, where version {VERSION} is understood; rebuild it from the action log")]
+    #[error(
+        "a saved baseline of version {0}, where version {VERSION} is understood; rebuild it from the action log"
+    )]
     Version(u16),
     /// Cut off, too long, or holding what cannot have been saved.
     #[error("a saved baseline is damaged; rebuild it from the action log")]
@@ -147,12 +149,12 @@ impl Baseline {
             reading.raise(Channel::Rate, 5.0);
         }
         let (hour, gathered) = self.rate.observe(&self.expected);
-        let per_second = self.expected.ceiling / 3_600.0;
+        let expected = self.expected.ceiling * (pause / 3_600.0);
         let gauges = &mut self.gauges;
         // Over longer times an agent's own ups and downs count, over minutes chance does.
-        let wide = per_second * (1.0 + 0.7 * self.expected.dispersion);
-        let slow = self.slow.observe(self.now, pause, wide, SLOW, gauges.slow.top());
-        let quick = self.quick.observe(self.now, pause, per_second, QUICK, gauges.quick.top());
+        let wide = expected * (1.0 + 0.7 * self.expected.dispersion);
+        let slow = self.slow.observe(self.now, wide, SLOW, gauges.slow.top());
+        let quick = self.quick.observe(self.now, expected, QUICK, gauges.quick.top());
         let rate = gauges.hour.read(hour).max(gauges.gathered.read(gathered));
         let burst = gauges.slow.read(slow).max(gauges.quick.read(quick));
         if self.season.hours() < RATE_SILENT_HOURS || gauges.slow.days() < RATE_SILENT_DAYS {
@@ -186,8 +188,8 @@ impl Baseline {
             resource.map(|resource| hash::pair(verb, resource)),
         ];
         let first_day = self.now.saturating_sub(self.born) < FIRST_DAY;
-        let stranger = group.stranger(kind);
         let repeated = self.repeats.repeated();
+        let stranger = || group.stranger(kind);
         let (call, resource) = self.novelty.observe(facets, stranger, first_day, repeated, learn);
         reading.raise(Channel::Novelty, gauges.novelty.read(call));
         reading.raise(Channel::Novelty, gauges.resource.read(resource));

@@ -5,6 +5,13 @@
 use super::codec::packed;
 use std::f32::consts::LN_10;
 
+/// How many times the expected rate is tested against.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Multiple {
+    pub of: f32,
+    pub log10: f32,
+}
+
 packed! {
     /// The test against one multiple.
     #[derive(Clone, Copy, Debug, Default)]
@@ -17,14 +24,14 @@ packed! {
 }
 
 impl Burst {
-    /// An action `gap` seconds after the one before, where `per_second` are expected. In decades.
-    pub(super) fn observe(&mut self, now: i64, gap: f32, per_second: f32, multiple: f32, top: f32) -> f32 {
-        self.sum -= (multiple - 1.0) * per_second * gap / LN_10;
+    /// An action, where since the one before so many were `expected`. The evidence in decades.
+    pub(super) fn observe(&mut self, now: i64, expected: f32, multiple: Multiple, top: f32) -> f32 {
+        self.sum -= (multiple.of - 1.0) / LN_10 * expected;
         if self.sum <= 0.0 || self.count == 0 {
             (self.sum, self.since, self.count) = (0.0, now, 0);
         }
         self.count = self.count.saturating_add(1);
-        self.sum = (self.sum + multiple.log10()).min(top);
+        self.sum = (self.sum + multiple.log10).min(top);
         self.sum
     }
 }

@@ -1,6 +1,6 @@
 //! The error rate: how much better do frequent failures explain the last outcomes than the usual few do?
 
-use super::codec::packed;
+use super::{codec::packed, math::log10};
 
 /// The share of failures assumed at first, and how many outcomes that is worth.
 const SHARE: f32 = 0.05;
@@ -31,7 +31,7 @@ impl Errors {
         let usual = self.usual().clamp(0.005, 0.95);
         let frequent = (usual + 0.3).min(0.5 + usual / 2.0);
         let step = if failed { frequent / usual } else { (1.0 - frequent) / (1.0 - usual) };
-        self.sum = (self.sum + step.log10()).clamp(0.0, top);
+        self.sum = (self.sum + log10(step)).clamp(0.0, top);
         if self.sum > 0.0 {
             self.calls = self.calls.saturating_add(1);
             self.failures = self.failures.saturating_add(u16::from(failed));

@@ -54,10 +54,8 @@ impl Baseline {
             Channel::Errors => {
                 let (calls, failures) = (self.errors.calls, self.errors.failures);
                 let usual = f64::from(self.errors.usual());
-                let text = format!(
-                    "{failures} of the last {calls} actions failed; normally {} do",
-                    percent(usual)
-                );
+                let text =
+                    format!("{failures} of the last {calls} actions failed; normally {} do", percent(usual));
                 (usual, f64::from(failures) / f64::from(calls.max(1)), text)
             }
         };
@@ -125,7 +123,11 @@ impl Baseline {
     fn loop_sentence(&self, action: &Observed<'_>) -> (f64, f64, String) {
         let (length, run) = self.repeats.strongest();
         let name = shown(action.action);
-        let on = if action.resource.is_empty() { String::new() } else { format!(" on {}", shown(action.resource)) };
+        let on = if action.resource.is_empty() {
+            String::new()
+        } else {
+            format!(" on {}", shown(action.resource))
+        };
         let text = if length == 1 {
             format!("the same call, {name}{on}, {} times in a row", run.saturating_add(1))
         } else {

@@ -41,8 +41,8 @@ packed! {
         /// The maximum of the block that is going on; negative when nothing happened in it yet.
         current: f32,
         location: f32,
-        /// 1 / (scale × ln 10): turns a distance into decades.
-        per_decade: f32,
+        /// The distance from there that is one decade rarer.
+        decade: f32,
     }
 }
 
@@ -54,7 +54,10 @@ impl Blocks {
     }
 
     fn score(&self, value: f32) -> f32 {
-        ((value - self.location) * self.per_decade).clamp(0.0, TOP_SCORE)
+        if value <= self.location {
+            return 0.0;
+        }
+        ((value - self.location) / self.decade).min(TOP_SCORE)
     }
 
     fn moments(&self, prior: Prior) -> (f32, f32) {
@@ -71,7 +74,7 @@ impl Blocks {
         // The mean distance of a Gumbel distribution is 0.99 of its scale.
         let scale = spread.max(prior.floor).max(RELATIVE_FLOOR * mean);
         self.location = mean - 0.577 * scale;
-        self.per_decade = 1.0 / (scale * std::f32::consts::LN_10);
+        self.decade = scale * std::f32::consts::LN_10;
     }
 
     fn close(&mut self, prior: Prior, learn: bool, memory: f32) {
@@ -80,7 +83,8 @@ impl Blocks {
             return;
         }
         let (mean, spread) = self.moments(prior);
-        let high = if self.n < 4.0 && !prior.trusted { f32::MAX } else { mean + 4.0 * spread.max(prior.floor) };
+        let high =
+            if self.n < 4.0 && !prior.trusted { f32::MAX } else { mean + 4.0 * spread.max(prior.floor) };
         let value = value.min(high);
         // The first blocks, when little was known, are soon forgotten.
         let rate = (1.6 / (self.n + 1.6)).max(1.0 / memory);
@@ -118,7 +122,7 @@ impl Gauge {
     /// The value beyond which the score cannot rise: a statistic that accumulates stops here, so that it
     /// comes down again soon after what caused it is over.
     pub(super) fn top(&self) -> f32 {
-        let of = |blocks: &Blocks| blocks.location + TOP_SCORE / blocks.per_decade;
+        let of = |blocks: &Blocks| blocks.location + TOP_SCORE * blocks.decade;
         of(&self.hour).max(of(&self.day))
     }
 
@@ -132,7 +136,7 @@ impl Gauge {
 
     /// The value that scores `score`.
     pub(super) fn value_at(&self, score: f32) -> f32 {
-        let of = |blocks: &Blocks| blocks.location + score / blocks.per_decade;
+        let of = |blocks: &Blocks| blocks.location + score * blocks.decade;
         of(&self.hour).max(of(&self.day))
     }
 

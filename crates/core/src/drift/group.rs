@@ -46,9 +46,8 @@ impl Group {
     }
 
     fn places(key: u64) -> [(usize, u64); 2] {
-        [key, key >> 24].map(|bits| {
-            (usize::try_from((bits >> 6) % WORDS as u64).unwrap_or(0), 1_u64 << (bits & 63))
-        })
+        [key, key >> 24]
+            .map(|bits| (usize::try_from((bits >> 6) % WORDS as u64).unwrap_or(0), 1_u64 << (bits & 63)))
     }
 
     fn contains(&self, key: u64) -> bool {

@@ -60,7 +60,10 @@ mod tests {
     fn ids_are_alike_and_names_are_not() {
         let same = |a, b| template(7, a) == template(7, b);
         assert!(same("tickets/4711", "tickets/12"));
-        assert!(same("s3://b/550e8400-e29b-41d4-a716-446655440000", "s3://b/00000000-0000-1111-2222-abcdef123456"));
+        assert!(same(
+            "s3://b/550e8400-e29b-41d4-a716-446655440000",
+            "s3://b/00000000-0000-1111-2222-abcdef123456"
+        ));
         assert!(!same("tickets/4711", "users/4711"));
         assert!(!same("tickets", "tickets/1"));
         assert!(!same("shop.orders", "shop.users"));

@@ -41,10 +41,18 @@ fn same(channel: Channel) -> &'static [Channel] {
 impl Incidents {
     /// Of what `reading` shows at `at`, the channels in which an incident begins: those that reach
     /// `least` and were not unusual already.
-    pub fn begin(&mut self, reading: &Reading, at: Timestamp, least: f32) -> impl Iterator<Item = (Channel, f32)> + use<> {
+    pub fn begin(
+        &mut self,
+        reading: &Reading,
+        at: Timestamp,
+        least: f32,
+    ) -> impl Iterator<Item = (Channel, f32)> + use<> {
         let now = at.as_micros();
         self.actions += 1;
         let actions = self.actions;
+        if reading.worst().1 < least - MARGIN {
+            return [None; 8].into_iter().flatten();
+        }
         let mut begun = [None; 8];
         let before = self.last;
         for (place, channel) in begun.iter_mut().zip(Channel::ALL) {

@@ -5,9 +5,9 @@
 
 use super::{
     codec::packed,
+    math::log10,
     symbols::{Found, SYMBOLS},
 };
-use std::f32::consts::LN_10;
 
 packed! {
     /// The sums, and where each began.
@@ -24,13 +24,7 @@ packed! {
 
 impl Mix {
     pub(super) fn new() -> Self {
-        Self {
-            sums: [0.0; SYMBOLS],
-            at: [0; SYMBOLS],
-            since: [0; SYMBOLS],
-            counts: [0; SYMBOLS],
-            calls: 0,
-        }
+        Self { sums: [0.0; SYMBOLS], at: [0; SYMBOLS], since: [0; SYMBOLS], counts: [0; SYMBOLS], calls: 0 }
     }
 
     /// A call; the evidence, in decades, that its kind comes far more often than it should.
@@ -50,13 +44,13 @@ impl Mix {
             return 0.0;
         }
         let others = calls.wrapping_sub(*at).saturating_sub(1) as f32;
-        *sum += others * ((1.0 - multiple * share) / (1.0 - share)).ln() / LN_10;
+        *sum += others * log10((1.0 - multiple * share) / (1.0 - share));
         *at = calls;
         if *sum <= 0.0 {
             (*sum, *since, *count) = (0.0, calls, 0);
         }
         *count = count.saturating_add(1);
-        *sum = (*sum + multiple.log10()).min(top);
+        *sum = (*sum + log10(multiple)).min(top);
         *sum
     }
 
@@ -81,7 +75,7 @@ packed! {
 impl Surprise {
     /// A call whose kind has this share; the evidence in decades.
     pub(super) fn observe(&mut self, share: f32, learn: bool, top: f32) -> f32 {
-        let surprise = (-share.log10()).min(2.5);
+        let surprise = (-log10(share)).min(2.5);
         if self.calls >= 100.0 {
             self.sum = (self.sum + surprise - self.usual - 0.15).clamp(0.0, top);
         }

@@ -21,6 +21,7 @@ mod gauges;
 mod group;
 mod hash;
 mod incident;
+mod math;
 mod mix;
 mod novelty;
 mod rate;

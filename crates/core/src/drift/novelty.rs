@@ -3,7 +3,7 @@
 //! How surprising that is follows from how many things it has used only once (Good and Turing): an agent
 //! that tries something new all day does so again. Ids within a resource are not new resources.
 
-use super::codec::packed;
+use super::{codec::packed, math::log10};
 
 /// Words of each of the two filters; 2,048 bits.
 const WORDS: usize = 32;
@@ -69,7 +69,7 @@ impl Novelty {
     pub(super) fn observe(
         &mut self,
         facets: [Option<u64>; FACETS],
-        stranger: f32,
+        stranger: impl FnOnce() -> f32,
         first_day: bool,
         repeated: bool,
         learn: bool,
@@ -78,7 +78,9 @@ impl Novelty {
         let mut surprise = 0.0;
         let calls = self.calls as f32;
         for (at, (facet, weight)) in facets.into_iter().zip(WEIGHTS).enumerate() {
-            let Some(key) = facet.map(|key| key.rotate_left(11 * u32::try_from(at).unwrap_or(0))) else { continue };
+            let Some(key) = facet.map(|key| key.rotate_left(11 * u32::try_from(at).unwrap_or(0))) else {
+                continue;
+            };
             let Some(singles) = self.singles.get_mut(at) else { continue };
             if contains(&self.once, key) {
                 if learn && insert(&mut self.twice, key) > 0 {
@@ -90,7 +92,7 @@ impl Novelty {
             let implied = (at == 2 && self.new & 0b11 != 0) || (at == 4 && self.new & 0b1001 != 0);
             if !implied {
                 self.new |= 1 << at;
-                surprise += weight * ((calls + 1.0) / (*singles as f32 + 0.5)).log10().max(0.0);
+                surprise += weight * log10((calls + 1.0) / (*singles as f32 + 0.5)).max(0.0);
             }
             if learn {
                 self.bits += insert(&mut self.once, key);
@@ -98,7 +100,7 @@ impl Novelty {
             }
         }
         if self.new & 1 != 0 {
-            surprise += stranger;
+            surprise += stranger();
         }
         if learn {
             // A call again and again is no new chance for something else.

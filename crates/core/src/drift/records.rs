@@ -2,6 +2,7 @@
 
 use super::{
     codec::packed,
+    math::log10,
     symbols::{Found, SYMBOLS},
 };
 
@@ -33,7 +34,7 @@ impl Records {
         if found.reused {
             (*mean, *variance, *n) = (0.0, 0.0, 0.0);
         }
-        let size = (records as f32 + 1.0).log10();
+        let size = log10(records as f32 + 1.0);
         let off = size - *mean;
         // Half a record more or less is nothing, however regular the agent is.
         let spread = ((*variance * *n + SPREAD * SPREAD * WORTH) / (*n + WORTH)).sqrt().max(0.08);
@@ -65,6 +66,6 @@ fn rarity(z: f32) -> f32 {
     if z <= 0.0 {
         return 0.2;
     }
-    // A normal tail is about 0.3 + 0.26 z + 0.17 z², an exponential one 0.43 + 0.43 z.
-    0.3 + 0.45 * z + 0.03 * z * z
+    // As far as an exponential tail goes.
+    0.3 + 0.45 * z
 }

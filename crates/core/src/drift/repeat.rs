@@ -3,7 +3,7 @@
 //! Every repeat adds how rare a repeat is for this agent, and how rare so short a pause is. An agent that
 //! polls repeats by design, and soon a repeat of its says nothing.
 
-use super::codec::packed;
+use super::{codec::packed, math::log10};
 
 /// Pauses are told apart by powers of two, from 1/16 s to days.
 const PAUSES: usize = 24;
@@ -37,15 +37,16 @@ packed! {
 
 fn slot(pause: f32) -> usize {
     // Exponents of 2, from 2^-4 on.
-    let exponent = (i64::from(pause.to_bits() >> 23) - 127 + 5).clamp(0, PAUSES as i64 - 1);
-    usize::try_from(exponent).unwrap_or(0)
+    // 122 stands for 2^-5.
+    let exponent = (pause.max(0.0).to_bits() >> 23).saturating_sub(122);
+    usize::try_from(exponent).unwrap_or(0).min(PAUSES - 1)
 }
 
 impl Repeats {
     /// A call with this key after `pause` seconds. The evidence of the strongest run, in decades.
     pub(super) fn observe(&mut self, key: u32, pause: f32, learn: bool, known: bool, top: f32) -> f32 {
         let slot = slot(pause);
-        let brief = self.brevity(slot);
+        let brief = if self.last.contains(&key) { self.brevity(slot) } else { 0.0 };
         let mut strongest = 0.0_f32;
         let [one, two, three] = self.last;
         let calls = self.calls;
@@ -66,7 +67,7 @@ impl Repeats {
             let own = f32::from((*run).min(TAUGHT + 1)) - 1.0;
             let chance = ((*repeats - own).max(0.0) + CHANCE * WORTH) / ((calls - own).max(0.0) + WORTH);
             let chance = chance.max(LEAST_CHANCE);
-            *evidence = (*evidence + (-chance.log10() - SLACK).max(0.0) + brief).min(top);
+            *evidence = (*evidence - log10(chance) - SLACK + brief).clamp(0.0, top);
             strongest = strongest.max(*evidence);
             if learn && (*run <= TAUGHT || !known) {
                 *repeats += 1.0;
@@ -79,14 +80,14 @@ impl Repeats {
         strongest
     }
 
-    /// How rare a pause as short as this is; the rarest counts 0.8.
+    /// How rare a pause as short as this is: 0.8 decades at most, and less than none when it is a usual one.
     fn brevity(&self, slot: usize) -> f32 {
         if self.paused < 20.0 {
             return 0.0;
         }
         let within: f32 = self.pauses.iter().take(slot + 1).sum();
         let share = (within + 0.5) / (self.paused + 1.0);
-        (-share.log10() - 0.3).clamp(0.0, 0.8)
+        (-log10(share) - 0.45).clamp(-0.3, 0.8)
     }
 
     fn learn(&mut self, slot: usize, known: bool) {

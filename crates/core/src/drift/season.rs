@@ -149,7 +149,7 @@ impl Season {
             high = high.max(self.active_mean);
         }
         // An agent that works every fifth hour, or when it is called, is active at any hour.
-        high = high.max(self.active_mean * ((self.unforeseen - 0.1) * 5.0).clamp(0.0, 1.0));
+        high = high.max(self.active_mean * ((self.unforeseen - 0.05) * 8.0).clamp(0.0, 1.0));
         // After quiet days normal ones come back at once.
         let ceiling = (high * level.max(0.9)).max(0.15 * self.active_mean).max(0.05);
         let deviation = (ceiling + self.dispersion * ceiling * ceiling).sqrt();
@@ -181,7 +181,7 @@ impl Season {
         let expected = base * level;
         if count > 0.0 && (weeks > 0.0 || self.over(0..7, bin % 24).1 > 0.0) {
             let missed = ((count - 2.0 * expected - 1.0) / count).max(0.0);
-            self.unforeseen += 0.05 * (missed - self.unforeseen);
+            self.unforeseen += 0.04 * (missed - self.unforeseen);
         }
         let known = self.hours > 72 && weeks > 0.0;
         let (low, high) = match (known, unusual) {
@@ -256,5 +256,4 @@ impl Season {
     pub(super) fn hours(&self) -> u32 {
         self.hours
     }
-
 }

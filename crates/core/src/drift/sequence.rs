@@ -3,6 +3,7 @@
 
 use super::{
     codec::packed,
+    math::log10,
     symbols::{Found, SYMBOLS},
 };
 
@@ -31,14 +32,7 @@ packed! {
 
 impl Sequence {
     pub(super) fn new() -> Self {
-        Self {
-            rows: [[0; SYMBOLS]; SYMBOLS],
-            totals: [0; SYMBOLS],
-            before: 0,
-            sum: 0.0,
-            calls: 0,
-            odd: 0,
-        }
+        Self { rows: [[0; SYMBOLS]; SYMBOLS], totals: [0; SYMBOLS], before: 0, sum: 0.0, calls: 0, odd: 0 }
     }
 
     /// A call of this kind after `pause` seconds; the evidence in decades. `total`: calls known.
@@ -46,7 +40,8 @@ impl Sequence {
         if found.reused {
             self.forget(found.symbol);
         }
-        let before = usize::from(std::mem::replace(&mut self.before, u8::try_from(found.symbol).unwrap_or(0)));
+        let before =
+            usize::from(std::mem::replace(&mut self.before, u8::try_from(found.symbol).unwrap_or(0)));
         let seen = self.rows.get(before).and_then(|row| row.get(found.symbol)).copied().unwrap_or(0);
         let known = f32::from(self.totals.get(before).copied().unwrap_or(0));
         if learn {
@@ -57,7 +52,7 @@ impl Sequence {
             return self.sum;
         }
         let chance = (f32::from(seen) + SMOOTHING * found.share) / (known + SMOOTHING);
-        let step = (found.share / chance).log10().clamp(-1.0, 2.0) - SLACK;
+        let step = log10(found.share / chance).clamp(-1.0, 2.0) - SLACK;
         self.sum = (self.sum + step).min(top);
         if self.sum <= 0.0 {
             (self.sum, self.calls, self.odd) = (0.0, 0, 0);

@@ -191,7 +191,9 @@ impl Breaker {
         match (self.state, self.until) {
             (State::Open, Some(until)) if now >= until => Admission::Probe(self.round.wrapping_add(1)),
             (State::Open, until) => Admission::Refused(until),
-            (State::HalfOpen, _) if self.probes < rules.probes || now >= again => Admission::Probe(self.round),
+            (State::HalfOpen, _) if self.probes < rules.probes || now >= again => {
+                Admission::Probe(self.round)
+            }
             _ => Admission::Refused(Some(again)),
         }
     }
@@ -226,8 +228,8 @@ impl Breaker {
             // It was let open by an action that ran before, or by a read: one trip is enough.
             _ if self.state == State::Open => return None,
             _ => {
-                let calm = self.state == State::Closed
-                    && now >= self.since.plus_seconds(rules.forget_after_seconds);
+                let calm =
+                    self.state == State::Closed && now >= self.since.plus_seconds(rules.forget_after_seconds);
                 self.trips = if calm { 1 } else { self.trips.saturating_add(1) };
                 self.until = Some(now.plus_seconds(rules.cool_down(self.trips)).min(LATEST));
             }
@@ -263,7 +265,13 @@ impl Breaker {
     }
 
     /// An action ended. `probe`: the number with which it was let through as one.
-    pub fn ended(&mut self, at: Timestamp, probe: Option<u32>, failed: bool, rules: &Rules) -> Option<Change> {
+    pub fn ended(
+        &mut self,
+        at: Timestamp,
+        probe: Option<u32>,
+        failed: bool,
+        rules: &Rules,
+    ) -> Option<Change> {
         let now = self.clock(at);
         if probe == Some(self.round) && self.state == State::HalfOpen {
             if failed {

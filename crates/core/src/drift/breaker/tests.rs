@@ -117,7 +117,10 @@ fn all_must_admit_and_none_loses_a_probe_for_nothing() {
     assert_eq!(admit_by_all(&mut three, at(120), false), Err(Some(at(150))));
     assert_eq!(three[0].0.state(), State::Open, "it was not asked to probe");
     let admitted = admit_by_all(&mut three, at(150), false).unwrap();
-    assert!(matches!(admitted[..], [(Admission::Probe(1), Some(_)), (Admission::Probe(1), Some(_)), (Admission::Run, None)]));
+    assert!(matches!(
+        admitted[..],
+        [(Admission::Probe(1), Some(_)), (Admission::Probe(1), Some(_)), (Admission::Run, None)]
+    ));
     all.trip(at(151), person(), &rules);
     let mut three = [(&mut agent, &rules), (&mut group, &rules), (&mut all, &rules)];
     assert_eq!(admit_by_all(&mut three, at(152), false), Err(None));
@@ -144,7 +147,10 @@ enum Step {
     Clock(i64),
     Admit,
     /// The outcome of one of the probes that are out, or of some that were, comes in.
-    Outcome { which: usize, failed: bool },
+    Outcome {
+        which: usize,
+        failed: bool,
+    },
     Drift,
     Open,
     Close,

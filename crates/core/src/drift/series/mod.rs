@@ -187,7 +187,8 @@ mod tests {
         let mut series = Series::new();
         (0..6_048)
             .map(|row| {
-                let value = 50.0 + 20.0 * (row as f64 / 288.0 * std::f64::consts::TAU).sin() + 6.0 * noise(row);
+                let value =
+                    50.0 + 20.0 * (row as f64 / 288.0 * std::f64::consts::TAU).sin() + 6.0 * noise(row);
                 series.score(at(row), change(row, value))
             })
             .collect()
@@ -203,7 +204,8 @@ mod tests {
         assert_eq!(highest_at(&spike), 4_000);
         let shift = scores(|row, v| Some(if row >= 4_000 { v + 45.0 } else { v }));
         assert!((4_000..4_100).contains(&highest_at(&shift)));
-        let wild = scores(|row, v| Some(if (4_000..4_200).contains(&row) { v + 60.0 * noise(row) } else { v }));
+        let wild =
+            scores(|row, v| Some(if (4_000..4_200).contains(&row) { v + 60.0 * noise(row) } else { v }));
         assert!((4_000..4_200).contains(&highest_at(&wild)));
         let quiet = scores(|_, v| Some(v)).into_iter().skip(900).fold(0.0, f64::max);
         assert!(quiet < 0.5 * spike[4_000], "{quiet} without anything");

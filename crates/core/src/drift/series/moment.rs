@@ -43,9 +43,13 @@ mod tests {
     #[test]
     fn reads_what_series_have() {
         let seconds = |text: &str| Moment::parse(text).map(Moment::seconds);
-        for text in
-            ["2026-11-22 09:10:05", "2026-11-22T09:10:05", "2026-11-22T09:10:05Z", "2026-11-22T10:10:05+01:00", "1795338605"]
-        {
+        for text in [
+            "2026-11-22 09:10:05",
+            "2026-11-22T09:10:05",
+            "2026-11-22T09:10:05Z",
+            "2026-11-22T10:10:05+01:00",
+            "1795338605",
+        ] {
             assert_eq!(seconds(text), Ok(1_795_338_605.0), "{text}");
         }
         assert_eq!(seconds("2026-11-22 09:10:05.25"), Ok(1_795_338_605.25));

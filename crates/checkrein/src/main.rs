@@ -4,6 +4,7 @@ mod approvals;
 mod check;
 mod classify;
 mod config;
+mod drift;
 mod execute;
 mod failure;
 mod file;
@@ -67,6 +68,9 @@ enum Command {
     /// See and answer holds
     #[command(subcommand)]
     Approvals(approvals::Command),
+    /// Find departures from what is normal, in recorded events and series
+    #[command(subcommand)]
+    Drift(drift::Command),
     /// Read and verify the action log
     #[command(subcommand)]
     Log(log::Command),
@@ -105,6 +109,7 @@ fn main() -> ExitCode {
         Command::Classify(args) => classify::run(&args, &mut out),
         Command::Policy(command) => policy::run(command, &mut out),
         Command::Approvals(command) => approvals::run(command, &mut out),
+        Command::Drift(command) => drift::run(command, &mut out),
         Command::Log(command) => log::run(command, &mut out),
         Command::Keys(command) => keys::run(command, &mut out),
         Command::Target(command) => target::run(command, &mut out),

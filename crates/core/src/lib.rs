@@ -13,6 +13,7 @@ pub mod chain;
 pub mod check;
 pub mod classify;
 pub mod decision;
+pub mod drift;
 pub mod event;
 pub mod fingerprint;
 pub mod json;

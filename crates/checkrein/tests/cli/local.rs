@@ -5,7 +5,7 @@ use crate::common::{Run, repository};
 #[test]
 fn help_is_what_it_was() {
     let run = Run::new();
-    let groups = ["policy", "approvals", "log", "keys", "target", "snapshot", "hook", "config"];
+    let groups = ["policy", "approvals", "log", "keys", "target", "snapshot", "hook", "config", "drift"];
     let mut pages = vec![vec![]];
     pages.extend(groups.iter().map(|g| vec![*g]));
     for command in ["serve", "check", "execute", "rollback", "classify", "openapi"] {
@@ -20,6 +20,7 @@ fn help_is_what_it_was() {
         &["list", "show", "export", "seal", "take"],
         &["claude-code"],
         &["check"],
+        &["replay", "score", "explain"],
     ]) {
         pages.extend(commands.iter().map(|c| vec![*group, *c]));
     }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod drift;
+#[cfg(test)]
 mod hook;
 #[cfg(test)]
 mod local;

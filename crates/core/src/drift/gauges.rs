@@ -1,0 +1,86 @@
+//! The calibrated statistics of a baseline, and what is assumed of each before an agent is known.
+
+use super::{
+    codec::packed,
+    gauge::{Gauge, Prior},
+};
+
+packed! {
+    /// One gauge a statistic.
+    #[derive(Clone, Copy, Debug)]
+    pub(super) struct Gauges {
+        pub hour: Gauge,
+        pub gathered: Gauge,
+        pub slow: Gauge,
+        pub quick: Gauge,
+        pub repeat: Gauge,
+        pub novelty: Gauge,
+        pub resource: Gauge,
+        pub sequence: Gauge,
+        pub mix: Gauge,
+        pub surprise: Gauge,
+        pub records: Gauge,
+        pub errors: Gauge,
+    }
+}
+
+const HOUR: Prior = Prior { mean: 1.5, spread: 0.6, floor: 0.4, trusted: false };
+const GATHERED: Prior = Prior { mean: 2.0, spread: 0.9, floor: 0.68, trusted: false };
+const SLOW: Prior = Prior { mean: 3.0, spread: 0.8, floor: 0.54, trusted: false };
+const QUICK: Prior = Prior { mean: 3.0, spread: 0.7, floor: 0.4, trusted: false };
+const REPEAT: Prior = Prior { mean: 0.9, spread: 0.45, floor: 0.45, trusted: true };
+const NOVELTY: Prior = Prior { mean: 0.3, spread: 0.2, floor: 0.22, trusted: true };
+const RESOURCE: Prior = Prior { mean: 0.8, spread: 0.4, floor: 0.3, trusted: true };
+const SEQUENCE: Prior = Prior { mean: 2.0, spread: 0.8, floor: 0.4, trusted: true };
+const MIX: Prior = Prior { mean: 2.5, spread: 0.9, floor: 0.434, trusted: true };
+const SURPRISE: Prior = Prior { mean: 2.5, spread: 0.8, floor: 0.434, trusted: true };
+const RECORDS: Prior = Prior { mean: 1.5, spread: 0.8, floor: 0.5, trusted: true };
+const ERRORS: Prior = Prior { mean: 1.5, spread: 0.7, floor: 0.434, trusted: true };
+
+impl Gauges {
+    pub(super) fn new() -> Self {
+        Self {
+            hour: Gauge::new(HOUR),
+            gathered: Gauge::new(GATHERED),
+            slow: Gauge::new(SLOW),
+            quick: Gauge::new(QUICK),
+            repeat: Gauge::new(REPEAT),
+            novelty: Gauge::new(NOVELTY),
+            resource: Gauge::new(RESOURCE),
+            sequence: Gauge::new(SEQUENCE),
+            mix: Gauge::new(MIX),
+            surprise: Gauge::new(SURPRISE),
+            records: Gauge::new(RECORDS),
+            errors: Gauge::new(ERRORS),
+        }
+    }
+
+    fn each(&mut self) -> [(&mut Gauge, Prior); 12] {
+        [
+            (&mut self.hour, HOUR),
+            (&mut self.gathered, GATHERED),
+            (&mut self.slow, SLOW),
+            (&mut self.quick, QUICK),
+            (&mut self.repeat, REPEAT),
+            (&mut self.novelty, NOVELTY),
+            (&mut self.resource, RESOURCE),
+            (&mut self.sequence, SEQUENCE),
+            (&mut self.mix, MIX),
+            (&mut self.surprise, SURPRISE),
+            (&mut self.records, RECORDS),
+            (&mut self.errors, ERRORS),
+        ]
+    }
+
+    /// The block of an hour is over, and that of a day with it. `rates`: the rate is known well enough for
+    /// what is measured against it to mean something.
+    pub(super) fn close(&mut self, day_too: bool, learn: bool, rates: bool) {
+        for (at, (gauge, prior)) in self.each().into_iter().enumerate() {
+            let learn = learn && (rates || at >= 4);
+            gauge.close_hour(prior, learn);
+            if day_too {
+                gauge.close_day(prior, learn);
+            }
+        }
+    }
+}

@@ -111,7 +111,7 @@ export async function runExample(name: string): Promise<string> {
   try {
     const env = server.env;
     const script = path.join(here, "examples", `${name}.js`);
-    const done = spawnSync(process.execPath, [script], { env, encoding: "utf8", timeout: 60_000 });
+    const done = spawnSync(process.execPath, [script], { env, encoding: "utf8", timeout: 300_000 });
     assert.equal(done.status, 0, done.stderr);
     return done.stdout;
   } finally {

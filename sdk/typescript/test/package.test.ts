@@ -20,7 +20,7 @@ const folder = mkdtempSync(path.join(tmpdir(), "checkrein-package-"));
 let files: string[];
 
 function run(program: string, args: string[], cwd: string): string {
-  const done = spawnSync(program, args, { cwd, encoding: "utf8", timeout: 120_000 });
+  const done = spawnSync(program, args, { cwd, encoding: "utf8", timeout: 300_000 });
   assert.equal(done.status, 0, done.stderr + done.stdout);
   return done.stdout;
 }

@@ -6,12 +6,12 @@
 
 use super::{
     connect::{Db, Session},
-    footprint::{CHUNK, Footprint, fetch},
+    footprint::{Before, CHUNK, Footprint, Rows, Trace, fetch},
     schema::Table,
     value::{Image, pick},
 };
 use crate::{Affected, Error, How};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// One record, before and after. Without a key the content is the key, and only how often it is there differs.
 pub(super) struct Record {
@@ -23,43 +23,77 @@ pub(super) struct Record {
     pub(super) how: How,
 }
 
+/// What everybody else sees; connected once somebody looks.
+pub(super) struct Outside<'a> {
+    db: &'a Db,
+    observer: Option<Session>,
+}
+
+impl<'a> Outside<'a> {
+    pub(super) const fn of(db: &'a Db) -> Self {
+        Self { db, observer: None }
+    }
+
+    /// Records by their keys, at most [`CHUNK`] of them.
+    pub(super) async fn fetch<K: AsRef<[u8]>>(&mut self, table: &Table, keys: &[K]) -> Result<Rows, Error> {
+        if keys.is_empty() {
+            return Ok(Rows::new());
+        }
+        let observer = match &mut self.observer {
+            Some(observer) => observer,
+            none => none.insert(self.db.observer().await?),
+        };
+        fetch(observer, table, keys, false).await
+    }
+}
+
 /// Compares at most [`CHUNK`] records; answers those that differ.
 pub(super) async fn compare(
     own: &mut Session,
-    observer: &mut Session,
+    outside: &mut Outside<'_>,
     table: &Table,
-    keys: &[(&Image, How)],
+    records: &[(&Image, &Trace)],
 ) -> Result<Vec<Record>, Error> {
-    let names: Vec<&Image> = keys.iter().map(|(key, _)| *key).collect();
-    let before = by_key(table, fetch(observer, table, &names, false).await?)?;
-    let after = by_key(table, fetch(own, table, &names, true).await?)?;
-    let mut records = Vec::new();
-    for (key, hint) in keys {
-        let (was, is) = (before.get(*key), after.get(*key));
-        if was == is {
+    let names: Vec<&Image> = records.iter().map(|(key, _)| *key).collect();
+    let unknown: Vec<&Image> = records
+        .iter()
+        .filter(|(_, trace)| matches!(trace.before, Before::Unknown))
+        .map(|(key, _)| *key)
+        .collect();
+    let before = outside.fetch(table, &unknown).await?;
+    let mut after = fetch(own, table, &names, true).await?;
+    let mut different = Vec::new();
+    for (key, trace) in records {
+        let was = match &trace.before {
+            Before::Unknown => before.get(*key).map(|(row, count)| (row, *count)),
+            Before::Absent => None,
+            Before::There(row) => Some((row, 1)),
+        };
+        let is = after.remove(*key);
+        if was == is.as_ref().map(|(row, count)| (row, *count)) {
             continue;
         }
-        let how = match (was, is, hint) {
+        let how = match (was, &is, trace.how) {
             (None, _, _) => How::Insert,
             (Some(_), None, How::Cascade) => How::Cascade,
             (Some(_), None, _) => How::Delete,
             (Some(_), Some(_), How::Unlink) => How::Unlink,
             (Some(_), Some(_), _) => How::Update,
         };
-        records.push(Record {
+        different.push(Record {
             key: (*key).clone(),
-            before: was.map(|w| w.0.clone()),
-            after: is.map(|i| i.0.clone()),
-            counts: (was.map_or(0, |w| w.1), is.map_or(0, |i| i.1)),
+            counts: (was.map_or(0, |w| w.1), is.as_ref().map_or(0, |i| i.1)),
+            before: was.map(|(row, _)| row.clone()),
+            after: is.map(|(row, _)| row),
             how,
         });
     }
-    Ok(records)
+    Ok(different)
 }
 
 /// Rows by their keys, and how often each is there.
-pub(super) fn by_key(table: &Table, rows: Vec<Image>) -> Result<HashMap<Image, (Image, u64)>, Error> {
-    let mut map: HashMap<Image, (Image, u64)> = HashMap::with_capacity(rows.len());
+pub(super) fn by_key(table: &Table, rows: Vec<Image>) -> Result<Rows, Error> {
+    let mut map = Rows::with_capacity(rows.len());
     for row in rows {
         let key = pick(&row, &table.key)?;
         map.entry(key).or_insert((row, 0)).1 += 1;
@@ -120,12 +154,12 @@ impl Tally {
 
 /// Compares everything and adds it up.
 pub(super) async fn tally(own: &mut Session, db: &Db, found: &Footprint) -> Result<Tally, Error> {
-    let mut observer = db.observer().await?;
+    let mut outside = Outside::of(db);
     let mut tally = Tally::default();
     for touched in found.tables.values() {
-        let keys: Vec<(&Image, How)> = touched.keys.iter().map(|(k, h)| (k, *h)).collect();
-        for chunk in keys.chunks(CHUNK) {
-            for record in compare(own, &mut observer, &touched.table, chunk).await? {
+        let records: Vec<_> = touched.records.iter().collect();
+        for chunk in records.chunks(CHUNK) {
+            for record in compare(own, &mut outside, &touched.table, chunk).await? {
                 tally.add(&touched.table, &record);
             }
         }

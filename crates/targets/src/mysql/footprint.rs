@@ -7,7 +7,8 @@ use super::{
     walk::Watch,
 };
 use crate::{Error, How};
-use mysql_async::{Params, Row, Value, prelude::Queryable as _};
+use indexmap::IndexMap;
+use mysql_async::{BinaryProtocol, Params, QueryResult, Row, Value, prelude::Queryable as _};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -23,45 +24,79 @@ const MOST_KEY_BYTES: usize = 128 << 20;
 /// Records of a table that is compared as a whole, because what changes in it cannot be foreseen.
 const MOST_WATCHED: usize = 50_000;
 
+/// Bytes of before-images that are kept until the capture; what does not fit is read again, from outside.
+const MOST_ROW_BYTES: usize = 32 << 20;
+
 /// What may be touched of one table.
 pub(super) struct Touched {
     pub(super) table: Arc<Table>,
-    /// Keys, and how the record would be affected.
-    pub(super) keys: BTreeMap<Image, How>,
+    /// By key, in the order in which they were found, which mostly is the one in which they lie.
+    pub(super) records: IndexMap<Image, Trace>,
+}
+
+/// What is known of a record that may be touched.
+pub(super) struct Trace {
+    /// How it would be affected.
+    pub(super) how: How,
+    pub(super) before: Before,
+}
+
+/// A record before the first statement of a transaction.
+pub(super) enum Before {
+    /// An observer is asked, who does not see what the transaction has done.
+    Unknown,
+    Absent,
+    There(Image),
 }
 
 /// Every record that an action may touch.
 #[derive(Default)]
 pub(super) struct Footprint {
     pub(super) tables: BTreeMap<(String, String), Touched>,
-    bytes: usize,
+    key_bytes: usize,
+    row_bytes: usize,
 }
 
 impl Footprint {
     /// Adds a record. Whether it is new. A deletion outweighs a change.
-    pub(super) fn add(&mut self, table: &Arc<Table>, key: Image, how: How) -> Result<bool, Error> {
+    pub(super) fn add(
+        &mut self,
+        table: &Arc<Table>,
+        key: Image,
+        how: How,
+        mut before: Before,
+    ) -> Result<bool, Error> {
         let touched = self
             .tables
             .entry(table.id())
-            .or_insert_with(|| Touched { table: Arc::clone(table), keys: BTreeMap::new() });
-        if let Some(known) = touched.keys.get_mut(&key) {
+            .or_insert_with(|| Touched { table: Arc::clone(table), records: IndexMap::new() });
+        if let Some(known) = touched.records.get_mut(&key) {
             let ends = |h: How| matches!(h, How::Delete | How::Cascade);
-            if ends(how) && !ends(*known) {
-                *known = how;
+            if ends(how) && !ends(known.how) {
+                known.how = how;
             }
             return Ok(false);
         }
-        self.bytes += key.len() + 48;
-        if self.bytes > MOST_KEY_BYTES {
+        self.key_bytes += key.len() + 64;
+        if self.key_bytes > MOST_KEY_BYTES {
             return Err(Error::TooLarge(
                 "the action touches more records than can be followed at once (about two million); narrow it"
                     .to_owned(),
             ));
         }
-        touched.keys.insert(key, how);
+        if let Before::There(row) = &before {
+            self.row_bytes += row.len();
+            if self.row_bytes > MOST_ROW_BYTES {
+                before = Before::Unknown;
+            }
+        }
+        touched.records.insert(key, Trace { how, before });
         Ok(true)
     }
 }
+
+/// Records by their keys, and how often each is there: 1 where there is a key.
+pub(super) type Rows = HashMap<Image, (Image, u64)>;
 
 /// Reads records by their keys, at most [`CHUNK`] of them. `lock` makes it see what is committed or the
 /// transaction's own, and keeps others from changing it.
@@ -70,8 +105,8 @@ pub(super) async fn fetch<K: AsRef<[u8]>>(
     table: &Table,
     keys: &[K],
     lock: bool,
-) -> Result<Vec<Image>, Error> {
-    let Some(last) = keys.last() else { return Ok(Vec::new()) };
+) -> Result<Rows, Error> {
+    let Some(last) = keys.last() else { return Ok(Rows::new()) };
     let size = CHUNKS.into_iter().find(|c| *c >= keys.len()).unwrap_or(keys.len());
     let mut params: Vec<Value> = Vec::with_capacity(size * table.key.len());
     for key in keys.iter().chain(std::iter::repeat_n(last, size - keys.len())) {
@@ -84,13 +119,13 @@ pub(super) async fn fetch<K: AsRef<[u8]>>(
         table.with_keys("t", size),
         if lock { " FOR UPDATE" } else { "" }
     );
-    let rows = session.rows(&sql, Params::Positional(params)).await?;
-    rows.into_iter().map(row_image).collect()
-}
-
-/// A row as bytes.
-pub(super) fn row_image(row: Row) -> Result<Image, Error> {
-    Ok(encode(row.unwrap().iter()))
+    let mut rows = Rows::with_capacity(keys.len());
+    records_of(session, &sql, params, table, |key, row| {
+        rows.entry(key).or_insert((row, 0)).1 += 1;
+        Ok(())
+    })
+    .await?;
+    Ok(rows)
 }
 
 /// The keys that a query returns, one by one.
@@ -100,17 +135,59 @@ pub(super) async fn keys_of(
     params: Vec<Value>,
     mut each: impl FnMut(Image) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let params = if params.is_empty() { Params::Empty } else { Params::Positional(params) };
-    let mut result = session.conn.exec_iter(sql, params).await.map_err(super::connect::meaning)?;
+    values_of(session, sql, params, |values| each(encode(values.iter()))).await
+}
+
+/// The records that a query returns, one by one, by all columns of their table: the key, and all of it.
+pub(super) async fn records_of(
+    session: &mut Session,
+    sql: &str,
+    params: Vec<Value>,
+    table: &Table,
+    mut each: impl FnMut(Image, Image) -> Result<(), Error>,
+) -> Result<(), Error> {
+    values_of(session, sql, params, |values| each(table.key_of(&values), encode(values.iter()))).await
+}
+
+async fn values_of(
+    session: &mut Session,
+    sql: &str,
+    params: Vec<Value>,
+    mut each: impl FnMut(Vec<Value>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut reading = Reading::begin(session, sql, params).await?;
     let mut failed = None;
-    while let Some(row) = result.next().await.map_err(super::connect::meaning)? {
-        if let Err(error) = row_image(row).and_then(&mut each) {
+    while let Some(values) = reading.next().await? {
+        if let Err(error) = each(values) {
             failed = Some(error);
             break;
         }
     }
-    result.drop_result().await.map_err(super::connect::meaning)?;
+    reading.end().await?;
     failed.map_or(Ok(()), Err)
+}
+
+/// The rows of a query, as they come.
+pub(super) struct Reading<'a>(QueryResult<'a, 'static, BinaryProtocol>);
+
+impl<'a> Reading<'a> {
+    pub(super) async fn begin(
+        session: &'a mut Session,
+        sql: &'a str,
+        params: Vec<Value>,
+    ) -> Result<Self, Error> {
+        let params = if params.is_empty() { Params::Empty } else { Params::Positional(params) };
+        Ok(Self(session.conn.exec_iter(sql, params).await.map_err(super::connect::meaning)?))
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<Value>>, Error> {
+        Ok(self.0.next().await.map_err(super::connect::meaning)?.map(Row::unwrap))
+    }
+
+    /// Whatever has not been read is passed over.
+    pub(super) async fn end(self) -> Result<(), Error> {
+        self.0.drop_result().await.map_err(super::connect::meaning)
+    }
 }
 
 /// A whole table, as one transaction sees it: the key of each record, with a hash of it; without a key, each
@@ -153,9 +230,8 @@ async fn sight(session: &mut Session, table: &Table, condition: &str) -> Result<
         format!("SELECT {} FROM {} AS t{condition} LIMIT {}", table.list("t"), table.sql(), MOST_WATCHED + 1);
     let mut seen = Sight::new();
     let mut rows = 0_usize;
-    keys_of(session, &sql, Vec::new(), |image| {
+    records_of(session, &sql, Vec::new(), table, |key, image| {
         rows += 1;
-        let key = super::value::pick(&image, &table.key)?;
         let entry = seen.entry(key).or_insert_with(|| (blake3::hash(&image), 0));
         entry.1 += 1;
         Ok(())

@@ -78,7 +78,7 @@ async fn by_records(session: &mut Session, snapshot: &Snapshot) -> Result<Settle
         let keys: Vec<&Image> =
             before.keys().chain(after.keys()).collect::<BTreeSet<_>>().into_iter().collect();
         for part in keys.chunks(CHUNK) {
-            let now = by_key(table, fetch(session, table, part, false).await?)?;
+            let now = fetch(session, table, part, false).await?;
             for key in part {
                 let (was, is, now) = (before.get(*key), after.get(*key), now.get(*key));
                 match (now == was, now == is) {

@@ -1,10 +1,11 @@
 //! What the server says of its tables: columns, keys, triggers, and the foreign keys between them.
 //!
-//! Read anew for each piece of work, inside its transaction; see `dictionary`.
+//! Asked anew by each piece of work, inside its transaction; see `dictionary`.
 
 use super::{
     connect::{Db, Session},
-    dictionary::load,
+    dictionary::{Described, load},
+    value::{Image, encode},
 };
 use crate::Error;
 use mysql_async::{Row, Value, prelude::FromValue};
@@ -121,9 +122,8 @@ impl Schema {
         if let Some(table) = self.tables.get(&id) {
             return Ok(Arc::clone(table));
         }
-        let (table, children) = load(db, session, schema, name).await?;
-        let table = Arc::new(table);
-        self.children.insert(id.clone(), Arc::new(children));
+        let Described { table, children } = load(db, session, schema, name).await?;
+        self.children.insert(id.clone(), children);
         self.tables.insert(id, Arc::clone(&table));
         Ok(table)
     }
@@ -186,6 +186,11 @@ impl Table {
             return format!("{left} IN ({})", repeat(&right, ", "));
         }
         format!("({left}) IN ({})", repeat(&format!("({right})"), ", "))
+    }
+
+    /// The key of a record, of which these are all values.
+    pub(super) fn key_of(&self, values: &[Value]) -> Image {
+        encode(self.key.iter().filter_map(|place| values.get(*place)))
     }
 
     /// The parameters for [`Table::with_keys`].

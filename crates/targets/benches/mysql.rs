@@ -87,16 +87,31 @@ impl Bench {
         pending.capture(&mut out).await.unwrap();
         out.finish(&path).await.unwrap();
         pending.commit().await.unwrap();
+            eprintln!(
+                "execute {:.5} capture {:.5} finish {:.5} commit {:.5}",
+                t1,
+                t2 - t1,
+                t3 - t2,
+                began.elapsed().as_secs_f64() - t3
+            );
+        }
         (began.elapsed().as_secs_f64(), path)
     }
 
     /// An UPDATE: guarded, with a trigger that logs, and plain.
-    async fn update(&mut self, condition: &str) -> (f64, f64) {
+    async fn update(&mut self, condition: &str, guarded_first: bool) -> (f64, f64) {
         let sql = format!("UPDATE bench SET a = a + 1 {condition}");
-        self.settle().await;
-        let plain = self.direct(&sql).await;
-        self.settle().await;
-        let (guarded, _) = self.guarded(&sql).await;
+        let (mut plain, mut guarded) = (0.0, 0.0);
+        for turn in [guarded_first, !guarded_first] {
+            self.settle().await;
+            if turn {
+                guarded = self.guarded(&sql).await.0;
+            } else {
+                plain = self.direct(&sql).await;
+            }
+        }
+            eprintln!("plain {plain:.4} guarded {guarded:.4}");
+        }
         self.sql(
             "CREATE TRIGGER log AFTER UPDATE ON bench FOR EACH ROW INSERT INTO log VALUES \
              (JSON_ARRAY(OLD.id, OLD.a, OLD.b, OLD.c, OLD.d), JSON_ARRAY(NEW.id, NEW.a, NEW.b, NEW.c, NEW.d))",
@@ -257,8 +272,8 @@ async fn bench(folder: &Path) {
     let mut figures: [Vec<f64>; FIGURES.len()] = Default::default();
     for round in 0..ROUNDS {
         let snapshot = b.snapshot().await;
-        let all = b.update("").await;
-        let (tenth, _) = b.update("WHERE id % 10 = 0").await;
+        let all = b.update("", round % 2 == 1).await;
+        let (tenth, _) = b.update("WHERE id % 10 = 0", round % 2 == 1).await;
         let updated = b.rollback("UPDATE bench SET a = a + 1").await;
         let deleted = b.rollback("DELETE FROM bench").await;
         let count = b.count().await;

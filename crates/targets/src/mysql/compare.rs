@@ -6,7 +6,7 @@
 
 use super::{
     connect::{Db, Session},
-    footprint::{Before, CHUNK, Footprint, Rows, Trace, fetch},
+    footprint::{Before, Footprint, Rows, Trace, fetch},
     schema::Table,
     value::{Image, pick},
 };
@@ -23,33 +23,70 @@ pub(super) struct Record {
     pub(super) how: How,
 }
 
-/// What everybody else sees; connected once somebody looks.
+/// Looks from outside at what a transaction has done; connected once somebody looks.
+///
+/// Without locks: those are the transaction's, and taking them again costs the server more than the look.
 pub(super) struct Outside<'a> {
     db: &'a Db,
-    observer: Option<Session>,
+    /// The server that the transaction is on.
+    server: String,
+    observer: Option<(Session, Sight)>,
+}
+
+/// What an observer sees.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    /// What is committed: records as they were before.
+    Committed,
+    /// What the transaction has made of the records that it holds.
+    Latest,
 }
 
 impl<'a> Outside<'a> {
-    pub(super) const fn of(db: &'a Db) -> Self {
-        Self { db, observer: None }
+    /// Of the transaction of `own`.
+    pub(super) fn of(db: &'a Db, own: &Session) -> Self {
+        Self { db, server: own.server.clone(), observer: None }
     }
 
-    /// Records by their keys, at most [`CHUNK`] of them.
-    pub(super) async fn fetch<K: AsRef<[u8]>>(&mut self, table: &Table, keys: &[K]) -> Result<Rows, Error> {
+    /// Records as everybody else sees them. More may be answered than was asked for.
+    pub(super) async fn committed<K: AsRef<[u8]>>(
+        &mut self,
+        table: &Table,
+        keys: &[K],
+    ) -> Result<Rows, Error> {
+        self.fetch(table, keys, Sight::Committed).await
+    }
+
+    /// Records as they are now: those that a transaction holds, as it sees them. More may be answered than was
+    /// asked for.
+    pub(super) async fn latest<K: AsRef<[u8]>>(&mut self, table: &Table, keys: &[K]) -> Result<Rows, Error> {
+        self.fetch(table, keys, Sight::Latest).await
+    }
+
+    async fn fetch<K: AsRef<[u8]>>(
+        &mut self,
+        table: &Table,
+        keys: &[K],
+        sight: Sight,
+    ) -> Result<Rows, Error> {
         if keys.is_empty() {
-            return Ok(Rows::new());
+            return Ok(Rows::default());
         }
-        let observer = match &mut self.observer {
+        let (observer, level) = match &mut self.observer {
             Some(observer) => observer,
-            none => none.insert(self.db.observer().await?),
+            none => none.insert((self.db.observer(&self.server).await?, Sight::Committed)),
         };
+        if *level != sight {
+            let name = if sight == Sight::Committed { "READ COMMITTED" } else { "READ UNCOMMITTED" };
+            observer.run(&format!("SET SESSION TRANSACTION ISOLATION LEVEL {name}")).await?;
+            *level = sight;
+        }
         fetch(observer, table, keys, false).await
     }
 }
 
-/// Compares at most [`CHUNK`] records; answers those that differ.
+/// Compares records that a transaction holds; answers those that differ.
 pub(super) async fn compare(
-    own: &mut Session,
     outside: &mut Outside<'_>,
     table: &Table,
     records: &[(&Image, &Trace)],
@@ -60,8 +97,8 @@ pub(super) async fn compare(
         .filter(|(_, trace)| matches!(trace.before, Before::Unknown))
         .map(|(key, _)| *key)
         .collect();
-    let before = outside.fetch(table, &unknown).await?;
-    let mut after = fetch(own, table, &names, true).await?;
+    let before = outside.committed(table, &unknown).await?;
+    let mut after = outside.latest(table, &names).await?;
     let mut different = Vec::new();
     for (key, trace) in records {
         let was = match &trace.before {
@@ -69,7 +106,7 @@ pub(super) async fn compare(
             Before::Absent => None,
             Before::There(row) => Some((row, 1)),
         };
-        let is = after.remove(*key);
+        let is = after.swap_remove(*key);
         if was == is.as_ref().map(|(row, count)| (row, *count)) {
             continue;
         }
@@ -91,9 +128,9 @@ pub(super) async fn compare(
     Ok(different)
 }
 
-/// Rows by their keys, and how often each is there.
+/// Rows by their keys, in their order, and how often each is there.
 pub(super) fn by_key(table: &Table, rows: Vec<Image>) -> Result<Rows, Error> {
-    let mut map = Rows::with_capacity(rows.len());
+    let mut map = Rows::with_capacity_and_hasher(rows.len(), foldhash::fast::RandomState::default());
     for row in rows {
         let key = pick(&row, &table.key)?;
         map.entry(key).or_insert((row, 0)).1 += 1;
@@ -153,13 +190,12 @@ impl Tally {
 }
 
 /// Compares everything and adds it up.
-pub(super) async fn tally(own: &mut Session, db: &Db, found: &Footprint) -> Result<Tally, Error> {
-    let mut outside = Outside::of(db);
+pub(super) async fn tally(own: &Session, db: &Db, found: &Footprint) -> Result<Tally, Error> {
+    let mut outside = Outside::of(db, own);
     let mut tally = Tally::default();
     for touched in found.tables.values() {
-        let records: Vec<_> = touched.records.iter().collect();
-        for chunk in records.chunks(CHUNK) {
-            for record in compare(own, &mut outside, &touched.table, chunk).await? {
+        for part in touched.parts() {
+            for record in compare(&mut outside, &touched.table, &part).await? {
                 tally.add(&touched.table, &record);
             }
         }

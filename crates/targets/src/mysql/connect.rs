@@ -1,6 +1,6 @@
 //! Connections: their settings, their time-outs, and what their errors mean.
 
-use super::{access::Grants, dictionary::Known};
+use super::{access::Grants, dictionary::Known, schema::get};
 use crate::{Error, Limits, Place, TargetConfig};
 use mysql_async::{
     Conn, Opts, OptsBuilder, Params, Pool, PoolConstraints, PoolOpts, Row, SslOpts, prelude::Queryable as _,
@@ -78,7 +78,12 @@ pub(super) struct Session {
     pub(super) begun: f64,
     /// What the account may do.
     pub(super) grants: Arc<Grants>,
+    /// What tells its server from others.
+    pub(super) server: String,
 }
+
+/// What tells a server from others.
+const SERVER: &str = "CONCAT_WS(' ', @@hostname, @@port, @@server_id, @@datadir, @@pid_file)";
 
 impl Pools {
     fn new(opts: &OptsBuilder, limits: &Limits, granted: Option<blake3::Hash>) -> Self {
@@ -142,16 +147,18 @@ impl Db {
             Purpose::Count | Purpose::Snapshot => "; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
             Purpose::Execute | Purpose::Undo => "; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ WRITE",
         });
-        begin.push_str("; SELECT UNIX_TIMESTAMP(SYSDATE(6))");
+        begin.push_str(&format!("; SELECT UNIX_TIMESTAMP(SYSDATE(6)), {SERVER}"));
         for _ in 0..TRIES {
             let pools = self.pools();
             let mut session = self.session(&pools.main).await?;
             let sets = session.several(&begin).await?;
             let grants = Grants::of(sets.first().map(Vec::as_slice).unwrap_or_default())?;
             if pools.granted == Some(grants.hash()) {
-                let time =
-                    sets.last().and_then(|rows| rows.first()).and_then(|r| r.get_opt::<String, usize>(0));
-                session.begun = time.and_then(Result::ok).and_then(|t| t.parse().ok()).unwrap_or(0.0);
+                let Some(row) = sets.last().and_then(|rows| rows.first()) else {
+                    return Err(Error::Internal("the server does not say what time it is".to_owned()));
+                };
+                session.begun = get::<String>(row, 0)?.parse().unwrap_or(0.0);
+                session.server = get(row, 1)?;
                 session.grants = Arc::new(grants);
                 return Ok(session);
             }
@@ -167,11 +174,21 @@ impl Db {
         )))
     }
 
-    /// A connection that looks from outside: each of its reads sees what is committed at that moment.
-    pub(super) async fn observer(&self) -> Result<Session, Error> {
+    /// A connection that looks from outside at what is done on `server`: each of its reads sees what is
+    /// committed at that moment.
+    pub(super) async fn observer(&self, server: &str) -> Result<Session, Error> {
         let mut session = self.session(&self.pools().side).await?;
-        session.run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
-        Ok(session)
+        let sql = format!("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SELECT {SERVER}");
+        let sets = session.several(&sql).await?;
+        let found: Option<String> =
+            sets.last().and_then(|rows| rows.first()).map(|row| get(row, 0)).transpose()?;
+        if found.as_deref() == Some(server) {
+            return Ok(session);
+        }
+        Err(Error::Unmeasurable(format!(
+            "the connections of {} lead to different servers, so what a transaction does on one is not seen on the other; give the address of one server",
+            self.target
+        )))
     }
 
     async fn session(&self, pool: &Pool) -> Result<Session, Error> {
@@ -180,7 +197,14 @@ impl Db {
                 let version = conn.server_version();
                 let mariadb = version.0 >= 10;
                 let returning = mariadb && version >= (10, 5, 0);
-                Ok(Session { conn, mariadb, returning, begun: 0.0, grants: Arc::default() })
+                Ok(Session {
+                    conn,
+                    mariadb,
+                    returning,
+                    begun: 0.0,
+                    grants: Arc::default(),
+                    server: String::new(),
+                })
             }
             Ok(Err(mysql_async::Error::Server(e))) => {
                 Err(Error::Unreachable(format!("{}: the server refuses the connection: {e}", self.target)))

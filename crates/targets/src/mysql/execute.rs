@@ -230,7 +230,8 @@ impl Run {
         } else {
             rows_modified(&mut self.session).await?
         };
-        let proof = Proof { rows, covered: self.changed.iter().all(|c| c.covered) };
+        let covered = self.changed.iter().all(|c| c.covered);
+        let proof = Proof { rows, covered, once: alone && self.changed.len() == 1 };
         let measured = match self.changed.as_slice() {
             [] => Measured { affected: Vec::new(), exact: true },
             // The server's own number for the only table that can have changed.
@@ -239,7 +240,7 @@ impl Run {
                 Measured { affected: if rows == 0 { Vec::new() } else { vec![one] }, exact: true }
             }
             _ => {
-                let tally = tally(&mut self.session, &self.db, &self.found).await?;
+                let tally = tally(&self.session, &self.db, &self.found).await?;
                 proof.check(&tally)?;
                 Measured { exact: true, affected: tally.affected() }
             }

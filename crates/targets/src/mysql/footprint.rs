@@ -6,7 +6,7 @@ use super::{
     value::{Image, encode},
     walk::Watch,
 };
-use crate::{Error, How};
+use crate::{Error, How, snapshot::BLOCK_BYTES};
 use indexmap::IndexMap;
 use mysql_async::{BinaryProtocol, Params, QueryResult, Row, Value, prelude::Queryable as _};
 use std::{
@@ -17,7 +17,7 @@ use std::{
 /// Records that are asked for at once. Statements are made for these numbers only, so that the server keeps
 /// few of them prepared; what is missing is filled up with the last key.
 const CHUNKS: [usize; 3] = [1, 16, 256];
-/// The most that one statement asks for.
+/// The most that one statement asks for by their keys.
 pub(super) const CHUNK: usize = 256;
 /// Bytes of keys that one action may have. About two million records.
 const MOST_KEY_BYTES: usize = 128 << 20;
@@ -31,7 +31,27 @@ const MOST_ROW_BYTES: usize = 32 << 20;
 pub(super) struct Touched {
     pub(super) table: Arc<Table>,
     /// By key, in the order in which they were found, which mostly is the one in which they lie.
-    pub(super) records: IndexMap<Image, Trace>,
+    pub(super) records: IndexMap<Image, Trace, foldhash::fast::RandomState>,
+}
+
+impl Touched {
+    /// The records, about a megabyte at a time.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Vec<(&Image, &Trace)>> {
+        let mut rest = self.records.iter().peekable();
+        std::iter::from_fn(move || {
+            rest.peek()?;
+            let (mut part, mut bytes) = (Vec::new(), 0_usize);
+            while bytes < BLOCK_BYTES
+                && let Some((key, trace)) = rest.next()
+            {
+                // Of what is not known it is said that it is rather large.
+                bytes += key.len()
+                    + if let Before::There(row) = &trace.before { row.len() } else { BLOCK_BYTES / CHUNK };
+                part.push((key, trace));
+            }
+            Some(part)
+        })
+    }
 }
 
 /// What is known of a record that may be touched.
@@ -69,7 +89,7 @@ impl Footprint {
         let touched = self
             .tables
             .entry(table.id())
-            .or_insert_with(|| Touched { table: Arc::clone(table), records: IndexMap::new() });
+            .or_insert_with(|| Touched { table: Arc::clone(table), records: IndexMap::default() });
         if let Some(known) = touched.records.get_mut(&key) {
             let ends = |h: How| matches!(h, How::Delete | How::Cascade);
             if ends(how) && !ends(known.how) {
@@ -96,35 +116,40 @@ impl Footprint {
 }
 
 /// Records by their keys, and how often each is there: 1 where there is a key.
-pub(super) type Rows = HashMap<Image, (Image, u64)>;
+pub(super) type Rows = IndexMap<Image, (Image, u64), foldhash::fast::RandomState>;
 
-/// Reads records by their keys, at most [`CHUNK`] of them. `lock` makes it see what is committed or the
-/// transaction's own, and keeps others from changing it.
+/// Reads records by their keys, which are all different. `lock` makes it see what is committed or the
+/// transaction's own, and keeps others from changing it; without it, more may be answered than was asked for.
 pub(super) async fn fetch<K: AsRef<[u8]>>(
     session: &mut Session,
     table: &Table,
     keys: &[K],
     lock: bool,
 ) -> Result<Rows, Error> {
-    let Some(last) = keys.last() else { return Ok(Rows::new()) };
-    let size = CHUNKS.into_iter().find(|c| *c >= keys.len()).unwrap_or(keys.len());
-    let mut params: Vec<Value> = Vec::with_capacity(size * table.key.len());
-    for key in keys.iter().chain(std::iter::repeat_n(last, size - keys.len())) {
-        table.key_params(key.as_ref(), &mut params)?;
-    }
-    let sql = format!(
-        "SELECT {} FROM {} AS t WHERE {}{}",
-        table.list("t"),
-        table.sql(),
-        table.with_keys("t", size),
-        if lock { " FOR UPDATE" } else { "" }
-    );
-    let mut rows = Rows::with_capacity(keys.len());
-    records_of(session, &sql, params, table, |key, row| {
+    let mut rows = Rows::with_capacity_and_hasher(keys.len(), foldhash::fast::RandomState::default());
+    let select = format!("SELECT {} FROM {} AS t WHERE ", table.list("t"), table.sql());
+    let lock_words = if lock { " FOR UPDATE" } else { "" };
+    let mut each = |key, row| {
         rows.entry(key).or_insert((row, 0)).1 += 1;
         Ok(())
-    })
-    .await?;
+    };
+    // One look along the table costs the server a fifth of what it costs to look for each key, and less
+    // still with locks. Only what was asked for is locked.
+    if let Some((column, first, last)) = table.span(keys, if lock { 1 } else { 2 })? {
+        let sql = format!("{select}{} BETWEEN ? AND ?{lock_words}", column.compared("t"));
+        records_of(session, &sql, vec![first, last], table, each).await?;
+        return Ok(rows);
+    }
+    for part in keys.chunks(CHUNK) {
+        let Some(last) = part.last() else { continue };
+        let size = CHUNKS.into_iter().find(|c| *c >= part.len()).unwrap_or(part.len());
+        let mut params: Vec<Value> = Vec::with_capacity(size * table.key.len());
+        for key in part.iter().chain(std::iter::repeat_n(last, size - part.len())) {
+            table.key_params(key.as_ref(), &mut params)?;
+        }
+        let sql = format!("{select}{}{lock_words}", table.with_keys("t", size));
+        records_of(session, &sql, params, table, &mut each).await?;
+    }
     Ok(rows)
 }
 

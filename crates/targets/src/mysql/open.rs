@@ -4,7 +4,7 @@ use super::{
     blocks::ChunkWriter,
     compare::{Outside, Record, Tally, compare},
     connect::{Db, Purpose, Session, meaning},
-    footprint::{CHUNK, Footprint},
+    footprint::Footprint,
     resolve::Token,
     schema::Table,
     value::{decode, encode},
@@ -23,6 +23,8 @@ pub(super) struct Proof {
     /// Whether every record was found by other means too, so that rows beyond them are the same records
     /// changed again.
     pub(super) covered: bool,
+    /// Whether no record can have been changed twice.
+    pub(super) once: bool,
 }
 
 impl Proof {
@@ -32,7 +34,7 @@ impl Proof {
     /// [`Error::Unmeasurable`] when something was changed that was not found.
     pub(super) fn check(&self, tally: &Tally) -> Result<(), Error> {
         let (least, most) = tally.rows();
-        if self.rows >= least && (self.rows <= most || self.covered) {
+        if self.rows >= least && (self.rows <= most || (self.covered && !self.once)) {
             return Ok(());
         }
         Err(Error::Unmeasurable(format!(
@@ -77,13 +79,12 @@ impl Open {
     }
 
     async fn images(&mut self, out: &mut SnapshotWriter) -> Result<Captured, Error> {
-        let mut outside = Outside::of(&self.db);
+        let mut outside = Outside::of(&self.db, &self.session);
         let (mut tally, mut digest) = (Tally::default(), RowsDigest::default());
         let mut chunks = ChunkWriter::new(out, true);
         for touched in self.found.tables.values() {
-            let keys: Vec<_> = touched.records.iter().collect();
-            for chunk in keys.chunks(CHUNK) {
-                let records = compare(&mut self.session, &mut outside, &touched.table, chunk).await?;
+            for part in touched.parts() {
+                let records = compare(&mut outside, &touched.table, &part).await?;
                 for record in &records {
                     tally.add(&touched.table, record);
                     add(&mut digest, &touched.table, record)?;

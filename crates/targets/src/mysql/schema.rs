@@ -5,7 +5,7 @@
 use super::{
     connect::{Db, Session},
     dictionary::{Described, load},
-    value::{Image, encode},
+    value::{Image, decode, encode},
 };
 use crate::Error;
 use mysql_async::{Row, Value, prelude::FromValue};
@@ -193,9 +193,39 @@ impl Table {
         encode(self.key.iter().filter_map(|place| values.get(*place)))
     }
 
+    /// The first and the last of these different keys, where they are whole numbers of one column and at most
+    /// `gaps` times as many lie between them.
+    pub(super) fn span<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        gaps: usize,
+    ) -> Result<Option<(&Column, Value, Value)>, Error> {
+        let ([place], true) = (self.key.as_slice(), self.keyed && keys.len() > 2) else { return Ok(None) };
+        let Some(column) = self.columns.get(*place).filter(|c| c.sort == Sort::Plain) else {
+            return Ok(None);
+        };
+        let (mut first, mut last) = (i128::MAX, i128::MIN);
+        for key in keys {
+            let number = match decode(key.as_ref())?.as_slice() {
+                [Value::Int(n)] => i128::from(*n),
+                [Value::UInt(n)] => i128::from(*n),
+                _ => return Ok(None),
+            };
+            (first, last) = (first.min(number), last.max(number));
+        }
+        let most = i128::try_from(keys.len().saturating_mul(gaps)).unwrap_or(0);
+        if last - first >= most {
+            return Ok(None);
+        }
+        let value = |n: i128| {
+            i64::try_from(n).map_or_else(|_| u64::try_from(n).map(Value::UInt), |n| Ok(Value::Int(n)))
+        };
+        Ok(value(first).ok().zip(value(last).ok()).map(|(first, last)| (column, first, last)))
+    }
+
     /// The parameters for [`Table::with_keys`].
     pub(super) fn key_params(&self, key: &[u8], into: &mut Vec<Value>) -> Result<(), Error> {
-        let values = super::value::decode(key)?;
+        let values = decode(key)?;
         into.extend(self.key_columns().zip(values).map(|(c, v)| c.param(v)));
         Ok(())
     }

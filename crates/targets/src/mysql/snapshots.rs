@@ -121,7 +121,7 @@ impl Taking<'_> {
         for (key, trace) in part {
             let row = match trace.before {
                 Before::There(row) => Some(row),
-                Before::Unknown | Before::Absent => fetched.remove(&key).map(|(row, _)| row),
+                Before::Unknown | Before::Absent => fetched.swap_remove(&key).map(|(row, _)| row),
             };
             rows.extend(row);
             *self.numbers.entry((table.resource.clone(), trace.how)).or_default() += 1;
@@ -162,10 +162,9 @@ pub(super) async fn seal(db: &Db, snapshot: &Snapshot, out: &mut SnapshotWriter)
             let table = &chunk.table;
             let before = by_key(table, chunk.before)?;
             let keys: Vec<&Image> = before.keys().collect();
-            let mut rows = Vec::new();
-            for part in keys.chunks(CHUNK) {
-                rows.extend(fetch(&mut session, table, part, false).await?.into_values().map(|(row, _)| row));
-            }
+            let mut found = fetch(&mut session, table, &keys, false).await?;
+            let rows: Vec<Image> =
+                keys.iter().filter_map(|key| found.swap_remove(*key)).map(|(row, _)| row).collect();
             chunks.seal(table, chunk.number, rows.iter()).await?;
         }
         out.sealed();

@@ -120,12 +120,13 @@ impl Work<'_> {
             return Ok(0);
         }
         let (mut at, mut seen, mut mended) = (0_usize, 0, 0_u64);
+        let mut outside = Outside::of(self.db, &self.session);
         let mut reader = ChunkReader::new(self.snapshot)?;
         while let Some(chunk) = reader.next().await? {
             let Some(table) = self.today.get(&chunk.table.id()) else { continue };
             let looked = pass == Pass::Verify || !table.keyed || !table.triggers.is_empty();
-            let look = if looked { Look::Lock } else { Look::Not };
-            let all = states(&mut self.session, table, chunk.before, chunk.after, look).await?;
+            let look = if looked { Look::Held } else { Look::Not };
+            let all = states(&mut self.session, &mut outside, table, chunk.before, chunk.after, look).await?;
             let steps: Vec<Step> = self.steps.iter().skip(at).take(all.len()).copied().collect();
             at += all.len();
             let due: Vec<(States, Step)> =
@@ -159,10 +160,10 @@ impl Work<'_> {
             let own = self.own_keys(table).await?;
             changed.retain(|key| !own.contains(key));
             let changed: Vec<&Image> = changed.iter().collect();
-            let mut outside = Outside::of(self.db);
+            let mut outside = Outside::of(self.db, &self.session);
             for part in changed.chunks(CHUNK) {
                 // Nobody else sees this transaction: what they see is what was there.
-                let then = outside.fetch(table, part).await?;
+                let then = outside.committed(table, part).await?;
                 let now = fetch(&mut self.session, table, part, true).await?;
                 for key in part {
                     let (before, now) = (then.get(*key).cloned(), now.get(*key).cloned());
@@ -180,10 +181,13 @@ impl Work<'_> {
     /// The keys of a table that this rollback itself restores.
     async fn own_keys(&mut self, table: &Table) -> Result<BTreeSet<Image>, Error> {
         let (mut at, mut own) = (0_usize, BTreeSet::new());
+        let mut outside = Outside::of(self.db, &self.session);
         let mut reader = ChunkReader::new(self.snapshot)?;
         while let Some(chunk) = reader.next().await? {
             let Some(of) = self.today.get(&chunk.table.id()) else { continue };
-            for state in states(&mut self.session, of, chunk.before, chunk.after, Look::Not).await? {
+            for state in
+                states(&mut self.session, &mut outside, of, chunk.before, chunk.after, Look::Not).await?
+            {
                 if self.steps.get(at) != Some(&Step::Keep) && of.id() == table.id() {
                     own.insert(state.key);
                 }
@@ -203,10 +207,12 @@ impl Work<'_> {
             return Ok(());
         }
         let mut at = 0_usize;
+        let mut outside = Outside::of(self.db, &self.session);
         let mut reader = ChunkReader::new(self.snapshot)?;
         while let Some(chunk) = reader.next().await? {
             let Some(table) = self.today.get(&chunk.table.id()) else { continue };
-            let all = states(&mut self.session, table, chunk.before, chunk.after, Look::Not).await?;
+            let all =
+                states(&mut self.session, &mut outside, table, chunk.before, chunk.after, Look::Not).await?;
             let mut back = Vec::new();
             for state in &all {
                 if self.steps.get(at) != Some(&Step::Keep) && state.before.is_some() {

@@ -5,7 +5,8 @@ use crate::{
     CONFLICTS_SHOWN, Conflict, Error, Plan, ResourcePlan, UndoOptions,
     mysql::{
         blocks::{ChunkReader, ChunkWriter},
-        connect::Session,
+        compare::Outside,
+        connect::{Db, Session},
         schema::{Column, Schema, Table},
         value::record,
     },
@@ -57,6 +58,7 @@ pub(super) struct Kept<'a> {
 
 /// Compares every record. With `kept`, nobody can change them afterwards.
 pub(super) async fn judge(
+    db: &Db,
     session: &mut Session,
     snapshot: &Snapshot,
     today: &Today,
@@ -69,6 +71,7 @@ pub(super) async fn judge(
     let (mut plan, mut steps, mut events) = (Plan::default(), Vec::new(), Events::new());
     let mut resources: BTreeMap<String, ResourcePlan> = BTreeMap::new();
     let mut auto = false;
+    let mut outside = Outside::of(db, session);
     let refuses = options.on_conflict == OnConflict::Refuse;
     let mut reader = ChunkReader::new(snapshot)?;
     while let Some(chunk) = reader.next().await? {
@@ -79,7 +82,7 @@ pub(super) async fn judge(
             .entry(table.resource.clone())
             .or_insert_with(|| ResourcePlan { resource: table.resource.clone(), ..ResourcePlan::default() });
         let mut due = Vec::new();
-        for state in states(session, table, chunk.before, chunk.after, look).await? {
+        for state in states(session, &mut outside, table, chunk.before, chunk.after, look).await? {
             let (mut step, kind) = step(table, &state);
             if let Some(kind) = kind {
                 plan.conflict_count += 1;

@@ -13,9 +13,9 @@ mod keys;
 
 use super::{
     blocks::ChunkWriter,
-    compare::{Record, by_key},
+    compare::{Outside, Record, by_key},
     connect::{Db, Purpose, Session},
-    footprint::{CHUNK, Footprint, Rows, fetch},
+    footprint::{Footprint, Rows, fetch},
     open::{Open, Proof},
     schema::{Schema, Table},
     value::Image,
@@ -38,7 +38,7 @@ pub(super) async fn plan(db: &Db, snapshot: &Snapshot, options: &UndoOptions) ->
         let mut session = db.begin(Purpose::Snapshot).await?;
         let mut schema = Schema::default();
         let today = today(db, &mut session, &mut schema, snapshot).await?;
-        Ok(judge(&mut session, snapshot, &today, options, None).await?.plan)
+        Ok(judge(db, &mut session, snapshot, &today, options, None).await?.plan)
     })
     .await
 }
@@ -58,7 +58,7 @@ pub(super) async fn rollback(
             session.grants.may_change(&db.target, of, name)?;
         }
         let mut kept = Kept { chunks: ChunkWriter::new(out, true), gone: Gone::default(), schema: &schema };
-        let judged = judge(&mut session, snapshot, &today, options, Some(&mut kept)).await?;
+        let judged = judge(db, &mut session, snapshot, &today, options, Some(&mut kept)).await?;
         let Kept { mut chunks, gone, .. } = kept;
         if judged.plan.conflict_count > 0
             && options.on_conflict == checkrein_core::rollback::OnConflict::Refuse
@@ -76,7 +76,7 @@ pub(super) async fn rollback(
         out.sealed();
         let session = work.session;
         let measured = Measured { affected: affected(&plan), exact: true };
-        let proof = Proof { rows: 0, covered: true };
+        let proof = Proof { rows: 0, covered: true, once: false };
         let open = Open::new(Arc::clone(db), session, Footprint::default(), proof, measured, Vec::new());
         Ok(Undo::Ready(plan, Box::new(open)))
     })
@@ -162,11 +162,14 @@ enum Look {
     Plain,
     /// And nobody can change it afterwards.
     Lock,
+    /// From outside: this transaction holds them.
+    Held,
 }
 
 /// All records of a chunk, in an order that is the same each time it is read.
 async fn states(
     session: &mut Session,
+    outside: &mut Outside<'_>,
     table: &Table,
     before: Vec<Image>,
     after: Option<Vec<Image>>,
@@ -174,26 +177,21 @@ async fn states(
 ) -> Result<Vec<States>, Error> {
     let mut before = by_key(table, before)?;
     let mut after = after.map(|rows| by_key(table, rows)).transpose()?;
-    let none = Rows::new();
-    let mut keys: Vec<Image> = before.keys().chain(after.as_ref().unwrap_or(&none).keys()).cloned().collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let mut all = Vec::with_capacity(keys.len());
-    for part in keys.chunks(CHUNK) {
-        let mut now = match look {
-            Look::Not => Rows::new(),
-            Look::Plain | Look::Lock => fetch(session, table, part, look == Look::Lock).await?,
-        };
-        for key in part {
-            all.push(States {
-                key: key.clone(),
-                before: before.remove(key),
-                after: after.as_mut().map(|a| a.remove(key)),
-                now: now.remove(key),
-            });
-        }
-    }
-    Ok(all)
+    let added = after.iter().flat_map(Rows::keys).filter(|key| !before.contains_key(*key));
+    let keys: Vec<Image> = before.keys().chain(added).cloned().collect();
+    let mut now = match look {
+        Look::Not => Rows::default(),
+        Look::Plain => fetch(session, table, &keys, false).await?,
+        Look::Lock => fetch(session, table, &keys, true).await?,
+        Look::Held => outside.latest(table, &keys).await?,
+    };
+    let all = keys.into_iter().map(|key| States {
+        before: before.swap_remove(&key),
+        after: after.as_mut().map(|a| a.swap_remove(&key)),
+        now: now.swap_remove(&key),
+        key,
+    });
+    Ok(all.collect())
 }
 
 impl States {

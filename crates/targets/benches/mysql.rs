@@ -87,14 +87,6 @@ impl Bench {
         pending.capture(&mut out).await.unwrap();
         out.finish(&path).await.unwrap();
         pending.commit().await.unwrap();
-            eprintln!(
-                "execute {:.5} capture {:.5} finish {:.5} commit {:.5}",
-                t1,
-                t2 - t1,
-                t3 - t2,
-                began.elapsed().as_secs_f64() - t3
-            );
-        }
         (began.elapsed().as_secs_f64(), path)
     }
 
@@ -109,8 +101,6 @@ impl Bench {
             } else {
                 plain = self.direct(&sql).await;
             }
-        }
-            eprintln!("plain {plain:.4} guarded {guarded:.4}");
         }
         self.sql(
             "CREATE TRIGGER log AFTER UPDATE ON bench FOR EACH ROW INSERT INTO log VALUES \

@@ -12,6 +12,10 @@ typescript=sdk/typescript
 # rustup installs here, and a login shell is needed before PATH knows it.
 command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 
+# Where scripts/setup puts Node when the machine's own is missing or too old.
+node=$root/.cache/node
+[[ ! -x $node/bin/npm ]] || PATH=$node/bin:$PATH
+
 # Nothing here is to reach a server that the environment happens to name.
 unset "${!CHECKREIN_@}"
 

@@ -20,6 +20,11 @@ pub struct RowWriter {
 }
 
 impl RowWriter {
+    /// A writer with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), rows: 0 }
+    }
+
     /// Begins a row of `cells` cells; exactly as many calls of [`RowWriter::cell`] must follow.
     pub fn row(&mut self, cells: usize) {
         self.number(cells as u64);

@@ -1,59 +1,169 @@
 //! What the account may do, and what it must be allowed to.
+//!
+//! Read anew with each transaction, and compared with what was read before its connection was made: a
+//! connection keeps some of what was granted when it began.
 
-use super::connect::{Db, Purpose, Session};
+use super::{
+    connect::{Db, Purpose},
+    schema::get,
+};
 use crate::{Error, Privilege, Report};
 use mysql_async::Row;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-/// How long an answer about triggers is believed.
-const BELIEVED: Duration = Duration::from_secs(60);
+/// What an account needs on each table that an execution changes, and what for.
+const NEEDED: [(&str, &str); 5] = [
+    ("SELECT", "read what would change"),
+    ("INSERT", "put records back"),
+    ("UPDATE", "give records back their content"),
+    ("DELETE", "remove records that were made"),
+    ("TRIGGER", "see which triggers there are"),
+];
 
 /// What was granted, as far as it can be read.
-struct Grants(Vec<(String, String)>);
+#[derive(Debug)]
+pub(super) struct Grants {
+    list: Vec<Grant>,
+    /// Of the texts. They hold a hash of the password, so they are not kept.
+    hash: blake3::Hash,
+}
+
+impl Default for Grants {
+    /// Nothing.
+    fn default() -> Self {
+        Self { list: Vec::new(), hash: blake3::hash(b"") }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Grant {
+    /// In capitals.
+    privileges: Vec<String>,
+    /// `None`: on all.
+    database: Option<String>,
+    table: Option<String>,
+}
 
 impl Grants {
-    async fn read(session: &mut Session) -> Result<Self, Error> {
-        let rows: Vec<Row> = session.rows("SHOW GRANTS", ()).await?;
-        let lines = rows.iter().filter_map(|r| r.get_opt::<String, usize>(0).and_then(Result::ok));
-        let parsed = lines.filter_map(|line| {
-            let (privileges, rest) = line.strip_prefix("GRANT ")?.split_once(" ON ")?;
-            let (scope, _) = rest.split_once(" TO ")?;
-            Some((privileges.to_uppercase(), scope.replace("\\_", "_").replace('`', "")))
-        });
-        Ok(Self(parsed.collect()))
+    /// From the answer to `SHOW GRANTS`.
+    pub(super) fn of(rows: &[Row]) -> Result<Self, Error> {
+        let lines = rows.iter().map(|row| get::<String>(row, 0)).collect::<Result<Vec<_>, _>>()?;
+        let list = lines.iter().filter_map(|line| grant(line)).collect();
+        Ok(Self { list, hash: blake3::hash(lines.join("\n").as_bytes()) })
+    }
+
+    /// What tells it from other grants.
+    pub(super) const fn hash(&self) -> blake3::Hash {
+        self.hash
+    }
+
+    fn has(&self, privilege: &str, fits: impl Fn(&Grant) -> bool) -> bool {
+        let named = |g: &Grant| g.privileges.iter().any(|p| p == privilege || p == "ALL PRIVILEGES");
+        self.list.iter().any(|grant| fits(grant) && named(grant))
     }
 
     /// Whether `privilege` was granted on all of a database.
     fn on(&self, privilege: &str, database: &str) -> bool {
-        self.0.iter().any(|(privileges, scope)| {
-            (scope == "*.*" || *scope == format!("{database}.*"))
-                && privileges.split(", ").any(|p| p == privilege || p == "ALL PRIVILEGES")
+        self.on_table(privilege, database, None)
+    }
+
+    fn on_table(&self, privilege: &str, database: &str, table: Option<&str>) -> bool {
+        self.has(privilege, |g| {
+            g.database.as_deref().is_none_or(|d| d == database)
+                && g.table.as_deref().is_none_or(|t| Some(t) == table)
         })
     }
 
     fn globally(&self, privilege: &str) -> bool {
-        self.0.iter().any(|(privileges, scope)| {
-            scope == "*.*" && privileges.split(", ").any(|p| p == privilege || p == "ALL PRIVILEGES")
-        })
+        self.has(privilege, |g| g.database.is_none())
+    }
+
+    /// Refuses when triggers could be there unseen: a trigger may write where no rollback reaches.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] with the GRANT that is missing.
+    pub(super) fn see_triggers(&self, target: &str, database: &str, table: &str) -> Result<(), Error> {
+        if self.on_table("TRIGGER", database, Some(table)) {
+            return Ok(());
+        }
+        Err(Error::Forbidden(format!(
+            "{target}: without the privilege TRIGGER this account cannot see which triggers there are: GRANT TRIGGER ON `{database}`.* TO it; `checkrein target grants {target}` prints all that is needed"
+        )))
+    }
+
+    /// Refuses when records of a table could be changed and not put back.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] with the GRANT that is missing.
+    pub(super) fn may_change(&self, target: &str, database: &str, table: &str) -> Result<(), Error> {
+        let missing = |(privilege, _): &&(&str, &str)| !self.on_table(privilege, database, Some(table));
+        let missing: Vec<_> = NEEDED.iter().filter(missing).collect();
+        let (Some((first, why)), names) = (missing.first(), missing.iter().map(|(p, _)| *p)) else {
+            return Ok(());
+        };
+        Err(Error::Forbidden(format!(
+            "{target}: the account lacks {first} on {table}, so Checkrein could not {why}: GRANT {} ON `{database}`.* TO it; `checkrein target grants {target}` prints all that is needed",
+            names.collect::<Vec<_>>().join(", ")
+        )))
     }
 }
 
-/// Refuses when triggers could be there unseen: a trigger may write where no rollback reaches.
-///
-/// # Errors
-/// [`Error::Forbidden`] with the GRANT that is missing.
-pub(super) async fn sees_triggers(db: &Db, session: &mut Session, schema: &str) -> Result<(), Error> {
-    if db.triggers_seen.lock().await.get(schema).is_some_and(|at| at.elapsed() < BELIEVED) {
-        return Ok(());
+/// `GRANT SELECT, UPDATE (`a`) ON `shop`.`users` TO …`. Privileges on columns are none here.
+fn grant(line: &str) -> Option<Grant> {
+    let (privileges, scope) = parts(line.strip_prefix("GRANT ")?)?;
+    let [database, table] = scope.as_slice() else { return None };
+    let table = (table != "*").then(|| table.clone());
+    // A pattern, where it is for all tables. One with wildcards fits no name here.
+    let plain = |name: &String| if table.is_some() { name.clone() } else { name.replace("\\_", "_") };
+    let database = (database != "*").then(|| plain(database));
+    Some(Grant { privileges, database, table })
+}
+
+/// The privileges without those on columns, and the parts of the name after ON. Names may hold anything, but
+/// are quoted then.
+fn parts(text: &str) -> Option<(Vec<String>, Vec<String>)> {
+    let (mut privileges, mut word) = (Vec::new(), String::new());
+    let (mut quoted, mut depth, mut columns) = (false, 0_u32, false);
+    let mut chars = text.char_indices();
+    let scope = loop {
+        let (at, c) = chars.next()?;
+        match c {
+            '`' => quoted = !quoted,
+            _ if quoted => {}
+            '(' => {
+                depth += 1;
+                columns = true;
+            }
+            ')' => depth = depth.checked_sub(1)?,
+            _ if depth > 0 => {}
+            ',' | ' ' if c == ',' || text.get(at..).is_some_and(|rest| rest.starts_with(" ON ")) => {
+                if !std::mem::take(&mut columns) {
+                    privileges.push(word.trim().to_uppercase());
+                }
+                word.clear();
+                if c == ' ' {
+                    break text.get(at + 4..)?;
+                }
+            }
+            c => word.push(c),
+        }
+    };
+    let (mut names, mut name, mut quoted) = (Vec::new(), String::new(), false);
+    let mut chars = scope.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '`' if quoted && chars.peek() == Some(&'`') => {
+                chars.next();
+                name.push('`');
+            }
+            '`' => quoted = !quoted,
+            '.' if !quoted => names.push(std::mem::take(&mut name)),
+            ' ' if !quoted => break,
+            c => name.push(c),
+        }
     }
-    if !Grants::read(session).await?.on("TRIGGER", schema) {
-        return Err(Error::Forbidden(format!(
-            "{}: without the privilege TRIGGER this account cannot see which triggers there are: GRANT TRIGGER ON `{schema}`.* TO it",
-            db.target
-        )));
-    }
-    db.triggers_seen.lock().await.insert(schema.to_owned(), Instant::now());
-    Ok(())
+    names.push(name);
+    Some((privileges, names))
 }
 
 /// Looks whether everything is there.
@@ -66,22 +176,16 @@ pub(super) async fn test(db: &Db) -> Result<Report, Error> {
         } else {
             format!("MySQL {version}")
         };
-        let grants = Grants::read(&mut session).await?;
+        let grants = Arc::clone(&session.grants);
         let mut privileges = Vec::new();
         let mut look = |needed_for: &str, ok: bool, found: &str, missing: String| {
             let message = if ok { found.to_owned() } else { missing };
             privileges.push(Privilege { needed_for: needed_for.to_owned(), ok, message });
         };
         let database = &db.database;
-        for (privilege, purpose) in [
-            ("SELECT", "count"),
-            ("INSERT", "execute"),
-            ("UPDATE", "execute"),
-            ("DELETE", "execute"),
-            ("TRIGGER", "execute"),
-        ] {
+        for (privilege, _) in NEEDED {
             look(
-                purpose,
+                if privilege == "SELECT" { "count" } else { "execute" },
                 grants.on(privilege, database),
                 &format!("{privilege} on {database}.*"),
                 format!("{privilege} is not granted on all of {database}: GRANT {privilege} ON `{database}`.* TO this account"),
@@ -93,10 +197,12 @@ pub(super) async fn test(db: &Db) -> Result<Report, Error> {
             "PROCESS: foreign keys, cascades and triggers are counted and measured",
             "without PROCESS no foreign keys are seen and no cascades measured, so changes are refused: GRANT PROCESS ON *.* TO this account".to_owned(),
         );
-        let engine: Option<String> = session
-            .first("SELECT SUPPORT FROM information_schema.ENGINES WHERE ENGINE = 'InnoDB'", ())
-            .await?;
-        let there = engine.is_some_and(|e| e != "NO" && e != "DISABLED");
+        // A variable that InnoDB itself brings along.
+        let there = match session.first::<u64>("SELECT @@GLOBAL.innodb_page_size", ()).await {
+            Ok(size) => size.is_some(),
+            Err(Error::Invalid(_)) => false,
+            Err(other) => return Err(other),
+        };
         look("execute", there, "InnoDB is there", "InnoDB is switched off; only its tables can be rolled back".to_owned());
         look(
             "rollback",
@@ -126,4 +232,53 @@ pub(super) fn grants(db: &Db, account: &str) -> String {
          -- what other connections are running.\n\
          GRANT PROCESS ON *.* TO {who};\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grants(lines: &[&str]) -> Grants {
+        Grants { list: lines.iter().filter_map(|l| grant(l)).collect(), hash: blake3::hash(b"") }
+    }
+
+    #[test]
+    fn reads_what_the_server_says() {
+        let some = grants(&[
+            "GRANT PROCESS ON *.* TO `a`@`%` IDENTIFIED BY PASSWORD '*F'",
+            "GRANT SELECT, INSERT, UPDATE (`x`, `y`), DELETE ON `my\\_shop`.* TO `a`@`%`",
+            "GRANT TRIGGER, UPDATE ON `my_shop`.`o``r.d` TO `a`@`%`",
+            "GRANT EXECUTE ON PROCEDURE `my_shop`.`p` TO `a`@`%`",
+        ]);
+        assert!(some.globally("PROCESS") && !some.globally("SELECT"));
+        for (privilege, all) in
+            [("SELECT", true), ("INSERT", true), ("DELETE", true), ("UPDATE", false), ("TRIGGER", false)]
+        {
+            assert_eq!(some.on(privilege, "my_shop"), all, "{privilege}");
+            assert!(some.on_table(privilege, "my_shop", Some("o`r.d")), "{privilege}");
+            assert!(!some.on(privilege, "other"), "{privilege}");
+        }
+        assert!(grants(&["GRANT ALL PRIVILEGES ON *.* TO `r`@`%` WITH GRANT OPTION"]).on("TRIGGER", "x"));
+        assert!(some.may_change("shop", "my_shop", "o`r.d").is_ok());
+        let error = some.may_change("shop", "my_shop", "t").unwrap_err().to_string();
+        assert!(
+            error.contains("GRANT UPDATE, TRIGGER ON `my_shop`.*") && error.contains("target grants shop"),
+            "{error}"
+        );
+    }
+
+    /// Whoever may name a column does not grant anything by it.
+    #[test]
+    fn names_are_no_grants() {
+        for line in [
+            "GRANT SELECT (`a ON *.* TO b`) ON `s`.`t` TO `a`@`%`",
+            "GRANT INSERT (`INSERT`), UPDATE (`x), INSERT ON *.* TO y`) ON `s`.`t` TO `a`@`%`",
+            "GRANT USAGE ON *.* TO `INSERT ON *.*`@`%`",
+            "GRANT `INSERT` TO `a`@`%`",
+            "GRANT INSERT",
+        ] {
+            let some = grants(&[line]);
+            assert!(!some.on_table("INSERT", "s", Some("t")) && !some.globally("INSERT"), "{line}: {some:?}");
+        }
+    }
 }

@@ -9,21 +9,44 @@ use super::{
 };
 use crate::{
     Error, RowReader,
-    snapshot::{self, Block, Blocks, Side, Snapshot, SnapshotWriter},
+    snapshot::{self, BLOCK_BYTES, Block, Blocks, Side, Snapshot, SnapshotWriter},
 };
 use serde_json::{Map, Value as Json};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Writes chunks.
+/// Writes chunks of about a megabyte.
 pub(super) struct ChunkWriter<'a> {
     out: &'a mut SnapshotWriter,
     tables: BTreeMap<(String, String), u32>,
+    /// Whether after-images come with the before-images.
+    sealed: bool,
     chunk: u64,
+    /// The table of the chunk that is gathered.
+    of: Option<u32>,
+    before: Gathered,
+    after: Gathered,
+}
+
+/// Rows of one side of a chunk.
+#[derive(Default)]
+struct Gathered {
+    rows: u64,
+    data: Vec<u8>,
+}
+
+impl Gathered {
+    fn add(&mut self, row: &[u8], times: u64) {
+        for _ in 0..times {
+            self.data.extend_from_slice(row);
+        }
+        self.rows += times;
+    }
 }
 
 impl<'a> ChunkWriter<'a> {
-    pub(super) const fn new(out: &'a mut SnapshotWriter) -> Self {
-        Self { out, tables: BTreeMap::new(), chunk: 0 }
+    pub(super) fn new(out: &'a mut SnapshotWriter, sealed: bool) -> Self {
+        let (tables, before, after) = Default::default();
+        Self { out, tables, sealed, chunk: 0, of: None, before, after }
     }
 
     async fn table(&mut self, table: &Table) -> Result<u32, Error> {
@@ -36,39 +59,77 @@ impl<'a> ChunkWriter<'a> {
         Ok(index)
     }
 
-    /// One chunk: the records before and, unless that is not known yet, after.
-    pub(super) async fn add(&mut self, table: &Table, records: &[Record], sealed: bool) -> Result<(), Error> {
-        if records.is_empty() {
-            return Ok(());
+    /// Adds records: as they were before and, if this snapshot is sealed from the start, after.
+    pub(super) async fn add(&mut self, table: &Table, records: &[Record]) -> Result<(), Error> {
+        let index = self.table(table).await?;
+        for record in records {
+            let before = record.before.as_ref().map(|row| (row, record.counts.0));
+            let after = record.after.as_ref().map(|row| (row, record.counts.1));
+            self.one(index, before, after.filter(|_| self.sealed)).await?;
         }
-        let before = records.iter().filter_map(|r| Some((r.before.as_ref()?, r.counts.0)));
-        self.side(table, Side::Before, self.chunk, before).await?;
-        if sealed {
-            let after = records.iter().filter_map(|r| Some((r.after.as_ref()?, r.counts.1)));
-            self.side(table, Side::After, self.chunk, after).await?;
+        Ok(())
+    }
+
+    /// Adds records as they are, each once.
+    pub(super) async fn before(&mut self, table: &Table, rows: &[Image]) -> Result<(), Error> {
+        let index = self.table(table).await?;
+        for row in rows {
+            self.one(index, Some((row, 1)), None).await?;
+        }
+        Ok(())
+    }
+
+    async fn one(
+        &mut self,
+        table: u32,
+        before: Option<(&Image, u64)>,
+        after: Option<(&Image, u64)>,
+    ) -> Result<(), Error> {
+        let more = before.map_or(0, |(row, _)| row.len()) + after.map_or(0, |(row, _)| row.len());
+        let gathered = self.before.data.len() + self.after.data.len();
+        if self.of != Some(table) || gathered + more > BLOCK_BYTES {
+            self.finish().await?;
+            self.of = Some(table);
+        }
+        if let Some((row, times)) = before {
+            self.before.add(row, times);
+        }
+        if let Some((row, times)) = after {
+            self.after.add(row, times);
+        }
+        Ok(())
+    }
+
+    /// Writes what has gathered.
+    pub(super) async fn finish(&mut self) -> Result<(), Error> {
+        let (before, after) = (std::mem::take(&mut self.before), std::mem::take(&mut self.after));
+        let Some(index) = self.of.take().filter(|_| before.rows + after.rows > 0) else { return Ok(()) };
+        self.side(index, Side::Before, self.chunk, before).await?;
+        if self.sealed {
+            self.side(index, Side::After, self.chunk, after).await?;
         }
         self.chunk += 1;
         Ok(())
     }
 
-    /// One side of the chunk with this number.
-    pub(super) async fn side(
+    /// After-images for the chunk with this number.
+    pub(super) async fn seal<'r>(
         &mut self,
         table: &Table,
-        side: Side,
         chunk: u64,
-        rows: impl Iterator<Item = (&Image, u64)> + Send,
+        rows: impl Iterator<Item = &'r Image> + Send,
     ) -> Result<(), Error> {
         let index = self.table(table).await?;
-        let mut data = chunk.to_le_bytes().to_vec();
-        let mut count = 0;
-        for (row, times) in rows {
-            for _ in 0..times {
-                data.extend_from_slice(row);
-                count += 1;
-            }
-        }
-        self.out.rows(index, side, count, &data).await
+        let mut after = Gathered::default();
+        rows.for_each(|row| after.add(row, 1));
+        self.side(index, Side::After, chunk, after).await
+    }
+
+    async fn side(&mut self, table: u32, side: Side, chunk: u64, rows: Gathered) -> Result<(), Error> {
+        let mut data = Vec::with_capacity(rows.data.len() + 8);
+        data.extend_from_slice(&chunk.to_le_bytes());
+        data.extend_from_slice(&rows.data);
+        self.out.rows(table, side, rows.rows, &data).await
     }
 }
 

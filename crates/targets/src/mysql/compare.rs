@@ -6,12 +6,12 @@
 
 use super::{
     connect::{Db, Session},
-    footprint::{CHUNK, Footprint, fetch},
+    footprint::{Before, Footprint, Rows, Trace, fetch},
     schema::Table,
     value::{Image, pick},
 };
 use crate::{Affected, Error, How};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// One record, before and after. Without a key the content is the key, and only how often it is there differs.
 pub(super) struct Record {
@@ -23,43 +23,114 @@ pub(super) struct Record {
     pub(super) how: How,
 }
 
-/// Compares at most [`CHUNK`] records; answers those that differ.
+/// Looks from outside at what a transaction has done; connected once somebody looks.
+///
+/// Without locks: those are the transaction's, and taking them again costs the server more than the look.
+pub(super) struct Outside<'a> {
+    db: &'a Db,
+    /// The server that the transaction is on.
+    server: String,
+    observer: Option<(Session, Sight)>,
+}
+
+/// What an observer sees.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    /// What is committed: records as they were before.
+    Committed,
+    /// What the transaction has made of the records that it holds.
+    Latest,
+}
+
+impl<'a> Outside<'a> {
+    /// Of the transaction of `own`.
+    pub(super) fn of(db: &'a Db, own: &Session) -> Self {
+        Self { db, server: own.server.clone(), observer: None }
+    }
+
+    /// Records as everybody else sees them. More may be answered than was asked for.
+    pub(super) async fn committed<K: AsRef<[u8]>>(
+        &mut self,
+        table: &Table,
+        keys: &[K],
+    ) -> Result<Rows, Error> {
+        self.fetch(table, keys, Sight::Committed).await
+    }
+
+    /// Records as they are now: those that a transaction holds, as it sees them. More may be answered than was
+    /// asked for.
+    pub(super) async fn latest<K: AsRef<[u8]>>(&mut self, table: &Table, keys: &[K]) -> Result<Rows, Error> {
+        self.fetch(table, keys, Sight::Latest).await
+    }
+
+    async fn fetch<K: AsRef<[u8]>>(
+        &mut self,
+        table: &Table,
+        keys: &[K],
+        sight: Sight,
+    ) -> Result<Rows, Error> {
+        if keys.is_empty() {
+            return Ok(Rows::default());
+        }
+        let (observer, level) = match &mut self.observer {
+            Some(observer) => observer,
+            none => none.insert((self.db.observer(&self.server).await?, Sight::Committed)),
+        };
+        if *level != sight {
+            let name = if sight == Sight::Committed { "READ COMMITTED" } else { "READ UNCOMMITTED" };
+            observer.run(&format!("SET SESSION TRANSACTION ISOLATION LEVEL {name}")).await?;
+            *level = sight;
+        }
+        fetch(observer, table, keys, false).await
+    }
+}
+
+/// Compares records that a transaction holds; answers those that differ.
 pub(super) async fn compare(
-    own: &mut Session,
-    observer: &mut Session,
+    outside: &mut Outside<'_>,
     table: &Table,
-    keys: &[(&Image, How)],
+    records: &[(&Image, &Trace)],
 ) -> Result<Vec<Record>, Error> {
-    let names: Vec<&Image> = keys.iter().map(|(key, _)| *key).collect();
-    let before = by_key(table, fetch(observer, table, &names, false).await?)?;
-    let after = by_key(table, fetch(own, table, &names, true).await?)?;
-    let mut records = Vec::new();
-    for (key, hint) in keys {
-        let (was, is) = (before.get(*key), after.get(*key));
-        if was == is {
+    let names: Vec<&Image> = records.iter().map(|(key, _)| *key).collect();
+    let unknown: Vec<&Image> = records
+        .iter()
+        .filter(|(_, trace)| matches!(trace.before, Before::Unknown))
+        .map(|(key, _)| *key)
+        .collect();
+    let before = outside.committed(table, &unknown).await?;
+    let mut after = outside.latest(table, &names).await?;
+    let mut different = Vec::new();
+    for (key, trace) in records {
+        let was = match &trace.before {
+            Before::Unknown => before.get(*key).map(|(row, count)| (row, *count)),
+            Before::Absent => None,
+            Before::There(row) => Some((row, 1)),
+        };
+        let is = after.swap_remove(*key);
+        if was == is.as_ref().map(|(row, count)| (row, *count)) {
             continue;
         }
-        let how = match (was, is, hint) {
+        let how = match (was, &is, trace.how) {
             (None, _, _) => How::Insert,
             (Some(_), None, How::Cascade) => How::Cascade,
             (Some(_), None, _) => How::Delete,
             (Some(_), Some(_), How::Unlink) => How::Unlink,
             (Some(_), Some(_), _) => How::Update,
         };
-        records.push(Record {
+        different.push(Record {
             key: (*key).clone(),
-            before: was.map(|w| w.0.clone()),
-            after: is.map(|i| i.0.clone()),
-            counts: (was.map_or(0, |w| w.1), is.map_or(0, |i| i.1)),
+            counts: (was.map_or(0, |w| w.1), is.as_ref().map_or(0, |i| i.1)),
+            before: was.map(|(row, _)| row.clone()),
+            after: is.map(|(row, _)| row),
             how,
         });
     }
-    Ok(records)
+    Ok(different)
 }
 
-/// Rows by their keys, and how often each is there.
-pub(super) fn by_key(table: &Table, rows: Vec<Image>) -> Result<HashMap<Image, (Image, u64)>, Error> {
-    let mut map: HashMap<Image, (Image, u64)> = HashMap::with_capacity(rows.len());
+/// Rows by their keys, in their order, and how often each is there.
+pub(super) fn by_key(table: &Table, rows: Vec<Image>) -> Result<Rows, Error> {
+    let mut map = Rows::with_capacity_and_hasher(rows.len(), foldhash::fast::RandomState::default());
     for row in rows {
         let key = pick(&row, &table.key)?;
         map.entry(key).or_insert((row, 0)).1 += 1;
@@ -119,13 +190,12 @@ impl Tally {
 }
 
 /// Compares everything and adds it up.
-pub(super) async fn tally(own: &mut Session, db: &Db, found: &Footprint) -> Result<Tally, Error> {
-    let mut observer = db.observer().await?;
+pub(super) async fn tally(own: &Session, db: &Db, found: &Footprint) -> Result<Tally, Error> {
+    let mut outside = Outside::of(db, own);
     let mut tally = Tally::default();
     for touched in found.tables.values() {
-        let keys: Vec<(&Image, How)> = touched.keys.iter().map(|(k, h)| (k, *h)).collect();
-        for chunk in keys.chunks(CHUNK) {
-            for record in compare(own, &mut observer, &touched.table, chunk).await? {
+        for part in touched.parts() {
+            for record in compare(&mut outside, &touched.table, &part).await? {
                 tally.add(&touched.table, &record);
             }
         }

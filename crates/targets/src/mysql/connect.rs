@@ -1,16 +1,20 @@
 //! Connections: their settings, their time-outs, and what their errors mean.
 
+use super::{access::Grants, dictionary::Known, schema::get};
 use crate::{Error, Limits, Place, TargetConfig};
 use mysql_async::{
     Conn, Opts, OptsBuilder, Params, Pool, PoolConstraints, PoolOpts, Row, SslOpts, prelude::Queryable as _,
 };
 use secrecy::ExposeSecret as _;
 use std::{
-    collections::HashMap,
     future::Future,
     path::PathBuf,
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+
+/// How often what was granted may change while a connection is made.
+const TRIES: usize = 4;
 
 /// Parts of `sql_mode` that change how a text is read. What was parsed here must be what the server reads.
 const READING_MODES: [&str; 12] = [
@@ -41,18 +45,27 @@ pub(super) enum Purpose {
     Undo,
 }
 
-/// The connections to one server.
+/// A server.
 pub(super) struct Db {
-    main: Pool,
-    /// For short looks from outside while a connection of `main` is held: those who hold one never wait
-    /// for another of the same pool, so that they cannot wait for each other.
-    side: Pool,
+    opts: OptsBuilder,
+    pools: Mutex<Arc<Pools>>,
     pub(super) target: String,
     pub(super) limits: Limits,
     /// The database of the address. Its tables are named without it.
     pub(super) database: String,
-    /// When it was last found that this account sees the triggers of a database.
-    pub(super) triggers_seen: tokio::sync::Mutex<HashMap<String, Instant>>,
+    /// What tables are like.
+    pub(super) known: Known,
+}
+
+/// The connections.
+struct Pools {
+    main: Pool,
+    /// For short looks from outside while a connection of `main` is held: those who hold one never wait
+    /// for another of the same pool, so that they cannot wait for each other.
+    side: Pool,
+    /// What was granted before any of them was made: some of it a connection keeps from when it began, so
+    /// all of them are given up when it changes.
+    granted: Option<blake3::Hash>,
 }
 
 /// A connection with its settings made. Dropped: whatever it has open is rolled back.
@@ -63,6 +76,28 @@ pub(super) struct Session {
     pub(super) returning: bool,
     /// The server's clock when the transaction began, in seconds since 1970.
     pub(super) begun: f64,
+    /// What the account may do.
+    pub(super) grants: Arc<Grants>,
+    /// What tells its server from others.
+    pub(super) server: String,
+}
+
+/// What tells a server from others.
+const SERVER: &str = "CONCAT_WS(' ', @@hostname, @@port, @@server_id, @@datadir, @@pid_file)";
+
+impl Pools {
+    fn new(opts: &OptsBuilder, limits: &Limits, granted: Option<blake3::Hash>) -> Self {
+        let pool = |most: u32| {
+            let most = usize::try_from(most.max(1)).unwrap_or(1);
+            let constraints = PoolConstraints::new(0, most).unwrap_or_default();
+            let pool = PoolOpts::default()
+                .with_constraints(constraints)
+                .with_reset_connection(true)
+                .with_inactive_connection_ttl(Duration::from_secs(60));
+            Pool::new(opts.clone().pool_opts(pool))
+        };
+        Self { main: pool(limits.connections), side: pool((limits.connections / 4).max(2)), granted }
+    }
 }
 
 impl Db {
@@ -77,34 +112,27 @@ impl Db {
                 "{name}: the address names no database; write it as mysql://user:password@host:3306/database"
             )));
         };
-        let pool = |most: u32| {
-            let most = usize::try_from(most.max(1)).unwrap_or(1);
-            let constraints = PoolConstraints::new(0, most).unwrap_or_default();
-            let pool = PoolOpts::default()
-                .with_constraints(constraints)
-                .with_reset_connection(true)
-                .with_inactive_connection_ttl(Duration::from_secs(60));
-            OptsBuilder::from_opts(opts.clone())
-                .pool_opts(pool)
-                .setup(vec![settings(&limits)])
-                .prefer_socket(Some(false))
-                .client_found_rows(false)
-                .tcp_keepalive(Some(Duration::from_secs(30)))
-                .stmt_cache_size(Some(128))
-        };
-        let main = Pool::new(pool(limits.connections));
-        let side = Pool::new(pool((limits.connections / 4).max(2)));
-        let triggers_seen = tokio::sync::Mutex::new(HashMap::new());
-        Ok(Self { main, side, target: name, limits, database, triggers_seen })
+        let opts = OptsBuilder::from_opts(opts)
+            .setup(vec![settings(&limits)])
+            .prefer_socket(Some(false))
+            .client_found_rows(false)
+            .tcp_keepalive(Some(Duration::from_secs(30)))
+            .stmt_cache_size(Some(128));
+        let pools = Mutex::new(Arc::new(Pools::new(&opts, &limits, None)));
+        Ok(Self { opts, pools, target: name, limits, database, known: Known::default() })
+    }
+
+    fn pools(&self) -> Arc<Pools> {
+        Arc::clone(&self.pools.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A connection on which a transaction has begun.
     pub(super) async fn begin(&self, purpose: Purpose) -> Result<Session, Error> {
-        let mut session = self.session(&self.main).await?;
         let limit = self.limit(purpose);
         let seconds = limit.as_secs_f64().max(0.05);
-        let mut begin =
-            format!("SET SESSION completion_type = 0 /*M!100100 , max_statement_time = {seconds:.3} */");
+        let mut begin = format!(
+            "SHOW GRANTS; SET SESSION completion_type = 0 /*M!100100 , max_statement_time = {seconds:.3} */"
+        );
         if matches!(purpose, Purpose::Count | Purpose::Snapshot) {
             begin.push_str(&format!(" /*!50708 , max_execution_time = {} */", limit.as_millis().max(50)));
         }
@@ -119,18 +147,48 @@ impl Db {
             Purpose::Count | Purpose::Snapshot => "; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
             Purpose::Execute | Purpose::Undo => "; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ WRITE",
         });
-        begin.push_str("; SELECT UNIX_TIMESTAMP(SYSDATE(6))");
-        let sets = session.several(&begin).await?;
-        let time = sets.last().and_then(|rows| rows.first()).and_then(|r| r.get_opt::<String, usize>(0));
-        session.begun = time.and_then(Result::ok).and_then(|t| t.parse().ok()).unwrap_or(0.0);
-        Ok(session)
+        begin.push_str(&format!("; SELECT UNIX_TIMESTAMP(SYSDATE(6)), {SERVER}"));
+        for _ in 0..TRIES {
+            let pools = self.pools();
+            let mut session = self.session(&pools.main).await?;
+            let sets = session.several(&begin).await?;
+            let grants = Grants::of(sets.first().map(Vec::as_slice).unwrap_or_default())?;
+            if pools.granted == Some(grants.hash()) {
+                let Some(row) = sets.last().and_then(|rows| rows.first()) else {
+                    return Err(Error::Internal("the server does not say what time it is".to_owned()));
+                };
+                session.begun = get::<String>(row, 0)?.parse().unwrap_or(0.0);
+                session.server = get(row, 1)?;
+                session.grants = Arc::new(grants);
+                return Ok(session);
+            }
+            let new = Arc::new(Pools::new(&self.opts, &self.limits, Some(grants.hash())));
+            let mut current = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+            if Arc::ptr_eq(&current, &pools) {
+                *current = new;
+            }
+        }
+        Err(Error::Unreachable(format!(
+            "{}: what its account may do changes all the time; try again when that has settled",
+            self.target
+        )))
     }
 
-    /// A connection that looks from outside: each of its reads sees what is committed at that moment.
-    pub(super) async fn observer(&self) -> Result<Session, Error> {
-        let mut session = self.session(&self.side).await?;
-        session.run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
-        Ok(session)
+    /// A connection that looks from outside at what is done on `server`: each of its reads sees what is
+    /// committed at that moment.
+    pub(super) async fn observer(&self, server: &str) -> Result<Session, Error> {
+        let mut session = self.session(&self.pools().side).await?;
+        let sql = format!("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SELECT {SERVER}");
+        let sets = session.several(&sql).await?;
+        let found: Option<String> =
+            sets.last().and_then(|rows| rows.first()).map(|row| get(row, 0)).transpose()?;
+        if found.as_deref() == Some(server) {
+            return Ok(session);
+        }
+        Err(Error::Unmeasurable(format!(
+            "the connections of {} lead to different servers, so what a transaction does on one is not seen on the other; give the address of one server",
+            self.target
+        )))
     }
 
     async fn session(&self, pool: &Pool) -> Result<Session, Error> {
@@ -138,7 +196,15 @@ impl Db {
             Ok(Ok(conn)) => {
                 let version = conn.server_version();
                 let mariadb = version.0 >= 10;
-                Ok(Session { conn, mariadb, returning: mariadb && version >= (10, 5, 0), begun: 0.0 })
+                let returning = mariadb && version >= (10, 5, 0);
+                Ok(Session {
+                    conn,
+                    mariadb,
+                    returning,
+                    begun: 0.0,
+                    grants: Arc::default(),
+                    server: String::new(),
+                })
             }
             Ok(Err(mysql_async::Error::Server(e))) => {
                 Err(Error::Unreachable(format!("{}: the server refuses the connection: {e}", self.target)))
@@ -186,6 +252,12 @@ impl Db {
 }
 
 impl Session {
+    /// For a transaction that has ended and left nothing behind: the connection is used again as it is, with
+    /// the statements that it has prepared.
+    pub(super) fn reuse(&mut self) {
+        self.conn.reset_connection(false);
+    }
+
     /// Runs texts of our own that return nothing.
     pub(super) async fn run(&mut self, sql: &str) -> Result<(), Error> {
         self.conn.query_drop(sql).await.map_err(meaning)

@@ -3,7 +3,7 @@
 
 use super::{
     connect::{Db, Purpose, Session},
-    footprint::{Footprint, keys_of, number},
+    footprint::{Before, Footprint, keys_of, number},
     result,
     schema::{Schema, Table, join, quote},
     sql::{Change, Named, NewRows, Parsed, Work},
@@ -28,7 +28,7 @@ pub(super) async fn count(db: &Db, what: &Selection) -> Result<Counted, Error> {
                     counting.statement(&Parsed::read(statement)?, true).await?;
                 }
             }
-            _ => counting.selection(what).await?,
+            Selection::Records { .. } | Selection::Where { .. } => counting.selection(what).await?,
         }
         Ok(counting.counted())
     })
@@ -49,6 +49,16 @@ pub(super) async fn read(db: &Db, statement: &Statement) -> Result<ResultSet, Er
     .await
 }
 
+/// Records that are named by their keys or by values.
+pub(super) struct Meant {
+    pub(super) table: Arc<Table>,
+    /// Each is a part of a SELECT of them from `t`.
+    pub(super) conditions: Vec<Condition>,
+    pub(super) how: How,
+    /// Whether something could follow through foreign keys.
+    pub(super) follows: bool,
+}
+
 /// What has been found so far, without locks.
 pub(super) struct Counting<'a> {
     db: &'a Db,
@@ -60,6 +70,8 @@ pub(super) struct Counting<'a> {
     named: Vec<String>,
     forbidding: BTreeMap<String, u64>,
     at_least: BTreeSet<String>,
+    /// Whether the records are kept, too.
+    keep: bool,
 }
 
 impl<'a> Counting<'a> {
@@ -74,11 +86,13 @@ impl<'a> Counting<'a> {
             named: Vec::new(),
             forbidding: BTreeMap::new(),
             at_least: BTreeSet::new(),
+            keep: purpose == Purpose::Snapshot,
         })
     }
 
     fn walk(&mut self) -> Walk<'_> {
-        Walk::new(self.db, &mut self.session, &mut self.schema, &mut self.found, false)
+        let walk = Walk::new(self.db, &mut self.session, &mut self.schema, &mut self.found, false);
+        Walk { keep: self.keep, ..walk }
     }
 
     /// One statement. `only_numbers`: the keys are not needed where nothing follows from them.
@@ -196,24 +210,31 @@ impl<'a> Counting<'a> {
     }
 
     /// Records that are named by their keys or by values, and what would follow.
-    pub(super) async fn selection(&mut self, what: &Selection) -> Result<(), Error> {
+    async fn selection(&mut self, what: &Selection) -> Result<(), Error> {
+        let Some(meant) = self.meant(what).await? else { return Ok(()) };
+        let mut keys: Vec<Image> = Vec::new();
+        for (condition, params) in &meant.conditions {
+            let table = &meant.table;
+            let sql = format!("SELECT {} FROM {} AS t{condition}", table.key_list("t"), table.sql());
+            let found = &mut self.found;
+            keys_of(&mut self.session, &sql, params.clone(), |key| {
+                if meant.follows {
+                    keys.push(key.clone());
+                }
+                found.add(table, key, meant.how, Before::Unknown).map(drop)
+            })
+            .await?;
+        }
+        self.follow(&meant, keys).await
+    }
+
+    /// The records that a selection names itself; `None` for statements.
+    pub(super) async fn meant(&mut self, what: &Selection) -> Result<Option<Meant>, Error> {
         let (resource, delete) = match what {
             Selection::Records { resource, delete, .. } | Selection::Where { resource, delete, .. } => {
                 (resource, *delete)
             }
-            Selection::Statements(list) => {
-                for statement in list {
-                    let parsed = Parsed::read(statement)?;
-                    if let Work::Insert(_) = parsed.work {
-                        return Err(Error::Unmeasurable(
-                            "which records an INSERT makes is not known before it runs; execute it instead"
-                                .to_owned(),
-                        ));
-                    }
-                    self.statement(&parsed, false).await?;
-                }
-                return Ok(());
-            }
+            Selection::Statements(_) => return Ok(None),
         };
         let mut walk = self.walk();
         let table = walk.table(&name(resource)).await?;
@@ -222,23 +243,20 @@ impl<'a> Counting<'a> {
             Selection::Where { filter, .. } => vec![by_values(&table, filter)?],
             Selection::Statements(_) => Vec::new(),
         };
+        let children = walk.schema.children(&table)?;
+        let follows = delete && children.iter().any(|f| consequence(&table, f, &Fate::Deleted).is_some());
         let how = if delete { How::Delete } else { How::Update };
-        let mut keys: Vec<Image> = Vec::new();
-        for (condition, params) in conditions {
-            let sql = format!("SELECT {} FROM {} AS t{condition}", table.key_list("t"), table.sql());
-            let found = &mut *walk.found;
-            keys_of(walk.session, &sql, params, |key| {
-                if delete {
-                    keys.push(key.clone());
-                }
-                found.add(&table, key, how).map(drop)
-            })
-            .await?;
-        }
-        walk.follow(Arc::clone(&table), keys, Fate::Deleted).await?;
-        walk.fire(&table, &[if delete { "DELETE" } else { "UPDATE" }]).await?;
+        Ok(Some(Meant { table, conditions, how, follows }))
+    }
+
+    /// What would follow from what was meant.
+    pub(super) async fn follow(&mut self, meant: &Meant, keys: Vec<Image>) -> Result<(), Error> {
+        let mut walk = self.walk();
+        walk.follow(Arc::clone(&meant.table), keys, Fate::Deleted).await?;
+        let event = if meant.how == How::Delete { "DELETE" } else { "UPDATE" };
+        walk.fire(&meant.table, &[event]).await?;
         let (forbidding, triggers) = (walk.forbidding, walk.triggers);
-        self.named.push(table.resource.clone());
+        self.named.push(meant.table.resource.clone());
         self.note(forbidding, triggers);
         Ok(())
     }
@@ -246,8 +264,8 @@ impl<'a> Counting<'a> {
     pub(super) fn counted(self) -> Counted {
         let mut numbers = self.more;
         for touched in self.found.tables.values() {
-            for how in touched.keys.values() {
-                *numbers.entry((touched.table.resource.clone(), *how)).or_default() += 1;
+            for trace in touched.records.values() {
+                *numbers.entry((touched.table.resource.clone(), trace.how)).or_default() += 1;
             }
         }
         let mut affected: Vec<Affected> = numbers
@@ -370,15 +388,4 @@ fn fitting(column: &super::schema::Column, value: &Json) -> Result<Value, Error>
         (Sort::Text | Sort::Enum, Json::Number(n)) => Ok(Value::Bytes(n.to_string().into_bytes())),
         _ => Ok(param(value)),
     }
-}
-
-/// What a selection touches, for a snapshot.
-pub(super) fn affected(found: &Footprint) -> Vec<Affected> {
-    let mut numbers: BTreeMap<(String, How), u64> = BTreeMap::new();
-    for touched in found.tables.values() {
-        for how in touched.keys.values() {
-            *numbers.entry((touched.table.resource.clone(), *how)).or_default() += 1;
-        }
-    }
-    numbers.into_iter().map(|((resource, how), records)| Affected { resource, how, records }).collect()
 }

@@ -3,43 +3,135 @@
 //! Inside the transaction of the work: its metadata locks keep everything from changing under way. Foreign
 //! keys come from InnoDB's own dictionary, which shows all of them whatever the account may see; that is what
 //! cascades follow too.
+//!
+//! What a table is like is remembered under a fingerprint of all that could tell otherwise: its definition as
+//! the server writes it, its triggers with their bodies, the foreign keys that refer to it, what the account
+//! may see. That is asked for each time; what is put together from slower tables, only when it is another.
 
 use super::{
     connect::{Db, Session},
     schema::{Action, Column, Foreign, Sort, Table, Trigger, get, literal, quote},
 };
 use crate::Error;
-use mysql_async::Row;
+use mysql_async::{Row, Value};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-/// A table, and the foreign keys that refer to it, in one round trip.
+/// Tables that are remembered.
+const MOST_KNOWN: usize = 1_000;
+
+/// A table, and the foreign keys that refer to it.
+#[derive(Clone)]
+pub(super) struct Described {
+    pub(super) table: Arc<Table>,
+    pub(super) children: Arc<Vec<Foreign>>,
+}
+
+/// What tables are like, by database and name, each with its fingerprint.
+#[derive(Default)]
+pub(super) struct Known(Mutex<HashMap<(String, String), (blake3::Hash, Described)>>);
+
+impl Known {
+    fn get(&self, id: &(String, String), print: blake3::Hash) -> Option<Described> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(id).filter(|(of, _)| *of == print).map(|(_, described)| described.clone())
+    }
+
+    fn put(&self, id: (String, String), print: blake3::Hash, described: Described) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
+        known.insert(id, (print, described));
+    }
+}
+
+/// A table as it is now.
 pub(super) async fn load(
     db: &Db,
     session: &mut Session,
     schema: &str,
     name: &str,
-) -> Result<(Table, Vec<Foreign>), Error> {
+) -> Result<Described, Error> {
     let resource = db.resource(schema, name);
-    let of = |prefix: &str| {
-        format!("{prefix}_SCHEMA = {} AND {prefix}_TABLE = {}", literal(schema), literal(name))
-    };
-    let is = format!("TABLE_SCHEMA = {} AND TABLE_NAME = {}", literal(schema), literal(name));
     // The first takes a metadata lock, so that what the others say stays true until the transaction ends.
     let sql = format!(
-        "SELECT 1 FROM {}.{} LIMIT 0; \
-         SELECT COALESCE(ENGINE, ''), TABLE_TYPE FROM information_schema.TABLES WHERE {is}; \
-         SELECT COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, EXTRA, \
-         COALESCE(GENERATION_EXPRESSION, '') FROM information_schema.COLUMNS WHERE {is} ORDER BY ORDINAL_POSITION; \
-         SELECT INDEX_NAME, COLUMN_NAME, COALESCE(NULLABLE, '') FROM information_schema.STATISTICS \
-         WHERE {is} AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX; \
+        "SELECT 1 FROM {0}.{1} LIMIT 0; SHOW CREATE TABLE {0}.{1}; \
          SELECT TRIGGER_NAME, EVENT_MANIPULATION, ACTION_STATEMENT, ACTION_TIMING FROM information_schema.TRIGGERS \
-         WHERE {} ORDER BY TRIGGER_NAME; {}",
+         WHERE EVENT_OBJECT_SCHEMA = {2} AND EVENT_OBJECT_TABLE = {3}; {4}",
         quote(schema),
         quote(name),
-        of("EVENT_OBJECT"),
+        literal(schema),
+        literal(name),
         foreign_sql(session.mariadb, schema, name, "REF_NAME"),
     );
     let sets = session.several(&sql).await.map_err(|e| needs_process(e, &resource))?;
-    let [_, kind, rows, indexes, triggers, foreign] = sets.as_slice() else {
+    let [_, create, triggers, foreign] = sets.as_slice() else {
+        return Err(Error::Internal(format!("the server says {} things of {resource}", sets.len())));
+    };
+    let print = fingerprint(session, create, &[triggers, foreign])?;
+    let id = (schema.to_owned(), name.to_owned());
+    if let Some(described) = db.known.get(&id, print) {
+        return Ok(described);
+    }
+    let table = describe(session, resource, schema, name, triggers).await?;
+    let described = Described { table: Arc::new(table), children: Arc::new(foreign_of(foreign)?) };
+    db.known.put(id, print, described.clone());
+    Ok(described)
+}
+
+fn fingerprint(session: &Session, create: &[Row], others: &[&Vec<Row>]) -> Result<blake3::Hash, Error> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(session.grants.hash().as_bytes());
+    let mut part = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    for row in create {
+        let text: Vec<u8> = get(row, 1)?;
+        part(without_counter(&String::from_utf8_lossy(&text)).as_bytes());
+    }
+    for rows in others {
+        part(&(rows.len() as u64).to_le_bytes());
+        for row in *rows {
+            for place in 0..row.len() {
+                match row.as_ref(place) {
+                    Some(Value::Bytes(bytes)) => part(bytes),
+                    value => part(format!("{value:?}").as_bytes()),
+                }
+            }
+        }
+    }
+    Ok(hasher.finalize())
+}
+
+/// A definition without the next number of AUTO_INCREMENT, which stands among the options in its last lines.
+fn without_counter(create: &str) -> String {
+    let Some((columns, options)) = create.rsplit_once("\n) ENGINE") else { return create.to_owned() };
+    let Some((before, after)) = options.split_once(" AUTO_INCREMENT=") else { return create.to_owned() };
+    format!("{columns}\n) ENGINE{before}{}", after.trim_start_matches(|c: char| c.is_ascii_digit()))
+}
+
+/// What the server says of a table, beside its triggers.
+async fn describe(
+    session: &mut Session,
+    resource: String,
+    schema: &str,
+    name: &str,
+    triggers: &[Row],
+) -> Result<Table, Error> {
+    let is = format!("TABLE_SCHEMA = {} AND TABLE_NAME = {}", literal(schema), literal(name));
+    let sql = format!(
+        "SELECT COALESCE(ENGINE, ''), TABLE_TYPE FROM information_schema.TABLES WHERE {is}; \
+         SELECT COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, EXTRA, \
+         COALESCE(GENERATION_EXPRESSION, '') FROM information_schema.COLUMNS WHERE {is} ORDER BY ORDINAL_POSITION; \
+         SELECT INDEX_NAME, COLUMN_NAME, COALESCE(NULLABLE, '') FROM information_schema.STATISTICS \
+         WHERE {is} AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX",
+    );
+    let sets = session.several(&sql).await?;
+    let [kind, rows, indexes] = sets.as_slice() else {
         return Err(Error::Internal(format!("the server says {} things of {resource}", sets.len())));
     };
     let Some(row) = kind.first() else {
@@ -74,7 +166,7 @@ pub(super) async fn load(
         .collect();
     let places: Vec<usize> = key.iter().filter_map(place).collect();
     let keyed = !places.is_empty() && places.len() == key.len();
-    let triggers = triggers
+    let mut triggers = triggers
         .iter()
         .map(|r| {
             Ok(Trigger {
@@ -84,8 +176,9 @@ pub(super) async fn load(
                 before: get::<String>(r, 3)? == "BEFORE",
             })
         })
-        .collect::<Result<_, Error>>()?;
-    let table = Table {
+        .collect::<Result<Vec<_>, Error>>()?;
+    triggers.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Table {
         schema: schema.to_owned(),
         name: name.to_owned(),
         resource,
@@ -94,8 +187,7 @@ pub(super) async fn load(
         uniques,
         triggers,
         columns,
-    };
-    Ok((table, foreign_of(foreign)?))
+    })
 }
 
 fn column(row: &Row, resource: &str) -> Result<Column, Error> {
@@ -195,9 +287,9 @@ fn foreign_sql(mariadb: bool, schema: &str, name: &str, side: &str) -> String {
         }
     };
     format!(
-        "SELECT f.ID, {}, {}, {}, {}, f.TYPE, c.FOR_COL_NAME, c.REF_COL_NAME \
+        "SELECT f.ID, {}, {}, {}, {}, f.TYPE, c.FOR_COL_NAME, c.REF_COL_NAME, c.POS \
          FROM information_schema.{keys} f JOIN information_schema.{columns} c ON c.ID = f.ID \
-         WHERE f.{side} = CONCAT({}, '/', {}) ORDER BY f.ID, c.POS",
+         WHERE f.{side} = CONCAT({}, '/', {})",
         plain("FOR_NAME", 1),
         plain("FOR_NAME", -1),
         plain("REF_NAME", 1),
@@ -209,8 +301,10 @@ fn foreign_sql(mariadb: bool, schema: &str, name: &str, side: &str) -> String {
 
 fn foreign_of(rows: &[Row]) -> Result<Vec<Foreign>, Error> {
     let mut list: Vec<(String, Foreign)> = Vec::new();
-    for row in rows {
-        let id: String = get(row, 0)?;
+    let place = |row: &Row| Ok::<_, Error>((get::<String>(row, 0)?, get::<u64>(row, 8)?));
+    let mut rows = rows.iter().map(|row| Ok((place(row)?, row))).collect::<Result<Vec<_>, Error>>()?;
+    rows.sort_by(|a, b| a.0.cmp(&b.0));
+    for ((id, _), row) in rows {
         let pair = (get(row, 6)?, get(row, 7)?);
         if let Some((_, last)) = list.last_mut().filter(|(last, _)| *last == id) {
             last.columns.push(pair);
@@ -234,4 +328,22 @@ fn foreign_of(rows: &[Row]) -> Result<Vec<Foreign>, Error> {
         ));
     }
     Ok(list.into_iter().map(|(_, f)| f).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_counter;
+
+    #[test]
+    fn the_counter_is_no_part_of_a_definition() {
+        let with = |options: &str| {
+            format!("CREATE TABLE `t` (\n  `a` int COMMENT ' AUTO_INCREMENT=3'\n) ENGINE=InnoDB{options}")
+        };
+        assert_eq!(
+            without_counter(&with(" AUTO_INCREMENT=17 DEFAULT CHARSET=x")),
+            with(" DEFAULT CHARSET=x")
+        );
+        assert_eq!(without_counter(&with(" DEFAULT CHARSET=x")), with(" DEFAULT CHARSET=x"));
+        assert_eq!(without_counter("anything AUTO_INCREMENT=3"), "anything AUTO_INCREMENT=3");
+    }
 }

@@ -5,7 +5,7 @@ use super::{
     compare::tally,
     connect::{Db, Purpose, Session},
     effects,
-    footprint::{Footprint, Seen, keys_of, look, look_again},
+    footprint::{Before, Footprint, Seen, keys_of, look, look_again},
     measure::rows_modified,
     open::{Open, Proof},
     result,
@@ -27,6 +27,7 @@ pub(super) async fn execute(db: &Arc<Db>, statements: &[Statement]) -> Result<Bo
             schema: Schema::default(),
             found: Footprint::default(),
             changed: Vec::new(),
+            triggers: false,
         };
         let mut results = Vec::with_capacity(parsed.len());
         for statement in &parsed {
@@ -56,6 +57,8 @@ struct Run {
     schema: Schema,
     found: Footprint,
     changed: Vec<Changed>,
+    /// Whether triggers may have fired.
+    triggers: bool,
 }
 
 /// What is known of a statement before it runs.
@@ -79,10 +82,13 @@ impl Run {
                 let deletes = matches!(parsed.work, Work::Delete(_));
                 let mut walk =
                     Walk::new(&self.db, &mut self.session, &mut self.schema, &mut self.found, true);
+                // What a later statement finds may be the work of an earlier one.
+                walk.keep = self.changed.is_empty();
                 let named = walk.change(parsed, change, deletes).await?;
                 let targets = walk.targets(change, deletes).await?;
                 let watch: Vec<Watch> = walk.watch.into_values().collect();
                 let mut alone = walk.triggers.is_empty();
+                self.triggers |= !alone;
                 let whole = targets.iter().all(|(_, t, _)| watch.iter().any(|w| w.table.id() == t.id()));
                 for (_, table, fate) in &targets {
                     let list = self.schema.children(table)?;
@@ -163,6 +169,7 @@ impl Run {
             walk.fire(&table, &events).await?;
         }
         let (watch, triggers) = (walk.watch.into_values().collect(), !walk.triggers.is_empty());
+        self.triggers |= triggers;
         let mut text = parsed.sql.clone();
         let own = if returning { table.key.len() } else { 0 };
         if returning {
@@ -183,10 +190,12 @@ impl Run {
         }
         let rows = answer.set.affected;
         let found = answer.own.len() as u64;
-        for key in answer.own {
-            self.found.add(&table, key, How::Insert)?;
-        }
         let twice = new.replace || new.updates.is_some();
+        for key in answer.own {
+            let absent = returning && table.keyed && !twice && self.changed.is_empty();
+            let before = if absent { Before::Absent } else { Before::Unknown };
+            self.found.add(&table, key, How::Insert, before)?;
+        }
         self.changed.push(Changed {
             resource: table.resource.clone(),
             how: How::Insert,
@@ -207,7 +216,7 @@ impl Run {
         for (watch, was) in &before {
             let how = if watch.cascade { How::Cascade } else { How::Update };
             for key in look_again(&mut self.session, watch, was).await? {
-                self.found.add(&watch.table, key, how)?;
+                self.found.add(&watch.table, key, how, Before::Unknown)?;
             }
         }
         Ok(answer)
@@ -221,7 +230,8 @@ impl Run {
         } else {
             rows_modified(&mut self.session).await?
         };
-        let proof = Proof { rows, covered: self.changed.iter().all(|c| c.covered) };
+        let covered = self.changed.iter().all(|c| c.covered);
+        let proof = Proof { rows, covered, once: alone && self.changed.len() == 1 };
         let measured = match self.changed.as_slice() {
             [] => Measured { affected: Vec::new(), exact: true },
             // The server's own number for the only table that can have changed.
@@ -230,12 +240,13 @@ impl Run {
                 Measured { affected: if rows == 0 { Vec::new() } else { vec![one] }, exact: true }
             }
             _ => {
-                let tally = tally(&mut self.session, &self.db, &self.found).await?;
+                let tally = tally(&self.session, &self.db, &self.found).await?;
                 proof.check(&tally)?;
                 Measured { exact: true, affected: tally.affected() }
             }
         };
-        Ok(Box::new(Open::new(self.db, self.session, self.found, proof, measured, results)))
+        let open = Open::new(self.db, self.session, self.found, proof, measured, results);
+        Ok(Box::new(if self.triggers { open } else { open.plain() }))
     }
 }
 

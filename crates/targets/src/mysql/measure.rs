@@ -1,6 +1,7 @@
 //! What InnoDB says of open transactions: the only number that knows cascades and triggers.
 //!
-//! The server answers from a cache that it renews only when nobody has read it for 0.1 s. The cache also
+//! Of the own transaction its report on itself says it at once. The table of all transactions is asked where
+//! that does not help: for it, the server answers from a cache that it renews only when nobody has read it for 0.1 s. The cache also
 //! holds what each transaction is running, so an answer that shows this very question is a fresh one.
 
 use super::{
@@ -37,24 +38,31 @@ pub(super) async fn transactions(
     found
 }
 
+fn nonce() -> Result<u64, Error> {
+    let mut nonce = [0_u8; 8];
+    getrandom::fill(&mut nonce).map_err(|e| Error::Internal(format!("no random numbers: {e}")))?;
+    Ok(u64::from_le_bytes(nonce))
+}
+
+fn process(error: mysql_async::Error) -> Error {
+    match meaning(error) {
+        Error::Forbidden(why) => Error::Forbidden(format!(
+            "{why}. What cascades and triggers do can only be measured with PROCESS: GRANT PROCESS ON *.* TO this account"
+        )),
+        other => other,
+    }
+}
+
 async fn fresh(session: &mut Session, other: Option<u32>) -> Result<Vec<Transaction>, Error> {
     let own = session.conn.id();
     let ids = other.map_or(own.to_string(), |other| format!("{own}, {other}"));
     loop {
-        let mut nonce = [0_u8; 8];
-        getrandom::fill(&mut nonce).map_err(|e| Error::Internal(format!("no random numbers: {e}")))?;
-        let [jitter, ..] = nonce;
-        let nonce = u64::from_le_bytes(nonce);
+        let nonce = nonce()?;
         let sql = format!(
             "SELECT {nonce}, trx_mysql_thread_id, trx_rows_modified, UNIX_TIMESTAMP(trx_started), trx_query \
              FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id IN ({ids})"
         );
-        let rows: Vec<Row> = session.conn.query(&sql).await.map_err(|e| match meaning(e) {
-            Error::Forbidden(why) => Error::Forbidden(format!(
-                "{why}. What cascades and triggers do can only be measured with PROCESS: GRANT PROCESS ON *.* TO this account"
-            )),
-            other => other,
-        })?;
+        let rows: Vec<Row> = session.conn.query(&sql).await.map_err(process)?;
         let (mut list, mut is_fresh) = (Vec::with_capacity(rows.len()), false);
         for row in &rows {
             let connection = get(row, 1)?;
@@ -69,14 +77,82 @@ async fn fresh(session: &mut Session, other: Option<u32>) -> Result<Vec<Transact
             return Ok(list);
         }
         // Somebody else may ask in a rhythm of its own.
-        tokio::time::sleep(STALE + Duration::from_micros(u64::from(jitter) * 40)).await;
+        tokio::time::sleep(STALE + Duration::from_micros(nonce % 10_000)).await;
     }
 }
 
 /// How many rows this session's transaction has changed.
 pub(super) async fn rows_modified(session: &mut Session) -> Result<u64, Error> {
+    if let Some(rows) = by_status(session).await? {
+        return Ok(rows);
+    }
     let own = session.conn.id();
     let all = transactions(session, None).await?;
     let rows = all.iter().find(|t| t.connection == own).map(|t| t.rows);
     rows.ok_or_else(|| Error::Internal("InnoDB does not know this transaction".to_owned()))
+}
+
+/// The same number from InnoDB's report on itself, which is never an old one. Nothing where the report does
+/// not have it: it is cut off when there are very many transactions.
+async fn by_status(session: &mut Session) -> Result<Option<u64>, Error> {
+    let nonce = nonce()?;
+    let sql = format!("SHOW ENGINE INNODB STATUS /* {nonce} */");
+    let row: Option<Row> = session.conn.query_first(&sql).await.map_err(process)?;
+    let report: Option<Vec<u8>> = row.as_ref().map(|row| get(row, 2)).transpose()?;
+    Ok(report.and_then(|report| undo_entries(&String::from_utf8_lossy(&report), &sql)))
+}
+
+/// The number in the block that ends with `sql`, of which nobody else knows the nonce:
+/// ```text
+/// ---TRANSACTION 4711, ACTIVE 0 sec
+/// 3 lock struct(s), heap size 1128, 2 row lock(s), undo log entries 2
+/// MariaDB thread id 5, OS thread handle 140, query id 99 127.0.0.1 root
+/// SHOW ENGINE INNODB STATUS /* … */
+/// ```
+fn undo_entries(report: &str, sql: &str) -> Option<u64> {
+    let lines: Vec<&str> = report.lines().collect();
+    let end = lines.iter().position(|line| *line == sql)?;
+    let mut block = lines.get(..end)?.iter().rev();
+    if !block.next()?.contains(" thread id ") {
+        return None;
+    }
+    for line in block.take(4) {
+        if line.starts_with("---TRANSACTION ") {
+            // None are said where none are.
+            return line.contains(", ACTIVE ").then_some(0);
+        }
+        if let Some((_, number)) = line.rsplit_once("undo log entries ") {
+            return number.trim().parse().ok();
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::undo_entries;
+
+    const SQL: &str = "SHOW ENGINE INNODB STATUS /* 42 */";
+
+    fn report(own: &str) -> String {
+        format!(
+            "LIST OF TRANSACTIONS FOR EACH SESSION:\n---TRANSACTION 5, ACTIVE 9 sec\n1 lock struct(s), undo log entries 77\n\
+             MariaDB thread id 4, OS thread handle 1, query id 2 127.0.0.1 root\nUPDATE t SET s = '\n{SQL} x\n'\n\
+             ---TRANSACTION 6, ACTIVE 0 sec\n{own}MariaDB thread id 5, OS thread handle 1, query id 3 127.0.0.1 root starting\n\
+             {SQL}\n--------\nFILE I/O\n"
+        )
+    }
+
+    #[test]
+    fn reads_its_own_block_only() {
+        let locks = "3 lock struct(s), heap size 1128, 2 row lock(s), undo log entries 2\n";
+        assert_eq!(undo_entries(&report(locks), SQL), Some(2));
+        assert_eq!(undo_entries(&report(&format!("mysql tables in use 1, locked 1\n{locks}")), SQL), Some(2));
+        assert_eq!(undo_entries(&report("3 lock struct(s), heap size 1128\n"), SQL), Some(0));
+        assert_eq!(undo_entries(&report(""), SQL), Some(0));
+        assert_eq!(undo_entries(&report("undo log entries many\n"), SQL), None);
+        assert_eq!(undo_entries(&report(locks), "SHOW ENGINE INNODB STATUS /* 43 */"), None);
+        let cut = report(locks).replace("MariaDB thread id 5", "…truncated…");
+        assert_eq!(undo_entries(&cut, SQL), None);
+    }
 }

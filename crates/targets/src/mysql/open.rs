@@ -2,15 +2,15 @@
 
 use super::{
     blocks::ChunkWriter,
-    compare::{Record, Tally, compare},
+    compare::{Outside, Record, Tally, compare},
     connect::{Db, Purpose, Session, meaning},
-    footprint::{CHUNK, Footprint},
+    footprint::Footprint,
     resolve::Token,
     schema::Table,
-    value::{Image, decode, encode},
+    value::{decode, encode},
 };
 use crate::{
-    Captured, CommitError, Error, How, Measured, Pending, ResultSet, RowsDigest, snapshot::SnapshotWriter,
+    Captured, CommitError, Error, Measured, Pending, ResultSet, RowsDigest, snapshot::SnapshotWriter,
 };
 use async_trait::async_trait;
 use mysql_async::{Value, prelude::Queryable as _};
@@ -23,6 +23,8 @@ pub(super) struct Proof {
     /// Whether every record was found by other means too, so that rows beyond them are the same records
     /// changed again.
     pub(super) covered: bool,
+    /// Whether no record can have been changed twice.
+    pub(super) once: bool,
 }
 
 impl Proof {
@@ -32,7 +34,7 @@ impl Proof {
     /// [`Error::Unmeasurable`] when something was changed that was not found.
     pub(super) fn check(&self, tally: &Tally) -> Result<(), Error> {
         let (least, most) = tally.rows();
-        if self.rows >= least && (self.rows <= most || self.covered) {
+        if self.rows >= least && (self.rows <= most || (self.covered && !self.once)) {
             return Ok(());
         }
         Err(Error::Unmeasurable(format!(
@@ -53,6 +55,8 @@ pub(super) struct Open {
     token: String,
     /// Whether something went wrong since: then the server may have rolled back by itself.
     broken: bool,
+    /// Whether nothing has run that could have set a variable of the session: a trigger could.
+    plain: bool,
 }
 
 impl Open {
@@ -65,24 +69,30 @@ impl Open {
         results: Vec<ResultSet>,
     ) -> Self {
         let token = Token { connection: session.conn.id(), begun: session.begun }.to_string();
-        Self { db, session, found, proof, measured, results, token, broken: false }
+        Self { db, session, found, proof, measured, results, token, broken: false, plain: false }
+    }
+
+    /// Says that the session is as it was before.
+    pub(super) const fn plain(mut self) -> Self {
+        self.plain = true;
+        self
     }
 
     async fn images(&mut self, out: &mut SnapshotWriter) -> Result<Captured, Error> {
-        let mut observer = self.db.observer().await?;
+        let mut outside = Outside::of(&self.db, &self.session);
         let (mut tally, mut digest) = (Tally::default(), RowsDigest::default());
-        let mut chunks = ChunkWriter::new(out);
+        let mut chunks = ChunkWriter::new(out, true);
         for touched in self.found.tables.values() {
-            let keys: Vec<(&Image, How)> = touched.keys.iter().map(|(k, h)| (k, *h)).collect();
-            for chunk in keys.chunks(CHUNK) {
-                let records = compare(&mut self.session, &mut observer, &touched.table, chunk).await?;
+            for part in touched.parts() {
+                let records = compare(&mut outside, &touched.table, &part).await?;
                 for record in &records {
                     tally.add(&touched.table, record);
                     add(&mut digest, &touched.table, record)?;
                 }
-                chunks.add(&touched.table, &records, true).await?;
+                chunks.add(&touched.table, &records).await?;
             }
         }
+        chunks.finish().await?;
         self.proof.check(&tally)?;
         out.sealed();
         Ok(Captured { affected: tally.affected(), digest: Some(digest.finish()) })
@@ -146,7 +156,12 @@ impl Pending for Open {
         }
         let limit = self.db.limits.execute.max(self.db.limits.connect);
         match tokio::time::timeout(limit, self.session.conn.query_drop("COMMIT")).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                if self.plain {
+                    self.session.reuse();
+                }
+                Ok(())
+            }
             // A cluster refuses at this moment what another node has changed.
             Ok(Err(mysql_async::Error::Server(e))) if [1205, 1213].contains(&e.code) => {
                 Err(CommitError::NotCommitted(e.message))
@@ -158,7 +173,10 @@ impl Pending for Open {
 
     async fn rollback(mut self: Box<Self>) {
         // Without an answer, dropping the connection does the same a little later.
-        let _late =
+        let done =
             tokio::time::timeout(self.db.limits.connect, self.session.conn.query_drop("ROLLBACK")).await;
+        if self.plain && matches!(done, Ok(Ok(()))) {
+            self.session.reuse();
+        }
     }
 }

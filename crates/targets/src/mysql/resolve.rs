@@ -8,7 +8,7 @@ use super::{
     blocks::ChunkReader,
     compare::by_key,
     connect::{Db, Purpose, Session},
-    footprint::{CHUNK, fetch},
+    footprint::fetch,
     measure::transactions,
     value::Image,
 };
@@ -77,15 +77,13 @@ async fn by_records(session: &mut Session, snapshot: &Snapshot) -> Result<Settle
         let after = by_key(table, chunk.after.unwrap_or_default())?;
         let keys: Vec<&Image> =
             before.keys().chain(after.keys()).collect::<BTreeSet<_>>().into_iter().collect();
-        for part in keys.chunks(CHUNK) {
-            let now = by_key(table, fetch(session, table, part, false).await?)?;
-            for key in part {
-                let (was, is, now) = (before.get(*key), after.get(*key), now.get(*key));
-                match (now == was, now == is) {
-                    (false, true) => done += 1,
-                    (true, false) => undone += 1,
-                    _ => {}
-                }
+        let now = fetch(session, table, &keys, false).await?;
+        for key in &keys {
+            let (was, is, now) = (before.get(*key), after.get(*key), now.get(*key));
+            match (now == was, now == is) {
+                (false, true) => done += 1,
+                (true, false) => undone += 1,
+                _ => {}
             }
         }
         seen += keys.len();

@@ -1,10 +1,11 @@
 //! What the server says of its tables: columns, keys, triggers, and the foreign keys between them.
 //!
-//! Read anew for each piece of work, inside its transaction; see `dictionary`.
+//! Asked anew by each piece of work, inside its transaction; see `dictionary`.
 
 use super::{
     connect::{Db, Session},
-    dictionary::load,
+    dictionary::{Described, load},
+    value::{Image, decode, encode},
 };
 use crate::Error;
 use mysql_async::{Row, Value, prelude::FromValue};
@@ -121,9 +122,8 @@ impl Schema {
         if let Some(table) = self.tables.get(&id) {
             return Ok(Arc::clone(table));
         }
-        let (table, children) = load(db, session, schema, name).await?;
-        let table = Arc::new(table);
-        self.children.insert(id.clone(), Arc::new(children));
+        let Described { table, children } = load(db, session, schema, name).await?;
+        self.children.insert(id.clone(), children);
         self.tables.insert(id, Arc::clone(&table));
         Ok(table)
     }
@@ -188,9 +188,44 @@ impl Table {
         format!("({left}) IN ({})", repeat(&format!("({right})"), ", "))
     }
 
+    /// The key of a record, of which these are all values.
+    pub(super) fn key_of(&self, values: &[Value]) -> Image {
+        encode(self.key.iter().filter_map(|place| values.get(*place)))
+    }
+
+    /// The first and the last of these different keys, where they are whole numbers of one column and at most
+    /// `gaps` times as many lie between them.
+    pub(super) fn span<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        gaps: usize,
+    ) -> Result<Option<(&Column, Value, Value)>, Error> {
+        let ([place], true) = (self.key.as_slice(), self.keyed && keys.len() > 2) else { return Ok(None) };
+        let Some(column) = self.columns.get(*place).filter(|c| c.sort == Sort::Plain) else {
+            return Ok(None);
+        };
+        let (mut first, mut last) = (i128::MAX, i128::MIN);
+        for key in keys {
+            let number = match decode(key.as_ref())?.as_slice() {
+                [Value::Int(n)] => i128::from(*n),
+                [Value::UInt(n)] => i128::from(*n),
+                _ => return Ok(None),
+            };
+            (first, last) = (first.min(number), last.max(number));
+        }
+        let most = i128::try_from(keys.len().saturating_mul(gaps)).unwrap_or(0);
+        if last - first >= most {
+            return Ok(None);
+        }
+        let value = |n: i128| {
+            i64::try_from(n).map_or_else(|_| u64::try_from(n).map(Value::UInt), |n| Ok(Value::Int(n)))
+        };
+        Ok(value(first).ok().zip(value(last).ok()).map(|(first, last)| (column, first, last)))
+    }
+
     /// The parameters for [`Table::with_keys`].
     pub(super) fn key_params(&self, key: &[u8], into: &mut Vec<Value>) -> Result<(), Error> {
-        let values = super::value::decode(key)?;
+        let values = decode(key)?;
         into.extend(self.key_columns().zip(values).map(|(c, v)| c.param(v)));
         Ok(())
     }

@@ -2,49 +2,154 @@
 
 use super::{
     blocks::{ChunkReader, ChunkWriter},
-    compare::{Record, by_key},
+    compare::by_key,
     connect::{Db, Purpose},
-    count::{Counting, affected},
-    footprint::{CHUNK, fetch},
-    value::{Image, pick},
+    count::{Counting, Meant},
+    footprint::{Before, CHUNK, Reading, Trace, fetch},
+    schema::Table,
+    sql::{Parsed, Work},
+    value::{Image, encode},
 };
 use crate::{
-    Captured, Error, How, RowsDigest, Selection,
-    snapshot::{Side, Snapshot, SnapshotWriter},
+    Affected, Captured, Error, How, RowsDigest, Selection,
+    snapshot::{Snapshot, SnapshotWriter},
 };
+use std::collections::BTreeMap;
 
 /// Takes the before-images of a selection and of what would follow.
 pub(super) async fn capture(db: &Db, what: &Selection, out: &mut SnapshotWriter) -> Result<Captured, Error> {
     db.within(Purpose::Snapshot, async {
-        let mut counting = Counting::begin(db, Purpose::Snapshot).await?;
-        counting.selection(what).await?;
-        let mut digest = RowsDigest::default();
-        let mut chunks = ChunkWriter::new(out);
-        for touched in counting.found.tables.values() {
-            let table = &touched.table;
-            if !table.keyed {
-                return Err(Error::Unmeasurable(format!(
-                    "{} has no primary key, so its records could not be recognised again; execute the statement through Checkrein instead",
-                    table.resource
-                )));
-            }
-            let keys: Vec<(&Image, &How)> = touched.keys.iter().collect();
-            for chunk in keys.chunks(CHUNK) {
-                let names: Vec<&Image> = chunk.iter().map(|(k, _)| *k).collect();
-                let rows = fetch(&mut counting.session, table, &names, false).await?;
-                let mut records = Vec::with_capacity(rows.len());
-                for row in rows {
-                    digest.add(&table.resource, &row);
-                    let key = pick(&row, &table.key)?;
-                    let (before, after) = (Some(row), None);
-                    records.push(Record { key, before, after, counts: (1, 0), how: How::Read });
-                }
-                chunks.add(table, &records, false).await?;
-            }
-        }
-        Ok(Captured { affected: affected(&counting.found), digest: Some(digest.finish()) })
+        let counting = Counting::begin(db, Purpose::Snapshot).await?;
+        let chunks = ChunkWriter::new(out, false);
+        let (digest, numbers) = Default::default();
+        Taking { counting, chunks, digest, numbers }.all(what).await
     })
     .await
+}
+
+struct Taking<'a> {
+    counting: Counting<'a>,
+    chunks: ChunkWriter<'a>,
+    digest: RowsDigest,
+    numbers: BTreeMap<(String, How), u64>,
+}
+
+impl Taking<'_> {
+    async fn all(mut self, what: &Selection) -> Result<Captured, Error> {
+        let mut done = None;
+        if let Some(meant) = self.counting.meant(what).await? {
+            done = Some((meant.table.id(), self.meant(&meant).await?));
+        } else if let Selection::Statements(list) = what {
+            for statement in list {
+                let parsed = Parsed::read(statement)?;
+                if let Work::Insert(_) = parsed.work {
+                    return Err(Error::Unmeasurable(
+                        "which records an INSERT makes is not known before it runs; execute it instead"
+                            .to_owned(),
+                    ));
+                }
+                self.counting.statement(&parsed, false).await?;
+            }
+        }
+        let found = std::mem::take(&mut self.counting.found);
+        for (id, touched) in found.tables {
+            recognisable(&touched.table)?;
+            // Those that were found first are those that were meant.
+            let already = done.as_ref().filter(|(table, _)| *table == id).map_or(0, |(_, count)| *count);
+            let mut rest = touched.records.into_iter().skip(already);
+            loop {
+                let part: Vec<_> = rest.by_ref().take(CHUNK).collect();
+                if part.is_empty() {
+                    break;
+                }
+                self.part(&touched.table, part).await?;
+            }
+        }
+        self.chunks.finish().await?;
+        let affected = self.numbers.into_iter();
+        let affected =
+            affected.map(|((resource, how), records)| Affected { resource, how, records }).collect();
+        Ok(Captured { affected, digest: Some(self.digest.finish()) })
+    }
+
+    /// The records that are named themselves, as they come; and what would follow is searched. How many of
+    /// them are in the footprint, first of their table.
+    async fn meant(&mut self, meant: &Meant) -> Result<usize, Error> {
+        let table = &meant.table;
+        recognisable(table)?;
+        // The same record may be named twice, but not in one condition.
+        let known = meant.follows || meant.conditions.len() > 1;
+        let mut keys: Vec<Image> = Vec::new();
+        for (condition, params) in &meant.conditions {
+            let sql = format!("SELECT {} FROM {} AS t{condition}", table.list("t"), table.sql());
+            let mut reading = Reading::begin(&mut self.counting.session, &sql, params.clone()).await?;
+            let mut rows = Vec::with_capacity(CHUNK);
+            while let Some(values) = reading.next().await? {
+                let row = encode(values.iter());
+                if known {
+                    let key = table.key_of(&values);
+                    let found = &mut self.counting.found;
+                    if !found.add(table, key.clone(), meant.how, Before::Unknown)? {
+                        continue;
+                    }
+                    keys.push(key);
+                }
+                rows.push(row);
+                if rows.len() == CHUNK {
+                    take(&mut self.chunks, &mut self.digest, table, &rows).await?;
+                    *self.numbers.entry((table.resource.clone(), meant.how)).or_default() += CHUNK as u64;
+                    rows.clear();
+                }
+            }
+            reading.end().await?;
+            take(&mut self.chunks, &mut self.digest, table, &rows).await?;
+            if !rows.is_empty() {
+                *self.numbers.entry((table.resource.clone(), meant.how)).or_default() += rows.len() as u64;
+            }
+        }
+        let already = keys.len();
+        self.counting.follow(meant, if meant.follows { keys } else { Vec::new() }).await?;
+        Ok(already)
+    }
+
+    /// Records of the footprint.
+    async fn part(&mut self, table: &Table, part: Vec<(Image, Trace)>) -> Result<(), Error> {
+        let missing = part.iter().filter(|(_, trace)| !matches!(trace.before, Before::There(_)));
+        let missing: Vec<&Image> = missing.map(|(key, _)| key).collect();
+        let mut fetched = fetch(&mut self.counting.session, table, &missing, false).await?;
+        let mut rows = Vec::with_capacity(part.len());
+        for (key, trace) in part {
+            let row = match trace.before {
+                Before::There(row) => Some(row),
+                Before::Unknown | Before::Absent => fetched.swap_remove(&key).map(|(row, _)| row),
+            };
+            rows.extend(row);
+            *self.numbers.entry((table.resource.clone(), trace.how)).or_default() += 1;
+        }
+        take(&mut self.chunks, &mut self.digest, table, &rows).await
+    }
+}
+
+async fn take(
+    chunks: &mut ChunkWriter<'_>,
+    digest: &mut RowsDigest,
+    table: &Table,
+    rows: &[Image],
+) -> Result<(), Error> {
+    for row in rows {
+        digest.add(&table.resource, row);
+    }
+    if rows.is_empty() { Ok(()) } else { chunks.before(table, rows).await }
+}
+
+fn recognisable(table: &Table) -> Result<(), Error> {
+    if table.keyed {
+        return Ok(());
+    }
+    Err(Error::Unmeasurable(format!(
+        "{} has no primary key, so its records could not be recognised again; execute the statement through Checkrein instead",
+        table.resource
+    )))
 }
 
 /// Reads the records of a snapshot as they stand now.
@@ -52,16 +157,15 @@ pub(super) async fn seal(db: &Db, snapshot: &Snapshot, out: &mut SnapshotWriter)
     db.within(Purpose::Snapshot, async {
         let mut session = db.begin(Purpose::Snapshot).await?;
         let mut reader = ChunkReader::new(snapshot)?;
-        let mut chunks = ChunkWriter::new(out);
+        let mut chunks = ChunkWriter::new(out, true);
         while let Some(chunk) = reader.next().await? {
             let table = &chunk.table;
             let before = by_key(table, chunk.before)?;
             let keys: Vec<&Image> = before.keys().collect();
-            let mut rows = Vec::new();
-            for part in keys.chunks(CHUNK) {
-                rows.extend(fetch(&mut session, table, part, false).await?);
-            }
-            chunks.side(table, Side::After, chunk.number, rows.iter().map(|r| (r, 1))).await?;
+            let mut found = fetch(&mut session, table, &keys, false).await?;
+            let rows: Vec<Image> =
+                keys.iter().filter_map(|key| found.swap_remove(*key)).map(|(row, _)| row).collect();
+            chunks.seal(table, chunk.number, rows.iter()).await?;
         }
         out.sealed();
         Ok(())

@@ -24,9 +24,15 @@ const TIME: u8 = 7;
 const EXACT: u64 = 1 << 53;
 
 /// Values as bytes.
-pub(super) fn encode<'a>(values: impl ExactSizeIterator<Item = &'a Value>) -> Image {
-    let mut row = RowWriter::default();
-    row.row(values.len());
+pub(super) fn encode<'a>(values: impl Iterator<Item = &'a Value> + Clone) -> Image {
+    let (mut cells, mut bytes) = (0, 2);
+    for value in values.clone() {
+        cells += 1;
+        // The tag, the length, and what numbers and dates take at most.
+        bytes += if let Value::Bytes(b) = value { 6 + b.len() } else { 14 };
+    }
+    let mut row = RowWriter::with_capacity(bytes);
+    row.row(cells);
     for value in values {
         match value {
             Value::NULL => row.cell(NULL, &[]),

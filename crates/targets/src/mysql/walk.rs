@@ -2,10 +2,9 @@
 //! tables that triggers write.
 
 use super::{
-    access::sees_triggers,
     connect::{Db, Session},
     effects,
-    footprint::{CHUNK, Footprint, keys_of, number},
+    footprint::{Before, CHUNK, Footprint, keys_of, number, records_of},
     schema::{Action, Foreign, Schema, Table, quote},
     sql::{Change, Named, Parsed},
     value::Image,
@@ -53,6 +52,8 @@ pub(super) struct Walk<'a> {
     /// Triggers that would fire, as `trigger of table`.
     pub(super) triggers: BTreeSet<String>,
     pub(super) lock: bool,
+    /// Whether what is found is kept as before-images: nothing has been changed yet.
+    pub(super) keep: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -64,12 +65,21 @@ impl<'a> Walk<'a> {
         lock: bool,
     ) -> Self {
         let (watch, forbidding, triggers) = Default::default();
-        Self { db, session, schema, found, watch, forbidding, triggers, lock }
+        Self { db, session, schema, found, watch, forbidding, triggers, lock, keep: false }
     }
 
     pub(super) async fn table(&mut self, named: &Named) -> Result<Arc<Table>, Error> {
         let schema = named.schema.as_deref().unwrap_or(&self.db.database);
-        self.schema.table(self.db, self.session, schema, &named.table).await
+        self.touched(schema, &named.table).await
+    }
+
+    /// A table whose records may change. Before they do, it is known that they could be put back.
+    async fn touched(&mut self, schema: &str, name: &str) -> Result<Arc<Table>, Error> {
+        let table = self.schema.table(self.db, self.session, schema, name).await?;
+        if self.lock {
+            self.session.grants.may_change(&self.db.target, &table.schema, &table.name)?;
+        }
+        Ok(table)
     }
 
     /// The tables that a statement changes itself, with what they are called in it and what happens.
@@ -137,14 +147,13 @@ impl<'a> Walk<'a> {
         let mut named_records = 0;
         for (named, table, fate) in &targets {
             let (from, tail) = (&change.from, &change.tail);
-            let lock = if self.lock { " FOR UPDATE" } else { "" };
-            let list = table.key_list(&quote(&named.alias));
-            let (sql, params) = parsed.bind(&format!("SELECT {list} {from}{tail}{lock}"))?;
+            let query = |list: &str, lock: &str| parsed.bind(&format!("SELECT {list} {from}{tail}{lock}"));
+            let alias = quote(&named.alias);
             let how = if deletes { How::Delete } else { How::Update };
             let (mut keys, mut seen) = (Vec::new(), BTreeSet::new());
             let follows = !self.schema.children(table)?.is_empty();
             let (found, several) = (&mut *self.found, change.tables.len() > 1);
-            keys_of(self.session, &sql, params, |key| {
+            let mut each = |key: Image, before: Before| {
                 // A join names a record once for each pair; records without a key may be the same.
                 if several && table.keyed && !seen.insert(key.clone()) {
                     return Ok(());
@@ -153,9 +162,20 @@ impl<'a> Walk<'a> {
                 if follows {
                     keys.push(key.clone());
                 }
-                found.add(table, key, how).map(drop)
-            })
-            .await?;
+                found.add(table, key, how, before).map(drop)
+            };
+            if self.lock || self.keep {
+                // All columns, also where they are not kept: for keys alone the server would walk through
+                // the smallest index, and lock that as well.
+                let lock = if self.lock { " FOR UPDATE" } else { "" };
+                let (sql, params) = query(&table.list(&alias), lock)?;
+                let keep = self.keep && table.keyed;
+                let before = |row| if keep { Before::There(row) } else { Before::Unknown };
+                records_of(self.session, &sql, params, table, |key, row| each(key, before(row))).await?;
+            } else {
+                let (sql, params) = query(&table.key_list(&alias), "")?;
+                keys_of(self.session, &sql, params, |key| each(key, Before::Unknown)).await?;
+            }
             if let Fate::Changed(columns) = fate
                 && (!table.keyed || columns.iter().any(|c| table.in_key(c)))
             {
@@ -207,7 +227,7 @@ impl<'a> Walk<'a> {
                     _ => (How::Update, Fate::Changed(own)),
                 };
                 let (schema, child) = &foreign.child;
-                let child = self.schema.table(self.db, self.session, schema, child).await?;
+                let child = self.touched(schema, child).await?;
                 if let Fate::Changed(columns) = &next
                     && (!child.keyed || columns.iter().any(|c| child.in_key(c)))
                 {
@@ -215,16 +235,25 @@ impl<'a> Walk<'a> {
                 }
                 let done = done.entry((child.id(), next.clone())).or_default();
                 let mut fresh = Vec::new();
+                let keep = self.keep && child.keyed;
                 for chunk in keys.chunks(CHUNK) {
-                    let (sql, params) = children_sql(&parent, &child, foreign, chunk, self.lock)?;
                     let found = &mut *self.found;
-                    keys_of(self.session, &sql, params, |key| {
+                    let mut each = |key: Image, before: Before| {
                         if done.insert(key.clone()) {
                             fresh.push(key.clone());
                         }
-                        found.add(&child, key, name).map(drop)
-                    })
-                    .await?;
+                        found.add(&child, key, name, before).map(drop)
+                    };
+                    let list = if keep { child.list("c") } else { child.key_list("c") };
+                    let (sql, params) = children_sql(&parent, &list, foreign, chunk, self.lock)?;
+                    if keep {
+                        records_of(self.session, &sql, params, &child, |key, row| {
+                            each(key, Before::There(row))
+                        })
+                        .await?;
+                    } else {
+                        keys_of(self.session, &sql, params, |key| each(key, Before::Unknown)).await?;
+                    }
                 }
                 todo.push_back((child, fresh, next));
             }
@@ -245,10 +274,10 @@ impl<'a> Walk<'a> {
         let child = self.schema.table(self.db, self.session, schema, child).await?;
         let mut count = 0;
         for chunk in keys.chunks(CHUNK) {
-            let (sql, params) = children_sql(parent, &child, foreign, chunk, false)?;
+            let (sql, params) = children_sql(parent, &child.key_list("c"), foreign, chunk, false)?;
             let found = &*self.found;
             keys_of(self.session, &sql, params, |key| {
-                let goes = found.tables.get(&child.id()).and_then(|t| t.keys.get(&key));
+                let goes = found.tables.get(&child.id()).and_then(|t| t.records.get(&key)).map(|t| t.how);
                 count += u64::from(!matches!(goes, Some(How::Delete | How::Cascade)));
                 Ok(())
             })
@@ -283,10 +312,7 @@ impl<'a> Walk<'a> {
             for foreign in list.iter() {
                 if (foreign.on_delete, foreign.on_update) != (Action::Restrict, Action::Restrict) {
                     let (schema, child) = &foreign.child;
-                    todo.push((
-                        self.schema.table(self.db, self.session, schema, child).await?,
-                        By::ForeignKey,
-                    ));
+                    todo.push((self.touched(schema, child).await?, By::ForeignKey));
                 }
             }
             // Foreign keys fire no triggers; statements do, those in triggers too.
@@ -303,13 +329,13 @@ impl<'a> Walk<'a> {
         events: &[&str],
         into: &mut Vec<(Arc<Table>, By)>,
     ) -> Result<(), Error> {
-        sees_triggers(self.db, self.session, &table.schema).await?;
+        self.session.grants.see_triggers(&self.db.target, &table.schema, &table.name)?;
         for trigger in table.triggers.iter().filter(|t| events.contains(&t.event.as_str())) {
             self.triggers.insert(format!("{} of {}", trigger.name, table.resource));
             for ((schema, name), added) in effects::of(trigger, &table.resource)? {
                 let schema = schema.unwrap_or_else(|| table.schema.clone());
-                let written = self.schema.table(self.db, self.session, &schema, &name).await?;
-                sees_triggers(self.db, self.session, &schema).await?;
+                let written = self.touched(&schema, &name).await?;
+                self.session.grants.see_triggers(&self.db.target, &written.schema, &written.name)?;
                 let auto = written.key_columns().find(|c| c.auto).map(|c| c.name.to_lowercase());
                 let given = match (&added, &auto) {
                     (Some(columns), Some(auto)) => columns.contains(auto),
@@ -338,12 +364,13 @@ pub(super) fn consequence(parent: &Table, foreign: &Foreign, fate: &Fate) -> Opt
     }
 }
 
-/// A SELECT of the records of the child that refer to the given ones of the parent.
-fn join_sql(
-    list: &str,
+/// A SELECT of the records of the child (`c`) that refer to the given ones of the parent.
+fn children_sql(
     parent: &Table,
+    list: &str,
     foreign: &Foreign,
     keys: &[Image],
+    lock: bool,
 ) -> Result<(String, Vec<mysql_async::Value>), Error> {
     let on: Vec<_> =
         foreign.columns.iter().map(|(c, p)| format!("c.{} = p.{}", quote(c), quote(p))).collect();
@@ -353,24 +380,11 @@ fn join_sql(
     }
     let child = format!("{}.{}", quote(&foreign.child.0), quote(&foreign.child.1));
     let sql = format!(
-        "SELECT {list} FROM {child} AS c JOIN {} AS p ON {} WHERE {}",
+        "SELECT {list} FROM {child} AS c JOIN {} AS p ON {} WHERE {}{}",
         parent.sql(),
         on.join(" AND "),
-        parent.with_keys("p", keys.len())
+        parent.with_keys("p", keys.len()),
+        if lock { " FOR UPDATE" } else { "" }
     );
-    Ok((sql, params))
-}
-
-fn children_sql(
-    parent: &Table,
-    child: &Table,
-    foreign: &Foreign,
-    keys: &[Image],
-    lock: bool,
-) -> Result<(String, Vec<mysql_async::Value>), Error> {
-    let (mut sql, params) = join_sql(&child.key_list("c"), parent, foreign, keys)?;
-    if lock {
-        sql.push_str(" FOR UPDATE");
-    }
     Ok((sql, params))
 }

@@ -93,7 +93,11 @@ fn gather(
                     .into());
                 }
                 writing += 1;
-                sets.add(&meant)?;
+                if reads.is_some() && statements.len() == 1 {
+                    sets.add_only(&meant)?;
+                } else {
+                    sets.add(&meant)?;
+                }
             }
             if writing > 1 {
                 sets.at_least
@@ -110,7 +114,8 @@ fn gather(
         Selection::Where { resource, filter, delete } => {
             let shape = shape(connection, catalog, resource)?;
             let (condition, params) = by_filter(connection, &shape, filter)?;
-            sets.add(&Meant::of(shape, &condition, params, *delete))?;
+            let meant = Meant::of(shape, &condition, params, *delete);
+            if reads.is_some() { sets.add_only(&meant)? } else { sets.add(&meant)? }
         }
     }
     sets.follow()

@@ -32,7 +32,8 @@ pub(super) struct Sets<'c> {
     sets: BTreeMap<String, Set>,
     /// Columns that change, as numbered in the sets; 0: none that matters.
     columns: Vec<BTreeSet<String>>,
-    pub(super) inserted: BTreeMap<String, u64>,
+    /// Records that were only counted, by table.
+    counted: BTreeMap<String, (How, u64)>,
     pub(super) refusals: Vec<String>,
     pub(super) at_least: Vec<String>,
 }
@@ -82,7 +83,7 @@ impl<'c> Sets<'c> {
             keys: foreign_keys(connection, catalog)?,
             sets: BTreeMap::new(),
             columns: vec![BTreeSet::new()],
-            inserted: BTreeMap::new(),
+            counted: BTreeMap::new(),
             refusals: Vec::new(),
             at_least: Vec::new(),
         })
@@ -101,18 +102,7 @@ impl<'c> Sets<'c> {
             self.at_least.push(format!("{}: {why}", meant.shape.name));
         }
         let (how, columns) = match &meant.deed {
-            Deed::Insert => {
-                let (mut prepared, _) =
-                    self.watch.prepare(self.connection, Mode::Counting, &meant.number())?;
-                value::bind(&mut prepared, &meant.params, false)?;
-                let number: i64 = match prepared.raw_query().next()? {
-                    Some(row) => row.get(0)?,
-                    None => 0,
-                };
-                *self.inserted.entry(meant.shape.name.clone()).or_default() +=
-                    u64::try_from(number).unwrap_or_default();
-                return self.triggers(&meant.shape.name);
-            }
+            Deed::Insert => return self.only_count(meant, How::Insert),
             Deed::Delete => (DELETE, 0),
             Deed::Update(columns) => (UPDATE, self.number(columns.clone())),
         };
@@ -129,6 +119,37 @@ impl<'c> Sets<'c> {
         let (mut prepared, _) = self.watch.prepare(self.connection, Mode::Counting, &sql)?;
         value::bind(&mut prepared, &meant.params, false)?;
         prepared.raw_execute()?;
+        Ok(())
+    }
+
+    /// Adds the records that the only statement names: where nothing can follow from them, their number is all
+    /// that is needed.
+    pub(super) fn add_only(&mut self, meant: &Meant) -> Result<(), Fault> {
+        let table = meant.shape.name.as_str();
+        let follows = self.keys.iter().any(|key| self.catalog.name(&key.parent) == Some(table));
+        match meant.deed {
+            Deed::Delete | Deed::Update(_) if follows || meant.repeated || meant.at_least.is_some() => {
+                self.add(meant)
+            }
+            Deed::Insert => self.add(meant),
+            Deed::Delete => self.only_count(meant, How::Delete),
+            Deed::Update(_) => self.only_count(meant, How::Update),
+        }
+    }
+
+    fn only_count(&mut self, meant: &Meant, how: How) -> Result<(), Fault> {
+        let (mut prepared, _) = self.watch.prepare(self.connection, Mode::Counting, &meant.number())?;
+        value::bind(&mut prepared, &meant.params, false)?;
+        let number: i64 = match prepared.raw_query().next()? {
+            Some(row) => row.get(0)?,
+            None => 0,
+        };
+        let table = &meant.shape.name;
+        let counted = self.counted.entry(table.clone()).or_insert((how, 0));
+        counted.1 += u64::try_from(number).unwrap_or_default();
+        if how == How::Insert || number > 0 {
+            self.triggers(table)?;
+        }
         Ok(())
     }
 
@@ -255,8 +276,11 @@ impl<'c> Sets<'c> {
     /// How many records, by table and way.
     pub(super) fn affected(&self) -> Result<Vec<Affected>, Fault> {
         let mut affected = Vec::new();
-        for (resource, records) in &self.inserted {
-            affected.push(Affected { resource: resource.clone(), how: How::Insert, records: *records });
+        for (resource, (how, records)) in &self.counted {
+            // As little is said of none as where sets are kept.
+            if *how == How::Insert || *records > 0 {
+                affected.push(Affected { resource: resource.clone(), how: *how, records: *records });
+            }
         }
         for set in self.list() {
             let sql = format!(

@@ -43,6 +43,8 @@ pub(super) struct Meant {
     /// How the table is called in there.
     alias: String,
     pub(super) params: Vec<Value>,
+    /// Whether the SELECT may give a record more than once.
+    pub(super) repeated: bool,
     /// Why the number may be too small.
     pub(super) at_least: Option<String>,
 }
@@ -52,7 +54,8 @@ impl Meant {
     pub(super) fn of(shape: Shape, condition: &str, params: Vec<Value>, delete: bool) -> Self {
         let deed = if delete { Deed::Delete } else { Deed::Update(BTreeSet::new()) };
         let from = format!("FROM main.{} AS t WHERE {condition}", shape.quoted());
-        Self { shape, deed, with: String::new(), from, alias: "t".to_owned(), params, at_least: None }
+        let (with, alias) = (String::new(), "t".to_owned());
+        Self { shape, deed, with, from, alias, params, repeated: false, at_least: None }
     }
 
     /// A SELECT of the cells that name the records.
@@ -116,6 +119,7 @@ pub(super) fn meant(
                 from,
                 alias: called(name, alias),
                 params,
+                repeated: false,
                 at_least: None,
             })
         }
@@ -143,8 +147,8 @@ pub(super) fn meant(
             let at_least = update.or.map(|or| format!("{or} may remove or leave out records"));
             let from = format!("FROM {}{also}{}", source(name, &alias), condition(update.selection.as_ref()));
             let shape = shape(name)?;
-            let alias = called(name, alias);
-            Ok(Meant { shape, deed: Deed::Update(columns), with, from, alias, params, at_least })
+            let (alias, deed) = (called(name, alias), Deed::Update(columns));
+            Ok(Meant { shape, deed, with, from, alias, params, repeated: update.from.is_some(), at_least })
         }
         ast::Statement::Insert(insert) => {
             let TableObject::TableName(name) = &insert.table else {
@@ -158,7 +162,8 @@ pub(super) fn meant(
             let at_least = replaces
                 .then(|| "records that are in the way are replaced, updated or left as they are".to_owned());
             let shape = shape(name)?;
-            Ok(Meant { shape, deed: Deed::Insert, with, from, alias: String::new(), params, at_least })
+            let (deed, alias) = (Deed::Insert, String::new());
+            Ok(Meant { shape, deed, with, from, alias, params, repeated: false, at_least })
         }
         _ => Err(unknown("it is not an INSERT, UPDATE or DELETE")),
     }

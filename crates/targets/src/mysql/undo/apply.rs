@@ -1,28 +1,28 @@
 //! Doing it.
 
 use super::{
-    States, Today, irreversible,
+    Look, States, Today, irreversible,
     judge::{Events, Step},
-    keys::Gone,
+    keys::{Gone, have_parents},
     states,
 };
 use crate::{
     Error, Progress,
     mysql::{
         blocks::ChunkReader,
-        blocks::ChunkWriter,
-        compare::by_key,
+        compare::Outside,
         connect::{Db, Session},
+        dictionary::parents,
         footprint::{CHUNK, Footprint, Seen, fetch, look, look_again},
         schema::{Column, Schema, Table, join, quote},
         value::{Image, decode},
         walk::{Walk, Watch},
     },
-    snapshot::{Snapshot, SnapshotWriter},
+    snapshot::Snapshot,
 };
 use mysql_async::{Params, Value};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -42,6 +42,8 @@ pub(super) struct Work<'a> {
     pub(super) today: &'a Today,
     pub(super) steps: Vec<Step>,
     pub(super) events: Events,
+    /// What records referred to and what goes.
+    pub(super) gone: Gone,
     pub(super) progress: &'a Progress,
 }
 
@@ -56,17 +58,27 @@ enum Pass {
     Verify,
 }
 
+impl Pass {
+    /// Whether it has anything to do with a record.
+    const fn concerns(self, step: Step) -> bool {
+        match self {
+            Self::Clear => matches!(step, Step::Delete | Step::Move),
+            Self::Restore => matches!(step, Step::Insert | Step::Move | Step::Update),
+            Self::Verify => !matches!(step, Step::Keep),
+        }
+    }
+}
+
 impl Work<'_> {
-    pub(super) async fn run(&mut self, out: &mut SnapshotWriter) -> Result<(), Error> {
+    pub(super) async fn run(&mut self) -> Result<(), Error> {
         let watched = self.watch().await?;
         let triggers = self.today.values().any(|t| !t.triggers.is_empty());
-        let mut gone = Gone::default();
-        let mut chunks = ChunkWriter::new(out);
-        self.pass(Pass::Clear, Some((&mut chunks, &mut gone))).await?;
-        self.pass(Pass::Restore, None).await?;
+        for pass in [Pass::Clear, Pass::Restore] {
+            self.pass(pass).await?;
+        }
         let mut rounds = 0;
         loop {
-            let mended = self.pass(Pass::Verify, None).await? + self.mend(&watched).await?;
+            let mended = self.pass(Pass::Verify).await? + self.mend(&watched).await?;
             if mended == 0 {
                 break;
             }
@@ -82,10 +94,8 @@ impl Work<'_> {
                 )));
             }
         }
-        gone.check(&mut self.session, &self.schema, self.today).await?;
-        self.parents().await?;
-        out.sealed();
-        Ok(())
+        self.gone.check(&mut self.session, &self.schema, self.today).await?;
+        self.parents().await
     }
 
     /// Looks at the tables that triggers would write, before they do.
@@ -105,35 +115,28 @@ impl Work<'_> {
         Ok(watched)
     }
 
-    async fn pass(
-        &mut self,
-        pass: Pass,
-        mut keep: Option<(&mut ChunkWriter<'_>, &mut Gone)>,
-    ) -> Result<u64, Error> {
-        let (mut at, mut mended) = (0_usize, 0_u64);
+    async fn pass(&mut self, pass: Pass) -> Result<u64, Error> {
+        if !self.steps.iter().any(|step| pass.concerns(*step)) {
+            return Ok(0);
+        }
+        let (mut at, mut seen, mut mended) = (0_usize, 0, 0_u64);
+        let mut outside = Outside::of(self.db, &self.session);
         let mut reader = ChunkReader::new(self.snapshot)?;
         while let Some(chunk) = reader.next().await? {
             let Some(table) = self.today.get(&chunk.table.id()) else { continue };
-            let all = states(&mut self.session, table, chunk.before, chunk.after, true).await?;
+            let looked = pass == Pass::Verify || !table.keyed || !table.triggers.is_empty();
+            let look = if looked { Look::Held } else { Look::Not };
+            let all = states(&mut self.session, &mut outside, table, chunk.before, chunk.after, look).await?;
             let steps: Vec<Step> = self.steps.iter().skip(at).take(all.len()).copied().collect();
             at += all.len();
             let due: Vec<(States, Step)> =
-                all.into_iter().zip(steps).filter(|(_, s)| *s != Step::Keep).collect();
+                all.into_iter().zip(steps).filter(|(_, s)| pass.concerns(*s)).collect();
             match pass {
-                Pass::Clear => {
-                    if let Some((chunks, gone)) = &mut keep {
-                        let records: Vec<_> = due.iter().map(|(s, _)| s.undone()).collect();
-                        for (state, _) in &due {
-                            gone.note(&self.schema, table, state)?;
-                        }
-                        chunks.add(table, &records, true).await?;
-                    }
-                    clear(&mut self.session, table, &due).await.map_err(irreversible)?;
-                    let done = due.len() as u64;
-                    self.progress.done.fetch_add(done, Ordering::Relaxed);
-                }
+                Pass::Clear => clear(&mut self.session, table, &due).await.map_err(irreversible)?,
                 Pass::Restore => restore(&mut self.session, table, &due).await.map_err(irreversible)?,
                 Pass::Verify => {
+                    seen += due.len() as u64;
+                    self.progress.done.store(seen, Ordering::Relaxed);
                     let wrong: Vec<_> = due.into_iter().filter(|(s, _)| s.now != s.before).collect();
                     mended += wrong.len() as u64;
                     for (state, _) in &wrong {
@@ -157,11 +160,11 @@ impl Work<'_> {
             let own = self.own_keys(table).await?;
             changed.retain(|key| !own.contains(key));
             let changed: Vec<&Image> = changed.iter().collect();
-            let mut observer = self.db.observer().await?;
+            let mut outside = Outside::of(self.db, &self.session);
             for part in changed.chunks(CHUNK) {
                 // Nobody else sees this transaction: what they see is what was there.
-                let then = by_key(table, fetch(&mut observer, table, part, false).await?)?;
-                let now = by_key(table, fetch(&mut self.session, table, part, true).await?)?;
+                let then = outside.committed(table, part).await?;
+                let now = fetch(&mut self.session, table, part, true).await?;
                 for key in part {
                     let (before, now) = (then.get(*key).cloned(), now.get(*key).cloned());
                     if before != now {
@@ -178,10 +181,13 @@ impl Work<'_> {
     /// The keys of a table that this rollback itself restores.
     async fn own_keys(&mut self, table: &Table) -> Result<BTreeSet<Image>, Error> {
         let (mut at, mut own) = (0_usize, BTreeSet::new());
+        let mut outside = Outside::of(self.db, &self.session);
         let mut reader = ChunkReader::new(self.snapshot)?;
         while let Some(chunk) = reader.next().await? {
             let Some(of) = self.today.get(&chunk.table.id()) else { continue };
-            for state in states(&mut self.session, of, chunk.before, chunk.after, true).await? {
+            for state in
+                states(&mut self.session, &mut outside, of, chunk.before, chunk.after, Look::Not).await?
+            {
                 if self.steps.get(at) != Some(&Step::Keep) && of.id() == table.id() {
                     own.insert(state.key);
                 }
@@ -193,22 +199,29 @@ impl Work<'_> {
 
     /// Whether all that was put back refers to something that is there.
     async fn parents(&mut self) -> Result<(), Error> {
+        let mut foreign = BTreeMap::new();
+        for (id, table) in self.today {
+            foreign.insert(id.clone(), parents(&mut self.session, table).await?);
+        }
+        if foreign.values().all(Vec::is_empty) {
+            return Ok(());
+        }
         let mut at = 0_usize;
+        let mut outside = Outside::of(self.db, &self.session);
         let mut reader = ChunkReader::new(self.snapshot)?;
         while let Some(chunk) = reader.next().await? {
             let Some(table) = self.today.get(&chunk.table.id()) else { continue };
-            let mut keys: BTreeSet<Image> = BTreeSet::new();
-            let before = by_key(table, chunk.before)?;
-            let after = by_key(table, chunk.after.unwrap_or_default())?;
-            keys.extend(before.keys().chain(after.keys()).cloned());
+            let all =
+                states(&mut self.session, &mut outside, table, chunk.before, chunk.after, Look::Not).await?;
             let mut back = Vec::new();
-            for key in &keys {
-                if self.steps.get(at) != Some(&Step::Keep) && before.contains_key(key) {
-                    back.push(key);
+            for state in &all {
+                if self.steps.get(at) != Some(&Step::Keep) && state.before.is_some() {
+                    back.push(&state.key);
                 }
                 at += 1;
             }
-            super::keys::have_parents(&mut self.session, table, &back).await?;
+            let foreign = foreign.get(&table.id()).map(Vec::as_slice).unwrap_or_default();
+            have_parents(&mut self.session, table, foreign, &back).await?;
         }
         Ok(())
     }
@@ -228,7 +241,7 @@ async fn clear(session: &mut Session, table: &Table, due: &[(States, Step)]) -> 
     }
     let keys: Vec<&Image> = due
         .iter()
-        .filter(|(state, step)| matches!(step, Step::Delete | Step::Move) && state.now.is_some())
+        .filter(|(_, step)| matches!(step, Step::Delete | Step::Move))
         .map(|(state, _)| &state.key)
         .collect();
     for part in keys.chunks(CHUNK) {

@@ -1,12 +1,13 @@
 //! What is to be done to each record.
 
-use super::{States, Today, states};
+use super::{Look, States, Today, keys::Gone, states};
 use crate::{
     CONFLICTS_SHOWN, Conflict, Error, Plan, ResourcePlan, UndoOptions,
     mysql::{
-        blocks::ChunkReader,
-        connect::Session,
-        schema::{Column, Table},
+        blocks::{ChunkReader, ChunkWriter},
+        compare::Outside,
+        connect::{Db, Session},
+        schema::{Column, Schema, Table},
         value::record,
     },
     snapshot::Snapshot,
@@ -26,7 +27,8 @@ pub(super) enum Step {
     Insert,
     Update,
     Delete,
-    /// Removed and inserted again, because a unique value of it may be another's by then.
+    /// Removed and inserted again, because a unique value of it may be another's by then. Records that are
+    /// alike: some are removed or inserted.
     Move,
 }
 
@@ -47,19 +49,30 @@ impl Judged {
     }
 }
 
-/// Compares every record. With `lock`, nobody can change them afterwards.
+/// What a rollback that is really done keeps of what it is going to change.
+pub(super) struct Kept<'a> {
+    pub(super) chunks: ChunkWriter<'a>,
+    pub(super) gone: Gone,
+    pub(super) schema: &'a Schema,
+}
+
+/// Compares every record. With `kept`, nobody can change them afterwards.
 pub(super) async fn judge(
+    db: &Db,
     session: &mut Session,
     snapshot: &Snapshot,
     today: &Today,
     options: &UndoOptions,
-    lock: bool,
+    mut kept: Option<&mut Kept<'_>>,
 ) -> Result<Judged, Error> {
+    let look = if kept.is_some() { Look::Lock } else { Look::Plain };
     let total = snapshot.footer(0)?.tables.iter().map(|t| t.before.max(t.after)).sum();
     options.progress.total.store(total, Ordering::Relaxed);
     let (mut plan, mut steps, mut events) = (Plan::default(), Vec::new(), Events::new());
     let mut resources: BTreeMap<String, ResourcePlan> = BTreeMap::new();
     let mut auto = false;
+    let mut outside = Outside::of(db, session);
+    let refuses = options.on_conflict == OnConflict::Refuse;
     let mut reader = ChunkReader::new(snapshot)?;
     while let Some(chunk) = reader.next().await? {
         let table = today
@@ -68,7 +81,8 @@ pub(super) async fn judge(
         let part = resources
             .entry(table.resource.clone())
             .or_insert_with(|| ResourcePlan { resource: table.resource.clone(), ..ResourcePlan::default() });
-        for state in states(session, table, chunk.before, chunk.after, lock).await? {
+        let mut due = Vec::new();
+        for state in states(session, &mut outside, table, chunk.before, chunk.after, look).await? {
             let (mut step, kind) = step(table, &state);
             if let Some(kind) = kind {
                 plan.conflict_count += 1;
@@ -97,7 +111,7 @@ pub(super) async fn judge(
             let step = match step {
                 CoreStep::Insert => Step::Insert,
                 CoreStep::Delete => Step::Delete,
-                CoreStep::Update if moves(table, &state)? => Step::Move,
+                CoreStep::Update if !table.keyed || moves(table, &state)? => Step::Move,
                 CoreStep::Update => Step::Update,
                 CoreStep::Keep | CoreStep::Conflict(_) => Step::Keep,
             };
@@ -114,6 +128,14 @@ pub(super) async fn judge(
                 events.entry(table.id()).or_default().extend(fires);
             }
             steps.push(step);
+            if let Some(kept) = kept.as_mut().filter(|_| step != Step::Keep) {
+                kept.gone.note(kept.schema, table, &state)?;
+                due.push(state.undone());
+            }
+        }
+        // A rollback that is refused leaves no snapshot.
+        if let Some(kept) = kept.as_mut().filter(|_| plan.conflict_count == 0 || !refuses) {
+            kept.chunks.add(table, &due).await?;
         }
     }
     if auto {

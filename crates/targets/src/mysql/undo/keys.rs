@@ -5,7 +5,6 @@ use crate::{
     Error,
     mysql::{
         connect::Session,
-        dictionary::parents,
         footprint::CHUNK,
         schema::{Foreign, Schema, Table, join, quote},
         value::{Image, pick},
@@ -92,18 +91,20 @@ impl Gone {
 }
 
 /// Whether the records with these keys refer only to what is there.
-pub(super) async fn have_parents(session: &mut Session, table: &Table, keys: &[&Image]) -> Result<(), Error> {
-    if keys.is_empty() {
-        return Ok(());
-    }
-    for foreign in parents(session, table).await? {
+pub(super) async fn have_parents(
+    session: &mut Session,
+    table: &Table,
+    foreign: &[Foreign],
+    keys: &[&Image],
+) -> Result<(), Error> {
+    for foreign in foreign {
         for part in keys.chunks(CHUNK) {
             let mut params = Vec::new();
             for key in part {
                 table.key_params(key, &mut params)?;
             }
             let condition = table.with_keys("c", part.len());
-            orphans(session, &foreign, &condition, params, |child| {
+            orphans(session, foreign, &condition, params, |child| {
                 format!(
                     "a record of {child} would refer to one of {}.{} that is gone; restore that first",
                     foreign.parent.0, foreign.parent.1

@@ -1,7 +1,7 @@
 //! Rollback: locked, compared, restored, checked, verified; one transaction, in bounded memory.
 //!
-//! The snapshot is read several times, a chunk at a time. First each record is judged; that is a byte a
-//! record, and the only thing that grows. Then what must go goes, and only then comes back what must come
+//! The snapshot is read several times, a chunk at a time. First each record is judged, and kept as it is now;
+//! that is a byte a record, and the only thing that grows. Then what must go goes, and only then comes back what must come
 //! back: so unique values can swap. Foreign keys are switched off meanwhile (nothing cascades) and checked
 //! afterwards, in both directions. Triggers cannot be switched off: what they do to other records is undone
 //! as well, and if that does not settle, the rollback is refused. A trigger can spare itself all of that by
@@ -12,9 +12,10 @@ mod judge;
 mod keys;
 
 use super::{
-    compare::{Record, by_key},
+    blocks::ChunkWriter,
+    compare::{Outside, Record, by_key},
     connect::{Db, Purpose, Session},
-    footprint::{CHUNK, Footprint, fetch},
+    footprint::{Footprint, Rows, fetch},
     open::{Open, Proof},
     schema::{Schema, Table},
     value::Image,
@@ -24,11 +25,9 @@ use crate::{
     snapshot::{Snapshot, SnapshotWriter},
 };
 use apply::Work;
-use judge::{Judged, judge};
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use judge::{Judged, Kept, judge};
+use keys::Gone;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The tables of a snapshot as they are today.
 type Today = BTreeMap<(String, String), Arc<Table>>;
@@ -39,7 +38,7 @@ pub(super) async fn plan(db: &Db, snapshot: &Snapshot, options: &UndoOptions) ->
         let mut session = db.begin(Purpose::Snapshot).await?;
         let mut schema = Schema::default();
         let today = today(db, &mut session, &mut schema, snapshot).await?;
-        Ok(judge(&mut session, snapshot, &today, options, false).await?.plan)
+        Ok(judge(db, &mut session, snapshot, &today, options, None).await?.plan)
     })
     .await
 }
@@ -55,10 +54,12 @@ pub(super) async fn rollback(
         let mut session = db.begin(Purpose::Undo).await?;
         let mut schema = Schema::default();
         let today = today(db, &mut session, &mut schema, snapshot).await?;
-        for (of, _) in today.keys() {
-            super::access::sees_triggers(db, &mut session, of).await?;
+        for (of, name) in today.keys() {
+            session.grants.may_change(&db.target, of, name)?;
         }
-        let judged = judge(&mut session, snapshot, &today, options, true).await?;
+        let mut kept = Kept { chunks: ChunkWriter::new(out, true), gone: Gone::default(), schema: &schema };
+        let judged = judge(db, &mut session, snapshot, &today, options, Some(&mut kept)).await?;
+        let Kept { mut chunks, gone, .. } = kept;
         if judged.plan.conflict_count > 0
             && options.on_conflict == checkrein_core::rollback::OnConflict::Refuse
         {
@@ -67,13 +68,15 @@ pub(super) async fn rollback(
         if !judged.changes() {
             return Ok(Undo::Nothing(judged.plan));
         }
+        chunks.finish().await?;
         let Judged { plan, steps, events } = judged;
-        let mut work =
-            Work { db, session, schema, snapshot, today: &today, steps, events, progress: &options.progress };
-        work.run(out).await?;
+        let progress = &options.progress;
+        let mut work = Work { db, session, schema, snapshot, today: &today, steps, events, gone, progress };
+        work.run().await?;
+        out.sealed();
         let session = work.session;
         let measured = Measured { affected: affected(&plan), exact: true };
-        let proof = Proof { rows: 0, covered: true };
+        let proof = Proof { rows: 0, covered: true, once: false };
         let open = Open::new(Arc::clone(db), session, Footprint::default(), proof, measured, Vec::new());
         Ok(Undo::Ready(plan, Box::new(open)))
     })
@@ -151,33 +154,44 @@ struct States {
     now: Option<(Image, u64)>,
 }
 
+/// How the present state of records is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Not at all: [`States::now`] is absent.
+    Not,
+    Plain,
+    /// And nobody can change it afterwards.
+    Lock,
+    /// From outside: this transaction holds them.
+    Held,
+}
+
 /// All records of a chunk, in an order that is the same each time it is read.
 async fn states(
     session: &mut Session,
+    outside: &mut Outside<'_>,
     table: &Table,
     before: Vec<Image>,
     after: Option<Vec<Image>>,
-    lock: bool,
+    look: Look,
 ) -> Result<Vec<States>, Error> {
-    let before = by_key(table, before)?;
-    let after = after.map(|rows| by_key(table, rows)).transpose()?;
-    let none = HashMap::new();
-    let mut keys: Vec<Image> = before.keys().chain(after.as_ref().unwrap_or(&none).keys()).cloned().collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let mut all = Vec::with_capacity(keys.len());
-    for part in keys.chunks(CHUNK) {
-        let now = by_key(table, fetch(session, table, part, lock).await?)?;
-        for key in part {
-            all.push(States {
-                key: key.clone(),
-                before: before.get(key).cloned(),
-                after: after.as_ref().map(|a| a.get(key).cloned()),
-                now: now.get(key).cloned(),
-            });
-        }
-    }
-    Ok(all)
+    let mut before = by_key(table, before)?;
+    let mut after = after.map(|rows| by_key(table, rows)).transpose()?;
+    let added = after.iter().flat_map(Rows::keys).filter(|key| !before.contains_key(*key));
+    let keys: Vec<Image> = before.keys().chain(added).cloned().collect();
+    let mut now = match look {
+        Look::Not => Rows::default(),
+        Look::Plain => fetch(session, table, &keys, false).await?,
+        Look::Lock => fetch(session, table, &keys, true).await?,
+        Look::Held => outside.latest(table, &keys).await?,
+    };
+    let all = keys.into_iter().map(|key| States {
+        before: before.swap_remove(&key),
+        after: after.as_mut().map(|a| a.swap_remove(&key)),
+        now: now.swap_remove(&key),
+        key,
+    });
+    Ok(all.collect())
 }
 
 impl States {

@@ -3,7 +3,7 @@
 use super::common::{Shop, connect, limits, open, said, statement};
 use checkrein_core::rollback::OnConflict;
 use checkrein_targets::{Error, Limits, snapshot::Side};
-use checkrein_testbed::servers::mariadb::{Mariadb, SUPERUSER};
+use checkrein_testbed::servers::mariadb::SUPERUSER;
 use mysql_async::prelude::Queryable as _;
 use std::{
     collections::BTreeMap,
@@ -176,46 +176,4 @@ async fn no_more_connections_than_allowed() {
     first.rollback().await;
     second.rollback().await;
     target.execute(&[statement("UPDATE t SET v = 7 WHERE id = 3")]).await.unwrap().rollback().await;
-}
-
-#[tokio::test]
-async fn the_account_needs_what_grants_says_and_no_more() {
-    let mut shop = Shop::new(
-        "CREATE TABLE p(id INT PRIMARY KEY, v INT); CREATE TABLE c(id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES p(id) ON DELETE CASCADE); \
-         INSERT INTO p VALUES (1, 1); INSERT INTO c VALUES (1, 1)",
-    )
-    .await;
-    let name = shop.name.clone();
-    let account = format!("agent_{name}");
-    let url = Mariadb::shared().url(&account, &name);
-    shop.run(&format!("CREATE USER {account}; GRANT SELECT, UPDATE, DELETE ON {name}.* TO {account}")).await;
-    let target = open(&url, limits());
-    let error = target.execute(&[statement("DELETE FROM p")]).await.err().unwrap();
-    assert!(matches!(&error, Error::Forbidden(why) if why.contains("PROCESS")), "{error:?}");
-    shop.run(&format!("GRANT PROCESS ON *.* TO {account}")).await;
-    // Connections keep what they were granted when they began.
-    let target = open(&url, limits());
-    let error = target.execute(&[statement("DELETE FROM p")]).await.err().unwrap();
-    assert!(matches!(&error, Error::Forbidden(why) if why.contains("TRIGGER")), "{error:?}");
-    let report = target.test().await.unwrap();
-    assert!(report.system.starts_with("MariaDB 1"), "{}", report.system);
-    let missing: Vec<_> = report.privileges.iter().filter(|p| !p.ok).map(|p| p.message.clone()).collect();
-    assert!(
-        missing.iter().any(|m| m.contains("TRIGGER")) && missing.iter().any(|m| m.contains("INSERT")),
-        "{missing:?}"
-    );
-    shop.run(&format!("DROP USER {account}")).await;
-    let grants = target.grants(&account).await;
-    assert!(!grants.contains("ALL") && !grants.contains("SUPER"), "{grants}");
-    let grants = grants.replace(" IDENTIFIED BY 'choose-a-password'", "");
-    shop.run(&grants).await;
-    let target = open(&url, limits());
-    assert!(target.test().await.unwrap().privileges.iter().all(|p| p.ok));
-    let before = shop.dump(&["p", "c"]).await;
-    shop.target = target;
-    let (captured, snapshot) = shop.change("DELETE FROM p").await.unwrap();
-    assert_eq!(said(&captured.affected), "c cascade 1, p delete 1");
-    shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
-    assert_eq!(shop.dump(&["p", "c"]).await, before);
-    shop.run(&format!("DROP USER {account}")).await;
 }

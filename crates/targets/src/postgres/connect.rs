@@ -1,7 +1,7 @@
 //! Connections: pooled, encrypted as asked, bounded in time, and clean whenever they are handed out.
 
 use super::{
-    sql::{ask, ask_one, failed, millis, words},
+    sql::{ask, ask_list, ask_one, failed, millis, words},
     tls::{self, Mode},
 };
 use crate::{Error, Limits, Place, TargetConfig};
@@ -10,8 +10,19 @@ use deadpool::{
     managed::{self, Metrics, Object, PoolError, RecycleError, RecycleResult, TimeoutType},
 };
 use secrecy::ExposeSecret as _;
-use std::{ops::Deref, path::PathBuf, str::FromStr as _, time::Duration};
-use tokio_postgres::{Client, Config, config::SslMode};
+use std::{
+    collections::HashMap,
+    ops::Deref,
+    path::PathBuf,
+    str::FromStr as _,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio_postgres::{
+    Client, Config, Row, Statement,
+    config::SslMode,
+    types::{ToSql, Type},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Before 14 a table cannot be read in ranges of its blocks.
@@ -19,10 +30,22 @@ const OLDEST: u32 = 140_000;
 /// From 15 the counters of a session can be handed over at once, so that it can be used again.
 const FLUSHES: u32 = 150_000;
 
+/// A connection that was used or cleaned so recently is not asked whether it is still there.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// How long that may take.
+const CLEANED: Duration = Duration::from_secs(5);
+
 /// What makes a connection as good as new. Prepared statements stay: the driver's own are among them, and
 /// nothing that an agent may run can make one.
 const CLEAN: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
     SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+
+/// Who is there: the process, the server, the database; and the tables of its catalogue.
+const WHO: &str = "SELECT pg_catalog.pg_backend_pid(); \
+    SELECT system_identifier FROM pg_catalog.pg_control_system(); \
+    SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database(); \
+    SELECT pg_catalog.array_agg(oid) FROM pg_catalog.pg_class WHERE oid < 16384 AND relkind = 'r'";
 
 /// The connections to one database.
 pub(super) struct Connections {
@@ -49,6 +72,27 @@ pub(super) struct Connection {
     version: u32,
     /// The process that serves it, to notice a pooler in between that changes it.
     pid: String,
+    /// Which server and which database it is, which a connection never changes.
+    system: String,
+    database: String,
+    /// The tables of the server's own catalogue.
+    catalogue: String,
+    /// When it was last made as good as new; none while somebody uses it.
+    clean: Option<Instant>,
+    /// Questions of ours that the server has planned already.
+    known: Mutex<HashMap<&'static str, Statement>>,
+}
+
+impl Connection {
+    /// Makes it as good as new.
+    async fn clean(&mut self) -> Result<(), tokio_postgres::Error> {
+        // Handing over the counters now makes them start from nothing in the next transaction.
+        let flush =
+            if self.version >= FLUSHES { "; SELECT pg_catalog.pg_stat_force_next_flush()" } else { "" };
+        ask(&self.client, &format!("{CLEAN}{flush}")).await?;
+        self.clean = Some(Instant::now());
+        Ok(())
+    }
 }
 
 impl Connections {
@@ -103,7 +147,10 @@ impl Connections {
             PoolError::Backend(error) => error,
             other => Error::Internal(format!("connections: {other}")),
         })?;
-        Ok(Session { connection: Some(connection), idle: true })
+        let mut connection = connection;
+        connection.clean = None;
+        let work = std::ptr::eq(pool, &raw const self.work);
+        Ok(Session { connection: Some(connection), idle: true, work })
     }
 }
 
@@ -111,6 +158,8 @@ impl Connections {
 pub(super) struct Session {
     connection: Option<Object<Manager>>,
     idle: bool,
+    /// Whether agents' statements run in it.
+    work: bool,
 }
 
 impl Session {
@@ -129,9 +178,49 @@ impl Session {
         self.connection.as_ref().map_or(0, |c| c.version)
     }
 
+    /// Asks a question of ours. Where no agent's words can have put another in its place, the server plans it
+    /// once for many times.
+    pub(super) async fn look_up(
+        &self,
+        sql: &'static str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let Some(connection) = self.connection.as_ref().filter(|_| !self.work) else {
+            return self.query_typed(sql, params).await;
+        };
+        let lock = || connection.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().get(sql).cloned();
+        let known = match known {
+            Some(known) => known,
+            None => {
+                let types: Vec<_> = params.iter().map(|(_, ty)| ty.clone()).collect();
+                let new = self.prepare_typed(sql, &types).await?;
+                lock().insert(sql, new.clone());
+                new
+            }
+        };
+        let params: Vec<_> = params.iter().map(|(value, _)| *value).collect();
+        self.query(&known, &params).await
+    }
+
     /// The process that serves this connection, as found when it was made.
     pub(super) fn pid(&self) -> &str {
         self.connection.as_ref().map_or("", |c| c.pid.as_str())
+    }
+
+    /// Which server it is.
+    pub(super) fn system(&self) -> &str {
+        self.connection.as_ref().map_or("", |c| c.system.as_str())
+    }
+
+    /// The number of the database.
+    pub(super) fn database(&self) -> &str {
+        self.connection.as_ref().map_or("", |c| c.database.as_str())
+    }
+
+    /// The tables of the server's own catalogue, as the text of an array.
+    pub(super) fn catalogue(&self) -> &str {
+        self.connection.as_ref().map_or("", |c| c.catalogue.as_str())
     }
 }
 
@@ -155,6 +244,15 @@ impl Drop for Session {
         let again =
             connection.version >= FLUSHES || !Object::pool(&connection).is_some_and(|p| p.manager().work);
         if self.idle && again {
+            if let (true, Ok(runtime)) = (self.work, tokio::runtime::Handle::try_current()) {
+                // Now, so that the next one need not wait for it.
+                runtime.spawn(async move {
+                    let mut connection = connection;
+                    if !matches!(tokio::time::timeout(CLEANED, connection.clean()).await, Ok(Ok(()))) {
+                        drop(Object::take(connection));
+                    }
+                });
+            }
             return;
         }
         let connection = Object::take(connection);
@@ -200,22 +298,26 @@ impl managed::Manager for Manager {
                 "PostgreSQL 14 or newer is needed, and this is {version}"
             )));
         }
-        let pid = ask_one(&client, "SELECT pg_catalog.pg_backend_pid()").await.map_err(started)?;
-        Ok(Connection { client, tls: self.tls.clone(), version, pid: pid.unwrap_or_default() })
+        let told = ask_list(&client, WHO).await.map_err(started)?;
+        let Ok([pid, system, database, catalogue]) = <[String; 4]>::try_from(told) else {
+            return Err(Error::Internal("PostgreSQL does not say which server it is".to_owned()));
+        };
+        let (tls, known) = (self.tls.clone(), Mutex::default());
+        let clean = Some(Instant::now());
+        Ok(Connection { client, tls, version, pid, system, database, catalogue, clean, known })
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<Error> {
         if connection.client.is_closed() {
             return Err(RecycleError::message("closed"));
         }
-        if !self.work {
-            return Ok(());
+        let limit = self.limits.connect;
+        let failed = |e| RecycleError::Backend(failed(&e, "cleaning up", limit));
+        match connection.clean {
+            _ if !self.work => Ok(()),
+            Some(clean) if clean.elapsed() < FRESH => Ok(()),
+            _ => connection.clean().await.map_err(failed),
         }
-        // Handing over the counters now makes them start from nothing in the next transaction.
-        let flush =
-            if connection.version >= FLUSHES { "; SELECT pg_catalog.pg_stat_force_next_flush()" } else { "" };
-        let clean = ask(&connection.client, &format!("{CLEAN}{flush}")).await;
-        clean.map(|_| ()).map_err(|e| RecycleError::Backend(failed(&e, "cleaning up", self.limits.connect)))
     }
 }
 

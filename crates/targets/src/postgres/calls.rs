@@ -84,8 +84,9 @@ reached(class, oid) AS (
                 OR $4 AND d.classid = class.trigger
                     AND EXISTS (SELECT 1 FROM pg_catalog.pg_trigger g WHERE g.oid = d.objid AND g.tgenabled <> 'D'))
         UNION ALL
-        SELECT class.rel, f.conrelid FROM pg_catalog.pg_constraint f WHERE $4 AND r.class = class.rel
-            AND f.confrelid = r.oid AND f.contype = 'f'
+        SELECT class.rel, f.conrelid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_constraint f ON f.oid = d.objid
+            WHERE $4 AND r.class = class.rel AND d.refclassid = class.rel AND d.refobjid = r.oid
+            AND d.classid = class.constraint AND f.confrelid = r.oid AND f.contype = 'f'
             AND (f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd'))
     ) n)
 SELECT n.nspname || '.' || p.proname, l.lanname::text,

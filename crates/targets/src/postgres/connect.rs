@@ -41,11 +41,21 @@ const CLEANED: Duration = Duration::from_secs(5);
 const CLEAN: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
     SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
 
-/// Who is there: the process, the server, the database; and the tables of its catalogue.
+/// Who is there: the process, the server, the database; the tables of its catalogue; and a setting that the
+/// connection asked for.
 const WHO: &str = "SELECT pg_catalog.pg_backend_pid(); \
     SELECT system_identifier FROM pg_catalog.pg_control_system(); \
     SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database(); \
-    SELECT pg_catalog.array_agg(oid) FROM pg_catalog.pg_class WHERE oid < 16384 AND relkind = 'r'";
+    SELECT pg_catalog.array_agg(oid) FROM pg_catalog.pg_class WHERE oid < 16384 AND relkind = 'r'; \
+    SELECT setting FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'";
+
+/// Why nothing runs through a pooler that may change servers between statements.
+fn pooled(why: &str) -> Error {
+    Error::Unsupported(format!(
+        "a pooler such as PgBouncer stands in between ({why}), and settings that keep a measurement exact do not \
+         last there: give the target the address of PostgreSQL itself"
+    ))
+}
 
 /// The connections to one database.
 pub(super) struct Connections {
@@ -104,9 +114,10 @@ impl Connections {
         let limits = &config.limits;
         let (mut address, tls) = address(url.expose_secret(), limits.connect)
             .map_err(|e| Error::Config(format!("the url of target {}: {e}", config.name)))?;
-        // Also outside of transactions, where a statement is only looked at.
+        // Also outside of transactions, where a statement is only looked at. To compile our questions takes far
+        // longer than to answer them.
         let options = address.get_options().unwrap_or_default();
-        address.options(format!("{options} -c lock_timeout={}", millis(limits.lock)));
+        address.options(format!("{options} -c lock_timeout={} -c jit=off", millis(limits.lock)));
         let most = usize::try_from(limits.connections).unwrap_or(usize::MAX).max(2);
         let pool = |work: bool, size: usize| {
             let manager = Manager { config: address.clone(), tls: tls.clone(), limits: limits.clone(), work };
@@ -279,11 +290,11 @@ impl managed::Manager for Manager {
     type Error = Error;
 
     async fn create(&self) -> Result<Connection, Error> {
-        let (client, connection) = self
-            .config
-            .connect(self.tls.clone())
-            .await
-            .map_err(|e| Error::Unreachable(format!("PostgreSQL cannot be reached: {}", words(&e))))?;
+        let (client, connection) =
+            self.config.connect(self.tls.clone()).await.map_err(|e| match words(&e) {
+                words if words.contains("unsupported startup parameter") => pooled(&words),
+                words => Error::Unreachable(format!("PostgreSQL cannot be reached: {words}")),
+            })?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(error = %words(&error), "a connection to PostgreSQL ended");
@@ -299,9 +310,13 @@ impl managed::Manager for Manager {
             )));
         }
         let told = ask_list(&client, WHO).await.map_err(started)?;
-        let Ok([pid, system, database, catalogue]) = <[String; 4]>::try_from(told) else {
+        let Ok([pid, system, database, catalogue, lock]) = <[String; 5]>::try_from(told) else {
             return Err(Error::Internal("PostgreSQL does not say which server it is".to_owned()));
         };
+        // Whoever leaves this out would also run one statement of ours here and the next one there.
+        if lock != millis(self.limits.lock).to_string() {
+            return Err(pooled("the settings of this connection did not reach PostgreSQL"));
+        }
         let (tls, known) = (self.tls.clone(), Mutex::default());
         let clean = Some(Instant::now());
         Ok(Connection { client, tls, version, pid, system, database, catalogue, clean, known })

@@ -26,8 +26,6 @@ pub(super) fn pins(local: &str) -> String {
         "quote_all_identifiers = off",
         "standard_conforming_strings = on",
         "array_nulls = on",
-        // To compile our queries takes longer than to run them.
-        "jit = off",
         // Rows that a policy of the table hides are an error, not a gap.
         "row_security = off",
     ]

@@ -202,7 +202,7 @@ fn check_session(found: &str, pid: &str) -> Result<(), Error> {
     }
     if server != pid {
         return Err(Error::Unmeasurable(
-            "a pooler changes connections between transactions: connect to PostgreSQL directly, or pool by session".to_owned(),
+            "a pooler changes connections between transactions: connect to PostgreSQL directly".to_owned(),
         ));
     }
     Ok(())

@@ -108,7 +108,7 @@ impl Postgres {
             "execute",
             pid.as_deref() == Some(session.pid()),
             "the connection is a direct one",
-            "a pooler changes connections between transactions: connect to PostgreSQL directly, or pool by session".to_owned(),
+            "a pooler changes connections between transactions: connect to PostgreSQL directly".to_owned(),
         );
         add(
             "count",

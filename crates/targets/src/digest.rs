@@ -32,6 +32,14 @@ impl RowsDigest {
         self.rows = self.rows.saturating_add(1);
     }
 
+    /// Takes in what another one has taken in.
+    pub fn merge(&mut self, other: &Self) {
+        for (lane, more) in self.sum.iter_mut().zip(other.sum) {
+            *lane = lane.wrapping_add(more);
+        }
+        self.rows = self.rows.saturating_add(other.rows);
+    }
+
     /// The digest of all that took part.
     pub fn finish(&self) -> Digest {
         let mut hasher = blake3::Hasher::new();
@@ -59,5 +67,11 @@ mod tests {
         assert_ne!(of(&[("a", "1")]), of(&[("b", "1")]));
         assert_ne!(of(&[("ab", "c")]), of(&[("a", "bc")]));
         assert_ne!(of(&[]), of(&[("", "")]));
+        let mut halves = [RowsDigest::default(), RowsDigest::default()];
+        halves[0].add("a", b"1");
+        halves[1].add("a", b"2");
+        let [mut whole, half] = halves;
+        whole.merge(&half);
+        assert_eq!(whole.finish(), of(&[("a", "1"), ("a", "2")]));
     }
 }

@@ -2,23 +2,21 @@
 //! where the statement is only counted, and no rollback takes it back.
 //!
 //! Functions of the server itself are judged by name ([`super::guard`]). Of the operator's own the source is
-//! looked at, and the source of what they call; a word of the statement that is a function's name counts as a
-//! call. Triggers, operators and views that call such functions are not looked through (docs/rollback.md says
-//! so): what they do within the transaction is measured, what they do outside of it is not seen.
+//! looked at, and the source of what they call. A word of a text that is the name of a function counts as a call
+//! of it, and one that is the name of a table or a view counts as a use of it: with the views below it, its
+//! policies, and, where something may be written, its triggers, defaults, checks and rules, its partitions, and
+//! the tables that a foreign key takes along. Operators, casts and aggregates are functions too.
 
-use super::{
-    guard,
-    sql::{ask, literal},
-    values::Trouble,
-};
+use super::{connect::Session, guard, values::Trouble};
 use crate::Error;
 use std::collections::HashSet;
-use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 
 /// Functions that call functions: how deep they are followed.
 const DEPTH: usize = 8;
 /// Extensions whose functions are known to keep within the transaction.
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 22] = [
+    "autoinc",
     "btree_gin",
     "btree_gist",
     "citext",
@@ -26,58 +24,114 @@ const KNOWN: [&str; 18] = [
     "earthdistance",
     "fuzzystrmatch",
     "hstore",
+    "insert_username",
     "intarray",
     "isn",
     "ltree",
+    "moddatetime",
     "pg_trgm",
     "pgcrypto",
     "plpgsql",
     "postgis",
+    "refint",
     "seg",
     "unaccent",
     "uuid-ossp",
     "vector",
 ];
 
-/// Refuses a statement that calls what cannot be seen through.
-pub(super) async fn check(session: &Client, sql: &str) -> Result<(), Trouble> {
+/// The functions that are reached from the names `$1`, from the text `$2` in which names may stand in quotes, and
+/// from the operators in the text `$3`; `$4`: whether something may be written. Those of the extensions `$5` are
+/// left out.
+///
+/// What a thing needs the server itself keeps a record of, but for the texts of functions.
+const REACHED: &str = r#"
+WITH RECURSIVE class(proc, rel, operator, type, rule, "trigger", attrdef, "constraint", policy) AS (
+    SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::oid, 'pg_catalog.pg_class'::pg_catalog.regclass::oid,
+        'pg_catalog.pg_operator'::pg_catalog.regclass::oid, 'pg_catalog.pg_type'::pg_catalog.regclass::oid,
+        'pg_catalog.pg_rewrite'::pg_catalog.regclass::oid, 'pg_catalog.pg_trigger'::pg_catalog.regclass::oid,
+        'pg_catalog.pg_attrdef'::pg_catalog.regclass::oid, 'pg_catalog.pg_constraint'::pg_catalog.regclass::oid,
+        'pg_catalog.pg_policy'::pg_catalog.regclass::oid),
+named(class, oid) AS (
+    SELECT class.rel, c.oid FROM pg_catalog.pg_class c, class WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+        AND (c.relname = ANY ($1) OR $2 <> '' AND c.relname ~ '[^[:alnum:]_$]'
+            AND pg_catalog.strpos($2, pg_catalog.replace(c.relname, '"', '""')) > 0)
+    UNION ALL
+    SELECT class.proc, p.oid FROM pg_catalog.pg_proc p, class WHERE p.oid >= 16384
+        AND (p.proname = ANY ($1) OR $2 <> '' AND p.proname ~ '[^[:alnum:]_$]'
+            AND pg_catalog.strpos($2, pg_catalog.replace(p.proname, '"', '""')) > 0)
+    UNION ALL
+    SELECT class.operator, o.oid FROM pg_catalog.pg_operator o, class
+        WHERE o.oid >= 16384 AND pg_catalog.strpos($3, o.oprname) > 0
+    UNION ALL
+    SELECT class.proc, k.castfunc FROM pg_catalog.pg_cast k, class WHERE k.oid >= 16384 AND k.castfunc >= 16384),
+reached(class, oid) AS (
+    SELECT class, oid FROM named
+    UNION
+    SELECT n.class, n.oid FROM reached r, class, LATERAL (
+        -- What it needs.
+        SELECT d.refclassid AS class, d.refobjid AS oid FROM pg_catalog.pg_depend d
+            WHERE d.classid = r.class AND d.objid = r.oid AND d.refobjid >= 16384 AND d.deptype IN ('n', 'a')
+            AND (d.refclassid IN (class.proc, class.operator, class.type)
+                OR d.refclassid = class.rel AND r.class = class.rule)
+        UNION ALL
+        -- What belongs to it.
+        SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
+            WHERE d.refclassid = r.class AND d.refobjid = r.oid AND r.class IN (class.rel, class.type)
+            AND (d.deptype IN ('a', 'i') OR d.deptype = 'n' AND d.classid = class.rel)
+            AND (d.classid IN (class.rule, class.policy)
+                OR $4 AND d.classid IN (class.rel, class.attrdef, class.constraint)
+                OR $4 AND d.classid = class.trigger
+                    AND EXISTS (SELECT 1 FROM pg_catalog.pg_trigger g WHERE g.oid = d.objid AND g.tgenabled <> 'D'))
+        UNION ALL
+        SELECT class.rel, f.conrelid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_constraint f ON f.oid = d.objid
+            WHERE $4 AND r.class = class.rel AND d.refclassid = class.rel AND d.refobjid = r.oid
+            AND d.classid = class.constraint AND f.confrelid = r.oid AND f.contype = 'f'
+            AND (f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd'))
+    ) n)
+SELECT n.nspname || '.' || p.proname, l.lanname::text,
+    CASE WHEN l.lanname IN ('sql', 'plpgsql') AND p.prokind IN ('f', 'p') THEN pg_catalog.pg_get_functiondef(p.oid) END
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+    JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+WHERE p.oid = ANY (ARRAY(SELECT r.oid FROM reached r, class WHERE r.class = class.proc AND r.oid >= 16384))
+    AND p.prokind IN ('f', 'p')
+    AND (p.provolatile = 'v' OR l.lanname IN ('sql', 'plpgsql'))
+    AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+        WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
+        AND e.extname = ANY ($5))"#;
+
+/// Refuses a statement that calls what cannot be seen through. One that only reads (`writes` is false: in a
+/// transaction in which nothing else is allowed) sets off no trigger.
+pub(super) async fn check(session: &Session, sql: &str, writes: bool) -> Result<(), Trouble> {
     let mut seen = HashSet::new();
     let mut open = words(sql, &mut seen);
-    let mut quoted = sql.contains('"').then(|| sql.to_owned());
+    let mut text = sql.to_owned();
+    let mut looked = HashSet::new();
     for _ in 0..DEPTH {
-        if open.is_empty() && quoted.is_none() {
+        if open.is_empty() && text.is_empty() {
             return Ok(());
         }
-        let names: Vec<_> = open.iter().map(|word| literal(word)).collect();
-        // A name that is not made of one word can only stand in quotes.
-        let odd = quoted.take().map_or_else(String::new, |text| {
-            format!(
-                "OR p.proname ~ '[^[:alnum:]_$]' AND pg_catalog.strpos({}, pg_catalog.replace(p.proname, '\"', '\"\"')) > 0",
-                literal(&text)
+        let quoted = if text.contains('"') { text.as_str() } else { "" };
+        let rows = session
+            .look_up(
+                REACHED,
+                &[
+                    (&open, Type::NAME_ARRAY),
+                    (&quoted, Type::TEXT),
+                    (&text, Type::TEXT),
+                    (&writes, Type::BOOL),
+                    (&&KNOWN[..], Type::NAME_ARRAY),
+                ],
             )
-        });
-        let query = format!(
-            "SELECT n.nspname || '.' || p.proname, l.lanname, e.extname, \
-             CASE WHEN l.lanname IN ('sql', 'plpgsql') THEN pg_catalog.pg_get_functiondef(p.oid) END \
-             FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
-             JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
-             LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
-             AND d.objid = p.oid AND d.deptype = 'e' \
-             LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid \
-             WHERE (p.proname = ANY (ARRAY[{}]::pg_catalog.name[]) {odd}) AND p.prokind IN ('f', 'p') \
-             AND n.nspname NOT IN ('pg_catalog', 'information_schema') \
-             AND (p.provolatile = 'v' OR l.lanname IN ('sql', 'plpgsql'))",
-            names.join(", ")
-        );
+            .await?;
         open.clear();
-        for row in ask(session, &query).await? {
-            let mut row = row.into_iter();
-            let (name, language) = (row.next().flatten(), row.next().flatten().unwrap_or_default());
-            let (extension, source) = (row.next().flatten(), row.next().flatten());
-            if extension.is_some_and(|e| KNOWN.contains(&e.as_str())) {
+        text.clear();
+        for row in rows {
+            let (name, language): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            let source: Option<String> = row.try_get(2)?;
+            if !looked.insert(name.clone() + source.as_deref().unwrap_or_default()) {
                 continue;
             }
-            let name = name.unwrap_or_default();
             let Some(source) = source else {
                 return Err(refused(
                     &name,
@@ -92,12 +146,13 @@ pub(super) async fn check(session: &Client, sql: &str) -> Result<(), Trouble> {
             if has("notify") || (has("copy") && has("program")) {
                 return Err(refused(&name, "acts outside of the transaction"));
             }
+            if ["prepare", "deallocate", "discard"].into_iter().any(has) {
+                return Err(refused(&name, "changes what the session has prepared"));
+            }
             if let Some((word, why)) = guard::forbidden(&source) {
                 return Err(refused(&name, &format!("names `{word}`, which {why}")));
             }
-            if source.contains('"') {
-                quoted.get_or_insert_default().push_str(&source);
-            }
+            text.push_str(&source);
             open.extend(found.into_iter().filter(|word| seen.insert(word.clone())));
         }
     }
@@ -106,7 +161,7 @@ pub(super) async fn check(session: &Client, sql: &str) -> Result<(), Trouble> {
 
 fn refused(name: &str, why: &str) -> Trouble {
     Error::Unmeasurable(format!(
-        "{name} {why}: what it does can be neither measured nor undone, so nothing that names it runs here; let a person do it"
+        "{name} {why}: what it does can be neither measured nor undone, so nothing runs here that reaches it, by its name or through a trigger, a view or an operator; let a person do it"
     ))
     .into()
 }

@@ -1,7 +1,7 @@
 //! Connections: pooled, encrypted as asked, bounded in time, and clean whenever they are handed out.
 
 use super::{
-    sql::{ask, ask_one, failed, millis, words},
+    sql::{ask, ask_list, ask_one, failed, millis, words},
     tls::{self, Mode},
 };
 use crate::{Error, Limits, Place, TargetConfig};
@@ -10,8 +10,19 @@ use deadpool::{
     managed::{self, Metrics, Object, PoolError, RecycleError, RecycleResult, TimeoutType},
 };
 use secrecy::ExposeSecret as _;
-use std::{ops::Deref, path::PathBuf, str::FromStr as _, time::Duration};
-use tokio_postgres::{Client, Config, config::SslMode};
+use std::{
+    collections::HashMap,
+    ops::Deref,
+    path::PathBuf,
+    str::FromStr as _,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio_postgres::{
+    Client, Config, Row, Statement,
+    config::SslMode,
+    types::{ToSql, Type},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Before 14 a table cannot be read in ranges of its blocks.
@@ -19,10 +30,32 @@ const OLDEST: u32 = 140_000;
 /// From 15 the counters of a session can be handed over at once, so that it can be used again.
 const FLUSHES: u32 = 150_000;
 
+/// A connection that was used or cleaned so recently is not asked whether it is still there.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// How long that may take.
+const CLEANED: Duration = Duration::from_secs(5);
+
 /// What makes a connection as good as new. Prepared statements stay: the driver's own are among them, and
 /// nothing that an agent may run can make one.
 const CLEAN: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
     SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+
+/// Who is there: the process, the server, the database; the tables of its catalogue; and a setting that the
+/// connection asked for.
+const WHO: &str = "SELECT pg_catalog.pg_backend_pid(); \
+    SELECT system_identifier FROM pg_catalog.pg_control_system(); \
+    SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database(); \
+    SELECT pg_catalog.array_agg(oid) FROM pg_catalog.pg_class WHERE oid < 16384 AND relkind = 'r'; \
+    SELECT setting FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'";
+
+/// Why nothing runs through a pooler that may change servers between statements.
+fn pooled(why: &str) -> Error {
+    Error::Unsupported(format!(
+        "a pooler such as PgBouncer stands in between ({why}), and settings that keep a measurement exact do not \
+         last there: give the target the address of PostgreSQL itself"
+    ))
+}
 
 /// The connections to one database.
 pub(super) struct Connections {
@@ -49,6 +82,27 @@ pub(super) struct Connection {
     version: u32,
     /// The process that serves it, to notice a pooler in between that changes it.
     pid: String,
+    /// Which server and which database it is, which a connection never changes.
+    system: String,
+    database: String,
+    /// The tables of the server's own catalogue.
+    catalogue: String,
+    /// When it was last made as good as new; none while somebody uses it.
+    clean: Option<Instant>,
+    /// Questions of ours that the server has planned already.
+    known: Mutex<HashMap<&'static str, Statement>>,
+}
+
+impl Connection {
+    /// Makes it as good as new.
+    async fn clean(&mut self) -> Result<(), tokio_postgres::Error> {
+        // Handing over the counters now makes them start from nothing in the next transaction.
+        let flush =
+            if self.version >= FLUSHES { "; SELECT pg_catalog.pg_stat_force_next_flush()" } else { "" };
+        ask(&self.client, &format!("{CLEAN}{flush}")).await?;
+        self.clean = Some(Instant::now());
+        Ok(())
+    }
 }
 
 impl Connections {
@@ -60,9 +114,10 @@ impl Connections {
         let limits = &config.limits;
         let (mut address, tls) = address(url.expose_secret(), limits.connect)
             .map_err(|e| Error::Config(format!("the url of target {}: {e}", config.name)))?;
-        // Also outside of transactions, where a statement is only looked at.
+        // Also outside of transactions, where a statement is only looked at. To compile our questions takes far
+        // longer than to answer them.
         let options = address.get_options().unwrap_or_default();
-        address.options(format!("{options} -c lock_timeout={}", millis(limits.lock)));
+        address.options(format!("{options} -c lock_timeout={} -c jit=off", millis(limits.lock)));
         let most = usize::try_from(limits.connections).unwrap_or(usize::MAX).max(2);
         let pool = |work: bool, size: usize| {
             let manager = Manager { config: address.clone(), tls: tls.clone(), limits: limits.clone(), work };
@@ -103,7 +158,10 @@ impl Connections {
             PoolError::Backend(error) => error,
             other => Error::Internal(format!("connections: {other}")),
         })?;
-        Ok(Session { connection: Some(connection), idle: true })
+        let mut connection = connection;
+        connection.clean = None;
+        let work = std::ptr::eq(pool, &raw const self.work);
+        Ok(Session { connection: Some(connection), idle: true, work })
     }
 }
 
@@ -111,6 +169,8 @@ impl Connections {
 pub(super) struct Session {
     connection: Option<Object<Manager>>,
     idle: bool,
+    /// Whether agents' statements run in it.
+    work: bool,
 }
 
 impl Session {
@@ -129,9 +189,49 @@ impl Session {
         self.connection.as_ref().map_or(0, |c| c.version)
     }
 
+    /// Asks a question of ours. Where no agent's words can have put another in its place, the server plans it
+    /// once for many times.
+    pub(super) async fn look_up(
+        &self,
+        sql: &'static str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let Some(connection) = self.connection.as_ref().filter(|_| !self.work) else {
+            return self.query_typed(sql, params).await;
+        };
+        let lock = || connection.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().get(sql).cloned();
+        let known = match known {
+            Some(known) => known,
+            None => {
+                let types: Vec<_> = params.iter().map(|(_, ty)| ty.clone()).collect();
+                let new = self.prepare_typed(sql, &types).await?;
+                lock().insert(sql, new.clone());
+                new
+            }
+        };
+        let params: Vec<_> = params.iter().map(|(value, _)| *value).collect();
+        self.query(&known, &params).await
+    }
+
     /// The process that serves this connection, as found when it was made.
     pub(super) fn pid(&self) -> &str {
         self.connection.as_ref().map_or("", |c| c.pid.as_str())
+    }
+
+    /// Which server it is.
+    pub(super) fn system(&self) -> &str {
+        self.connection.as_ref().map_or("", |c| c.system.as_str())
+    }
+
+    /// The number of the database.
+    pub(super) fn database(&self) -> &str {
+        self.connection.as_ref().map_or("", |c| c.database.as_str())
+    }
+
+    /// The tables of the server's own catalogue, as the text of an array.
+    pub(super) fn catalogue(&self) -> &str {
+        self.connection.as_ref().map_or("", |c| c.catalogue.as_str())
     }
 }
 
@@ -155,6 +255,15 @@ impl Drop for Session {
         let again =
             connection.version >= FLUSHES || !Object::pool(&connection).is_some_and(|p| p.manager().work);
         if self.idle && again {
+            if let (true, Ok(runtime)) = (self.work, tokio::runtime::Handle::try_current()) {
+                // Now, so that the next one need not wait for it.
+                runtime.spawn(async move {
+                    let mut connection = connection;
+                    if !matches!(tokio::time::timeout(CLEANED, connection.clean()).await, Ok(Ok(()))) {
+                        drop(Object::take(connection));
+                    }
+                });
+            }
             return;
         }
         let connection = Object::take(connection);
@@ -181,11 +290,11 @@ impl managed::Manager for Manager {
     type Error = Error;
 
     async fn create(&self) -> Result<Connection, Error> {
-        let (client, connection) = self
-            .config
-            .connect(self.tls.clone())
-            .await
-            .map_err(|e| Error::Unreachable(format!("PostgreSQL cannot be reached: {}", words(&e))))?;
+        let (client, connection) =
+            self.config.connect(self.tls.clone()).await.map_err(|e| match words(&e) {
+                words if words.contains("unsupported startup parameter") => pooled(&words),
+                words => Error::Unreachable(format!("PostgreSQL cannot be reached: {words}")),
+            })?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(error = %words(&error), "a connection to PostgreSQL ended");
@@ -200,22 +309,30 @@ impl managed::Manager for Manager {
                 "PostgreSQL 14 or newer is needed, and this is {version}"
             )));
         }
-        let pid = ask_one(&client, "SELECT pg_catalog.pg_backend_pid()").await.map_err(started)?;
-        Ok(Connection { client, tls: self.tls.clone(), version, pid: pid.unwrap_or_default() })
+        let told = ask_list(&client, WHO).await.map_err(started)?;
+        let Ok([pid, system, database, catalogue, lock]) = <[String; 5]>::try_from(told) else {
+            return Err(Error::Internal("PostgreSQL does not say which server it is".to_owned()));
+        };
+        // Whoever leaves this out would also run one statement of ours here and the next one there.
+        if lock != millis(self.limits.lock).to_string() {
+            return Err(pooled("the settings of this connection did not reach PostgreSQL"));
+        }
+        let (tls, known) = (self.tls.clone(), Mutex::default());
+        let clean = Some(Instant::now());
+        Ok(Connection { client, tls, version, pid, system, database, catalogue, clean, known })
     }
 
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<Error> {
         if connection.client.is_closed() {
             return Err(RecycleError::message("closed"));
         }
-        if !self.work {
-            return Ok(());
+        let limit = self.limits.connect;
+        let failed = |e| RecycleError::Backend(failed(&e, "cleaning up", limit));
+        match connection.clean {
+            _ if !self.work => Ok(()),
+            Some(clean) if clean.elapsed() < FRESH => Ok(()),
+            _ => connection.clean().await.map_err(failed),
         }
-        // Handing over the counters now makes them start from nothing in the next transaction.
-        let flush =
-            if connection.version >= FLUSHES { "; SELECT pg_catalog.pg_stat_force_next_flush()" } else { "" };
-        let clean = ask(&connection.client, &format!("{CLEAN}{flush}")).await;
-        clean.map(|_| ()).map_err(|e| RecycleError::Backend(failed(&e, "cleaning up", self.limits.connect)))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
 };
 use futures_util::TryStreamExt as _;
 use serde_json::{Map, Value};
+use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
 /// Settings that the texts of a snapshot are made and read with. `{}` is `LOCAL` within a transaction.
@@ -34,7 +35,8 @@ pub(super) fn pins(local: &str) -> String {
 
 /// Where rows of one table and one side go.
 pub(super) struct Sink<'w> {
-    pub(super) out: &'w mut SnapshotWriter,
+    /// Several may write by turns, a block at a time.
+    pub(super) out: &'w Mutex<&'w mut SnapshotWriter>,
     pub(super) table: u32,
     pub(super) side: Side,
     /// Takes in each row, if this is wanted.
@@ -68,27 +70,44 @@ impl DigestOf<'_> {
 
 /// Copies what `select` returns. Answers how many rows that were.
 pub(super) async fn copy_out(client: &Client, select: &str, sink: &mut Sink<'_>) -> Result<u64, Trouble> {
-    let stream = client.copy_out(&format!("COPY ({select}) TO STDOUT (FORMAT text)")).await?;
+    let copy = client.prepare(&format!("COPY ({select}) TO STDOUT (FORMAT text)")).await?;
+    copy_rows(client, &copy, sink, &mut |_| Some(0)).await
+}
+
+/// Copies what a prepared COPY returns, each line from where `begin` says that the row begins; a line of which
+/// that is the end is left out. Answers how many rows that were.
+pub(super) async fn copy_rows(
+    client: &Client,
+    copy: &tokio_postgres::Statement,
+    sink: &mut Sink<'_>,
+    begin: &mut (impl FnMut(&[u8]) -> Option<usize> + Send),
+) -> Result<u64, Trouble> {
+    let stream = client.copy_out(copy).await?;
     let mut stream = std::pin::pin!(stream);
     let (mut buffer, mut rows, mut total) = (Vec::with_capacity(BLOCK_BYTES / 8), 0_u64, 0_u64);
     while let Some(bytes) = stream.try_next().await? {
-        buffer.extend_from_slice(&bytes);
         // The server sends a row a message; a line break within a value is written as two characters.
-        if !bytes.ends_with(b"\n") {
-            return Err(Error::Internal("PostgreSQL sent a row that does not end".to_owned()).into());
-        }
+        let strange = || Error::Internal("PostgreSQL sent a row that makes no sense".to_owned());
+        let row = begin(&bytes).and_then(|begin| bytes.get(begin..)).ok_or_else(strange)?;
+        let Some((b'\n', columns)) = row.split_last() else {
+            if row.is_empty() {
+                continue;
+            }
+            return Err(strange().into());
+        };
+        buffer.extend_from_slice(row);
         rows += 1;
         if let Some(digest) = &mut sink.digest {
-            digest.add(bytes.strip_suffix(b"\n").unwrap_or(&bytes));
+            digest.add(columns);
         }
         if buffer.len() >= BLOCK_BYTES {
-            sink.out.rows(sink.table, sink.side, rows, &buffer).await?;
+            sink.out.lock().await.rows(sink.table, sink.side, rows, &buffer).await?;
             total += rows;
             rows = 0;
             buffer.clear();
         }
     }
-    sink.out.rows(sink.table, sink.side, rows, &buffer).await?;
+    sink.out.lock().await.rows(sink.table, sink.side, rows, &buffer).await?;
     Ok(total + rows)
 }
 

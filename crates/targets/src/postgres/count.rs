@@ -7,8 +7,7 @@ use super::{
     Postgres, calls,
     connect::Session,
     derive::{self, Derived, Source},
-    guard,
-    meant::{self, Meant},
+    guard, meant,
     schema::{self, ForeignKey, Relation},
     sql::{ask, ask_one, failed, literal},
     values::{Trouble, params},
@@ -69,8 +68,17 @@ impl Postgres {
 
     /// A session in a read-only transaction that sees one moment.
     pub(super) async fn counting(&self, limit: Duration) -> Result<Session, Trouble> {
+        self.looking(limit, MAKE_HITS).await
+    }
+
+    /// The same, without the table for what is found.
+    pub(super) async fn reading(&self, limit: Duration) -> Result<Session, Trouble> {
+        self.looking(limit, "RESET ALL").await
+    }
+
+    async fn looking(&self, limit: Duration, first: &str) -> Result<Session, Trouble> {
         let mut session = self.connections.watch().await?;
-        ask(&session, MAKE_HITS).await?;
+        ask(&session, first).await?;
         super::execute::begin(&mut session, "REPEATABLE READ READ ONLY", limit, self.limits()).await?;
         Ok(session)
     }
@@ -88,7 +96,7 @@ pub(super) fn told(trouble: Trouble, what: &'static str, limit: Duration) -> Err
             ) =>
         {
             Error::Unmeasurable(
-                "it changes more than the table that it names, which is known only when it runs; an execution measures it".to_owned(),
+                "it changes more than the table that it names, which is known only when it runs".to_owned(),
             )
         }
         Trouble::Server(error) => failed(&error, what, limit),
@@ -121,7 +129,7 @@ impl<'s> Count<'s> {
             }
             Selection::Records { resource, delete, .. } | Selection::Where { resource, delete, .. } => {
                 let relation = meant::find(self.session, resource).await?;
-                let Meant { query } = meant::query(&relation, what)?;
+                let query = meant::query(&relation, what)?.query();
                 let change = if *delete { Change::Delete } else { Change::Columns(BTreeSet::new()) };
                 self.rows(relation, &query, &[], &[], change).await?;
             }
@@ -131,7 +139,7 @@ impl<'s> Count<'s> {
 
     async fn statement(&mut self, statement: &Statement) -> Result<(), Trouble> {
         guard::check(&statement.sql)?;
-        calls::check(self.session, &statement.sql).await?;
+        calls::check(self.session, &statement.sql, false).await?;
         // The server decides what the placeholders are, from the statement as it will run.
         let prepared = self.session.prepare(&statement.sql).await?;
         let types = prepared.params();
@@ -206,7 +214,7 @@ impl<'s> Count<'s> {
     ) -> Result<(), Trouble> {
         if !matches!(relation.kind, 'r' | 'p') {
             return Err(Error::Unmeasurable(format!(
-                "{} is no ordinary table, so what lies behind it is known only when it runs; an execution measures it",
+                "{} is no ordinary table, so what lies behind it is known only when it runs",
                 relation.resource
             ))
             .into());
@@ -242,6 +250,29 @@ impl<'s> Count<'s> {
             self.session.simple_query(&format!("ANALYZE {HITS}")).await?;
         }
         Ok(())
+    }
+
+    /// The query for all columns of the rows that `what` means, if they are rows of one table alone and nothing
+    /// follows them; with that table and what would happen to them. The session is pinned then.
+    pub(super) async fn plain(&self, what: &Selection) -> Result<Option<(Relation, How, String)>, Trouble> {
+        let (Selection::Records { resource, delete, .. } | Selection::Where { resource, delete, .. }) = what
+        else {
+            return Ok(None);
+        };
+        let relation = meant::find(self.session, resource).await?;
+        let change = if *delete { Change::Delete } else { Change::Columns(BTreeSet::new()) };
+        if relation.kind != 'r'
+            || meant::query(&relation, what)?.select("").is_none()
+            || !self.following(&relation, &change).await?.is_empty()
+        {
+            return Ok(None);
+        }
+        super::execute::pin(self.session).await?;
+        // Once more, since its types are to be named as in every snapshot.
+        let pinned = schema::relations(self.session, [relation.oid]).await?.pop();
+        let pinned = pinned.ok_or_else(|| Error::Invalid("the table is gone".to_owned()))?;
+        let how = if *delete { How::Delete } else { How::Update };
+        Ok(meant::query(&pinned, what)?.select(&pinned.list("t")).map(|query| (pinned, how, query)))
     }
 
     /// The foreign keys through which a change of `relation` has consequences.

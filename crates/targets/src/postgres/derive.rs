@@ -46,7 +46,7 @@ fn parse(sql: &str) -> Option<Statement> {
 }
 
 fn unknown(why: &str) -> Error {
-    Error::Unmeasurable(format!("it cannot be counted before it runs: {why}; an execution measures it"))
+    Error::Unmeasurable(format!("it cannot be counted before it runs: {why}"))
 }
 
 /// The last part of the name of the table that a statement changes, folded as the server does.
@@ -63,13 +63,13 @@ pub(super) fn target(sql: &str) -> Option<String> {
 }
 
 /// The statement with a clause that tells where the rows are that it changes: `tableoid` and `ctid`. None
-/// where it returns something already, or is not understood.
+/// where it returns something already, changes all rows, which are found faster without, or is not understood.
 pub(super) fn telling(sql: &str) -> Option<String> {
     let statement = parse(sql)?;
     let (statement, _) = peel(&statement)?;
     let silent = match statement {
-        Statement::Update(update) => update.returning.is_none(),
-        Statement::Delete(delete) => delete.returning.is_none(),
+        Statement::Update(update) => update.returning.is_none() && update.selection.is_some(),
+        Statement::Delete(delete) => delete.returning.is_none() && delete.selection.is_some(),
         Statement::Insert(insert) => insert.returning.is_none(),
         _ => false,
     };

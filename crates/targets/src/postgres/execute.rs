@@ -9,8 +9,8 @@ use super::{
     guard,
     images::{self, Looks},
     measure::{self, Said, Touched},
-    schema::{self, ForeignKey},
-    sql::{ask, ask_list, failed, millis, words},
+    schema::ForeignKey,
+    sql::{Texts, ask, ask_list, failed, millis, words},
     values::{Room, Trouble, run, run_telling},
 };
 use crate::{
@@ -25,13 +25,18 @@ use tokio_postgres::{Client, error::SqlState};
 const DECISION: Duration = Duration::from_secs(120);
 /// Settings that, changed by what a statement called, would deceive the measurement; and who serves us, which
 /// a pooler may change.
-const WATCHED: &str = "SELECT pg_catalog.current_setting(s) \
-    FROM pg_catalog.unnest('{role,session_authorization,session_replication_role,track_counts}'::pg_catalog.text[]) \
-      WITH ORDINALITY u(s, i) UNION ALL SELECT pg_catalog.pg_backend_pid()::pg_catalog.text";
-/// Names the transaction: the server's identity, its time line, and the number of the transaction.
-const TOKEN: &str = "SELECT 'pg:' || (SELECT system_identifier FROM pg_catalog.pg_control_system()) || ':' || \
-    pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) || ':' || \
-    pg_catalog.pg_current_xact_id()";
+const WATCHED: &str = "SELECT pg_catalog.concat_ws(' ', pg_catalog.current_setting('role'), \
+    pg_catalog.current_setting('session_authorization'), pg_catalog.current_setting('session_replication_role'), \
+    pg_catalog.current_setting('track_counts'), pg_catalog.pg_backend_pid())";
+
+/// Asks for what names the transaction: the server's identity, its time line, and the transaction's number.
+fn named(session: &Session) -> String {
+    format!(
+        "SELECT 'pg:{}:' || {} || ':' || pg_catalog.pg_current_xact_id()",
+        session.system(),
+        super::TIME_LINE
+    )
+}
 
 /// Begins a transaction of ours: how long it may take is in its settings, so that the server keeps to it even
 /// if nobody is left to remind it.
@@ -41,18 +46,18 @@ pub(super) async fn begin(
     statement: Duration,
     limits: &Limits,
 ) -> Result<(), tokio_postgres::Error> {
+    session.busy();
     begin_and(session, mode, statement, limits, "SELECT 1").await.map(|_| ())
 }
 
 /// The same, and what `more` answers, in one round trip.
 async fn begin_and(
-    session: &mut Session,
+    session: &Session,
     mode: &str,
     statement: Duration,
     limits: &Limits,
     more: &str,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
-    session.busy();
     let batch = format!(
         "BEGIN ISOLATION LEVEL {mode}; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
          SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL client_connection_check_interval = 2000; {more}",
@@ -105,24 +110,35 @@ impl Postgres {
         let limits = self.limits();
         let mut session = self.connections.work().await?;
         let watch = self.connections.watch().await?;
-        for statement in statements {
-            calls::check(&watch, &statement.sql).await?;
-        }
-        // Before the transaction, where a text that does not work out harms nothing.
+        // What goes over the same connection goes in this order, without waiting for the answers in between.
         session.busy();
-        let telling = match statements {
-            [only] if tell => match derive::telling(&only.sql) {
-                Some(sql) => session.prepare(&sql).await.ok(),
-                None => None,
-            },
-            _ => None,
+        let prepared = async {
+            match statements {
+                // Before the transaction, where a text that does not work out harms nothing.
+                [only] if tell => match derive::telling(&only.sql) {
+                    Some(sql) => session.prepare(&sql).await.ok(),
+                    None => None,
+                },
+                _ => None,
+            }
         };
-        let more = format!("{TOKEN}; {WATCHED}");
-        let told =
-            begin_and(&mut session, "READ COMMITTED READ WRITE", limits.execute, limits, &more).await?;
-        let (token, before) = told
-            .split_first()
-            .ok_or_else(|| Error::Internal("PostgreSQL does not tell its settings".to_owned()))?;
+        let more = format!("{}; {WATCHED}", named(&session));
+        let begun = begin_and(&session, "READ COMMITTED READ WRITE", limits.execute, limits, &more);
+        let seen_through = async {
+            for statement in statements {
+                calls::check(&watch, &statement.sql, true).await?;
+            }
+            Ok::<_, Trouble>(())
+        };
+        let (telling, told, seen_through) = tokio::join!(prepared, begun, seen_through);
+        let told = told?;
+        if let Err(refused) = seen_through {
+            abandon(session).await;
+            return Err(refused);
+        }
+        let [token, before] = told.as_slice() else {
+            return Err(Error::Internal("PostgreSQL does not tell its settings".to_owned()).into());
+        };
         check_session(before, session.pid())?;
         let mut room = Room { rows: limits.result_rows, bytes: limits.result_bytes };
         let mut results = Vec::with_capacity(statements.len());
@@ -130,30 +146,31 @@ impl Postgres {
             removed: statements.iter().all(|s| guard::verb(&s.sql).as_deref() == Some("delete")),
             ..Hints::default()
         };
+        // What waits for the end of the transaction happens now, so that it is measured too.
+        let touched = measure::asked(&session);
+        let last = format!("SET CONSTRAINTS ALL IMMEDIATE; {}; {WATCHED}; {touched}", pinned());
         let work = async {
-            for statement in statements {
-                results.push(match &telling {
-                    Some(prepared) => run_telling(&session, statement, prepared, &mut hints).await?,
-                    None => run(&session, statement, &mut room).await?,
-                });
+            if let ([only], Some(prepared)) = (statements, &telling) {
+                let (result, last) =
+                    tokio::join!(run_telling(&session, only, prepared, &mut hints), ask(&session, &last));
+                results.push(result?);
+                return Ok::<_, Trouble>(last?);
             }
-            // What waits for the end of the transaction happens now, so that it is measured too.
-            let last = format!("SET CONSTRAINTS ALL IMMEDIATE; {}; {WATCHED}", pinned());
-            Ok::<_, Trouble>(ask_list(&session, &last).await?)
+            for statement in statements {
+                results.push(run(&session, statement, &mut room).await?);
+            }
+            Ok(ask(&session, &last).await?)
         };
         let (done, durable) = tokio::join!(work, remember(&watch));
-        let after = done?;
+        let (settings, rows): (Texts, Texts) = done?.into_iter().partition(|row| row.len() == 1);
         durable?;
-        if !after.ends_with(before) {
+        if settings.last().is_none_or(|after| *after != [Some(before.clone())]) {
             return Err(Error::Unmeasurable(
                 "something that it called changed the session's role or settings, so that its effect cannot be measured".to_owned(),
             )
             .into());
         }
-        let touched = measure::touched(&session).await?;
-        let keys =
-            schema::foreign_keys(&session, touched.iter().flat_map(|t| [t.relation.oid, t.relation.root]))
-                .await?;
+        let (touched, keys) = measure::touched(&watch, rows).await?;
         let said = match (statements, results.as_slice()) {
             ([statement], [result]) => Some(said(&statement.sql, result)),
             _ => None,
@@ -175,10 +192,9 @@ impl Postgres {
 }
 
 /// Whether a session can be measured.
-fn check_session(found: &[String], pid: &str) -> Result<(), Error> {
-    let [.., counts, server] = found else {
-        return Err(Error::Internal("PostgreSQL does not tell its settings".to_owned()));
-    };
+fn check_session(found: &str, pid: &str) -> Result<(), Error> {
+    let mut words = found.rsplit(' ');
+    let (server, counts) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     if counts != "on" {
         return Err(Error::Unmeasurable(
             "the server does not count what transactions change: set track_counts = on".to_owned(),
@@ -186,7 +202,7 @@ fn check_session(found: &[String], pid: &str) -> Result<(), Error> {
     }
     if server != pid {
         return Err(Error::Unmeasurable(
-            "a pooler changes connections between transactions: connect to PostgreSQL directly, or pool by session".to_owned(),
+            "a pooler changes connections between transactions: connect to PostgreSQL directly".to_owned(),
         ));
     }
     Ok(())
@@ -208,22 +224,30 @@ pub(super) async fn pin(client: &Client) -> Result<(), tokio_postgres::Error> {
 }
 
 /// Names the transaction.
-pub(super) async fn token(client: &Client) -> Result<String, Trouble> {
-    let parts = ask_list(client, TOKEN).await?;
-    parts.into_iter().next().ok_or_else(|| Error::Internal("the transaction has no number".to_owned()).into())
+pub(super) async fn token(session: &Session) -> Result<String, Trouble> {
+    let token = ask_list(session, &named(session)).await?.pop();
+    token.ok_or_else(|| Error::Internal("the transaction has no number".to_owned()).into())
 }
 
 /// Makes sure that the numbers of transactions that were given out so far are never given out again, even if
 /// the server dies now: they come back from what is on its disk. A commit that has to wait for the disk does.
+/// From here on, until it counts, this session writes texts as snapshots have them, and plans a question once.
 pub(super) async fn remember(watch: &Client) -> Result<(), tokio_postgres::Error> {
-    let batch = "BEGIN; SET LOCAL synchronous_commit = on; \
-        SELECT pg_catalog.pg_logical_emit_message(true, 'checkrein', ''); COMMIT";
-    ask(watch, batch).await.map(|_| ())
+    let batch = format!(
+        "BEGIN; {}; SET plan_cache_mode = force_generic_plan; SET LOCAL synchronous_commit = on; \
+         SELECT pg_catalog.pg_logical_emit_message(true, 'checkrein', ''); COMMIT",
+        pins("")
+    );
+    ask(watch, &batch).await.map(|_| ())
 }
 
 /// What the server did not want to do, in its words.
 fn refused(error: &tokio_postgres::Error, limit: Duration) -> Error {
     match failed(error, "running the statement", limit) {
+        Error::Invalid(message) if message.starts_with("cannot insert multiple commands") => Error::Statement {
+            code: SqlState::SYNTAX_ERROR.code().to_owned(),
+            message: "this text holds several statements: send them as a list (`statements`), and they run in one transaction".to_owned(),
+        },
         Error::Forbidden(message) | Error::Invalid(message) => {
             let code = error.code().map_or_else(String::new, |code| code.code().to_owned());
             Error::Statement { code, message }
@@ -273,13 +297,11 @@ impl Pending for Transaction {
         }
         self.captured = true;
         let limit = self.limits.snapshot;
-        let bound = format!("SET LOCAL statement_timeout = {}", millis(limit));
         let work = async {
-            ask(&self.session, &bound).await?;
+            let number = self.token.rsplit(':').next().and_then(|number| number.parse().ok());
+            let number = number.ok_or_else(|| Error::Internal("the transaction has no number".to_owned()))?;
             self.watch.busy();
-            // Outside of a transaction, since each look must be a new one; counts reset it.
-            ask(&self.watch, &format!("{}; SET statement_timeout = {}", pins(""), millis(limit))).await?;
-            let looks = Looks { inside: &self.session, outside: &self.watch };
+            let looks = Looks { inside: &self.session, outside: &self.watch, number, limit };
             let (captured, alike) = images::capture(
                 &looks,
                 &self.touched,
@@ -289,7 +311,7 @@ impl Pending for Transaction {
                 out,
             )
             .await?;
-            super::identify(&self.session, out, alike).await?;
+            super::identify_transaction(&self.session, &self.token, out, &alike);
             Ok::<_, Trouble>(captured)
         };
         match tokio::time::timeout(limit, work).await {

@@ -3,17 +3,20 @@
 //! looked at like everything else, and compared with the number that the server counted.
 
 use super::{
+    connect::Session,
     images::{Looks, MOST_PLACES},
     measure::Touched,
-    places::{Place, at, places, places_of},
+    places::{Place, at, places_of},
     schema::{ForeignKey, Relation},
     sql::{ask_list, ident},
     values::Trouble,
 };
+use crate::Error;
 use std::collections::BTreeMap;
 use tokio_postgres::Client;
 
-/// Smaller tables are read as a whole; in blocks.
+/// Smaller tables are read as a whole; in blocks. So are those of which more rows than blocks have changed: to
+/// look for each of so many takes longer.
 const SMALL: u64 = 8;
 /// Keys in one query.
 const KEYS: usize = 5_000;
@@ -41,6 +44,79 @@ impl Hints {
             self.many = true;
         }
     }
+}
+
+/// Where changed rows of a table probably are.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Guess {
+    /// Nothing is known.
+    #[default]
+    Anywhere,
+    /// At these places.
+    At(Vec<Place>),
+    /// Where these keys are, each a row of literals.
+    Keys(Vec<String>),
+}
+
+/// Some rows of a table, called `x`, as SQL.
+pub(super) struct Part {
+    pub(super) from: String,
+    /// Ends in `AND`, or is empty.
+    pub(super) condition: String,
+}
+
+impl Part {
+    /// The rows of `relation` of which `condition` is true.
+    pub(super) fn of(relation: &Relation, condition: &str) -> Self {
+        let and = if condition.is_empty() { "" } else { " AND " };
+        Self { from: format!("ONLY {} x", relation.sql()), condition: format!("{condition}{and}") }
+    }
+}
+
+impl Guess {
+    /// The rows that are guessed at, not too many at once.
+    pub(super) fn parts(&self, relation: &Relation) -> Result<Vec<Part>, Error> {
+        match self {
+            Self::Anywhere => Ok(Vec::new()),
+            Self::At(places) => {
+                let parts = places
+                    .chunks(MOST_PLACES)
+                    .map(|some| Ok(Part::of(relation, &format!("x.{}", at(some)?))));
+                parts.collect()
+            }
+            Self::Keys(keys) => Ok(keys
+                .chunks(KEYS)
+                .map(|keys| Part {
+                    from: format!(
+                        "{} JOIN ONLY {} x ON {}",
+                        listed(relation, keys),
+                        relation.sql(),
+                        relation.same_key("x", "k")
+                    ),
+                    condition: String::new(),
+                })
+                .collect()),
+        }
+    }
+
+    /// The condition of all other rows; empty where that is all of them.
+    pub(super) fn others(&self, relation: &Relation) -> Result<String, Error> {
+        Ok(match self {
+            Self::At(places) if !places.is_empty() => format!("NOT x.{}", at(places)?),
+            Self::Keys(keys) if !keys.is_empty() => format!(
+                "NOT EXISTS (SELECT 1 FROM {} WHERE {})",
+                listed(relation, keys),
+                relation.same_key("x", "k")
+            ),
+            _ => String::new(),
+        })
+    }
+}
+
+/// Keys as a table `k`.
+fn listed(relation: &Relation, keys: &[String]) -> String {
+    let names: Vec<_> = relation.key_names().map(ident).collect();
+    format!("(VALUES {}) AS k({})", keys.join(", "), names.join(", "))
 }
 
 /// The tables that are still to be looked at, and what was found in the others.
@@ -72,22 +148,32 @@ impl<'t> Found<'t> {
         }
     }
 
-    /// Where rows probably were.
+    /// Whether the statement said where its rows are now.
+    pub(super) fn knows(&self, oid: u32) -> bool {
+        !self.hints.removed && self.hints.places.contains_key(&oid)
+    }
+
+    /// Whether it helps others to know where this table's rows were.
+    pub(super) fn is_parent(&self, oid: u32, keys: &[ForeignKey]) -> bool {
+        keys.iter().any(|key| key.parent == oid && self.open.iter().any(|t| t.relation.oid == key.child))
+    }
+
+    /// Where rows probably were. `pages` is the size of the table.
     pub(super) async fn before(
         &self,
         looks: &Looks<'_>,
         t: &Touched,
         keys: &[ForeignKey],
         pages: u64,
-    ) -> Result<Vec<Place>, Trouble> {
-        if pages < SMALL || t.updated + t.deleted == 0 || t.updated + t.deleted > MOST_PLACES as u64 {
-            return Ok(Vec::new());
+    ) -> Result<Guess, Trouble> {
+        if !worth_it(t.updated + t.deleted, pages) {
+            return Ok(Guess::Anywhere);
         }
         if let Some(places) = self.hints.places.get(&t.relation.oid) {
             return if self.hints.removed {
-                Ok(places.clone())
+                Ok(Guess::At(places.clone()))
             } else {
-                twins(looks.inside, looks.outside, &t.relation, places).await
+                keys_at(looks.inside, &t.relation, places).await
             };
         }
         for key in keys.iter().filter(|key| key.child == t.relation.oid) {
@@ -104,72 +190,58 @@ impl<'t> Found<'t> {
                 );
                 children.extend(places_of(looks.outside, &select, places).await?);
             }
-            return Ok(children);
+            return Ok(Guess::At(children));
         }
-        Ok(Vec::new())
+        Ok(Guess::Anywhere)
     }
 
-    async fn parent(&self, client: &Client, oid: u32) -> Result<Option<String>, Trouble> {
+    async fn parent(&self, client: &Session, oid: u32) -> Result<Option<String>, Trouble> {
         let found = super::schema::relations(client, [oid]).await?;
         Ok(found.first().map(Relation::from))
     }
 
-    /// Where rows probably are.
+    /// Where rows probably are. `before` is where they were, as far as it is known.
     pub(super) async fn after(
         &self,
         looks: &Looks<'_>,
         t: &Touched,
         pages: u64,
-    ) -> Result<Vec<Place>, Trouble> {
-        let (none, most) = (Vec::new(), t.inserted + t.updated);
-        if pages < SMALL || most == 0 || most > MOST_PLACES as u64 {
-            return Ok(none);
+        before: &[Place],
+    ) -> Result<Guess, Trouble> {
+        if !worth_it(t.inserted + t.updated, pages) {
+            return Ok(Guess::Anywhere);
         }
         match self.hints.places.get(&t.relation.oid) {
-            Some(places) if !self.hints.removed => Ok(places.clone()),
-            _ => {
-                let places = self.before.get(&t.relation.oid).unwrap_or(&none);
-                twins(looks.outside, looks.inside, &t.relation, places).await
-            }
+            Some(places) if !self.hints.removed => Ok(Guess::At(places.clone())),
+            _ => keys_at(looks.outside, &t.relation, before).await,
         }
     }
 }
 
-/// Where `there` sees the rows with the keys that `here` sees at these places.
-async fn twins(
-    here: &Client,
-    there: &Client,
-    relation: &Relation,
-    from: &[Place],
-) -> Result<Vec<Place>, Trouble> {
+/// Whether so few rows of a table of so many blocks are worth a guess.
+pub(super) fn worth_it(rows: u64, pages: u64) -> bool {
+    pages >= SMALL && rows > 0 && rows <= pages.min(MOST_PLACES as u64)
+}
+
+/// The keys of the rows that `client` sees at these places.
+async fn keys_at(client: &Client, relation: &Relation, from: &[Place]) -> Result<Guess, Trouble> {
     let columns: Vec<_> = relation.key.iter().filter_map(|key| relation.column(key.number)).collect();
-    let mut twins = Vec::new();
+    let mut found = Vec::new();
     if columns.is_empty() {
-        return Ok(twins);
+        return Ok(Guess::Anywhere);
     }
-    let names: Vec<_> = columns.iter().map(|column| ident(&column.name)).collect();
     let shape: Vec<_> =
         columns.iter().map(|column| format!("%L::{}", column.base.replace('%', "%%"))).collect();
+    let names: Vec<_> = columns.iter().map(|column| format!("x.{}", ident(&column.name))).collect();
     for from in from.chunks(KEYS) {
         let keys = format!(
             "SELECT pg_catalog.format({}, {}) FROM ONLY {} x WHERE {}",
             super::sql::literal(&format!("({})", shape.join(", "))),
-            names.iter().map(|name| format!("x.{name}")).collect::<Vec<_>>().join(", "),
+            names.join(", "),
             relation.sql(),
             at(from)?
         );
-        let keys = ask_list(here, &keys).await?;
-        if keys.is_empty() {
-            continue;
-        }
-        let select = format!(
-            "SELECT pg_catalog.array_agg(x.ctid) FROM (VALUES {}) AS k({}) JOIN ONLY {} x ON {}",
-            keys.join(", "),
-            names.join(", "),
-            relation.sql(),
-            relation.same_key("x", "k")
-        );
-        twins.extend(places(there, &select).await?);
+        found.extend(ask_list(client, &keys).await?);
     }
-    Ok(twins)
+    Ok(if found.is_empty() { Guess::Anywhere } else { Guess::Keys(found) })
 }

@@ -42,6 +42,8 @@ impl Postgres {
             line("-- for columns that the database numbers".to_owned());
             line(format!("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {who};"));
         }
+        line("-- so that rows that a policy of a table (row-level security) hides are counted and put back too".to_owned());
+        line(format!("ALTER ROLE {who} BYPASSRLS;"));
         line(
             "-- so that triggers and foreign keys do not act a second time while records are put back"
                 .to_owned(),
@@ -49,8 +51,11 @@ impl Postgres {
         if version >= 150_000 {
             line(format!("GRANT SET ON PARAMETER session_replication_role TO {who};"));
         } else {
-            line("-- (before PostgreSQL 15 this cannot be granted: without it, records of tables with triggers or".to_owned());
-            line("-- foreign keys can be captured but not put back)".to_owned());
+            line("-- (before PostgreSQL 15 this cannot be granted: only a superuser may put back records of tables with".to_owned());
+            line(
+                "-- triggers or foreign keys, so to another account's executions there Checkrein says no)"
+                    .to_owned(),
+            );
         }
         text
     }
@@ -103,7 +108,7 @@ impl Postgres {
             "execute",
             pid.as_deref() == Some(session.pid()),
             "the connection is a direct one",
-            "a pooler changes connections between transactions: connect to PostgreSQL directly, or pool by session".to_owned(),
+            "a pooler changes connections between transactions: connect to PostgreSQL directly".to_owned(),
         );
         add(
             "count",
@@ -135,6 +140,16 @@ impl Postgres {
                 ),
             );
         }
+        let hidden = "SELECT c.oid::pg_catalog.regclass FROM pg_catalog.pg_class c \
+             WHERE c.relkind IN ('r', 'p') AND c.relrowsecurity AND pg_catalog.row_security_active(c.oid) ORDER BY 1";
+        let hidden = ask_list(&session, hidden).await?;
+        let some = hidden.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+        add(
+            "snapshot",
+            hidden.is_empty(),
+            "no policy of a table hides rows",
+            format!("policies may hide rows of {some}: ALTER ROLE {account} BYPASSRLS"),
+        );
         let replica = superuser
             || session.version() >= 150_000
                 && ask_one(

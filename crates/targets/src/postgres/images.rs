@@ -6,36 +6,97 @@
 //! the inside sees, then the outside does not, then the inside still does, is one that it made. Three looks
 //! each, so that what others commit in between deceives nobody. A cursor that the transaction holds open
 //! keeps the server from giving the place of a row to another one meanwhile.
+//!
+//! Most versions need no further look, because the server wrote the transaction's number on them. As the one
+//! that made a version (`xmin`) that number means the transaction itself, unless a version from before the
+//! counter last began anew has the same; such a one the outside sees as well. As the one that removed it
+//! (`xmax`) it may also mean that the transaction only locked the row, which the inside still sees then; or
+//! it is the number of a group of lockers, which it cannot be while fewer groups were ever made. What such
+//! an exception may be is looked for on the other side *before*, and it can only become less: nobody but the
+//! transaction, which waits, writes its number anywhere. What carries another number (of a savepoint, of a
+//! group that a locker joined meanwhile) goes through the three looks, in the same pass over the table: a
+//! number may change from the one kind to the other, and no version must be taken twice, or not at all.
 
 use super::{
-    copy::{DigestOf, Sink, copy_out},
-    find::{Found, Hints},
+    connect::Session,
+    copy::{DigestOf, Sink, copy_out, copy_rows},
+    find::{Found, Guess, Hints, Part, worth_it},
     measure::Touched,
     places::{Place, at, places, places_of},
     schema::{ForeignKey, Relation},
-    sql::{ask, ask_one},
+    sql::{ask, ask_one, millis, numbers},
     values::Trouble,
 };
 use crate::{
     Affected, Captured, Error, How, Measured, RowsDigest,
     snapshot::{Side, SnapshotWriter},
 };
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
-/// Blocks of a table that are looked at together at first, and at most. Few enough that the places of all
-/// rows in them fit in memory.
-const BLOCKS: u64 = 1_024;
-const MOST_BLOCKS: u64 = 65_536;
+/// Blocks of a table that are looked at together, so that the places of all rows in them fit in memory.
+const BLOCKS: u64 = 32_768;
+/// Groups of lockers that no server makes in a second.
+const MOST_GROUPS: i64 = 10_000_000;
 /// Places that are handled together.
 pub(super) const MOST_PLACES: usize = 100_000;
 
 /// Two looks at the same tables.
 pub(super) struct Looks<'c> {
     /// The transaction's own.
-    pub(super) inside: &'c Client,
+    pub(super) inside: &'c Session,
     /// Somebody else's.
-    pub(super) outside: &'c Client,
+    pub(super) outside: &'c Session,
+    /// The transaction's number.
+    pub(super) number: u64,
+    /// How long a query may take.
+    pub(super) limit: Duration,
+}
+
+impl Looks<'_> {
+    /// The number as rows carry it.
+    fn mark(&self) -> u64 {
+        self.number & u64::from(u32::MAX)
+    }
+
+    /// As SQL: how many groups of lockers were made since the one with the transaction's number. Negative:
+    /// there has been none with that number.
+    fn groups(&self) -> String {
+        format!("SELECT pg_catalog.mxid_age('{}'::pg_catalog.xid)", self.mark())
+    }
+
+    /// Makes both ready. Answers with the sizes of these tables in blocks, and [`Looks::groups`].
+    async fn begin(&self, touched: &[Touched]) -> Result<(BTreeMap<u32, u64>, i64), Trouble> {
+        let limit = millis(self.limit);
+        let inside = format!(
+            "SET LOCAL statement_timeout = {limit}; DECLARE checkrein_hold NO SCROLL CURSOR FOR SELECT 1; \
+             SELECT t, pg_catalog.pg_relation_size(t) / pg_catalog.current_setting('block_size')::int \
+             FROM pg_catalog.unnest({}::oid[]) t",
+            numbers(touched.iter().map(|t| t.relation.oid))
+        );
+        // Outside of a transaction, since each look must be a new one; counts reset it.
+        let outside = format!("SET statement_timeout = {limit}; {}", self.groups());
+        let (sizes, groups) = tokio::join!(ask(self.inside, &inside), ask_one(self.outside, &outside));
+        let sizes = sizes?.into_iter().filter_map(|row| match row.as_slice() {
+            [Some(table), Some(pages)] => Some((table.parse().ok()?, pages.parse().ok()?)),
+            _ => None,
+        });
+        Ok((sizes.collect(), groups?.and_then(|groups| groups.parse().ok()).unwrap_or(i64::MAX)))
+    }
+
+    /// Whether a group of lockers can have got the transaction's number since.
+    async fn confused(&self, groups: i64, since: Instant) -> Result<bool, Trouble> {
+        // More than can be made in that time.
+        if groups < -MOST_GROUPS && since.elapsed() < Duration::from_secs(1) {
+            return Ok(false);
+        }
+        let now = ask_one(self.outside, &self.groups()).await?.and_then(|now| now.parse::<i64>().ok());
+        Ok(now.is_none_or(|now| now > 0))
+    }
 }
 
 /// For tables without a key, by number: how many records were like one of those captured before. Only this
@@ -54,49 +115,86 @@ pub(super) async fn capture(
     let mut alike = Alike::new();
     let mut digest = RowsDigest::default();
     let mut sums: BTreeMap<(&str, How), u64> = BTreeMap::new();
-    ask(looks.inside, "DECLARE checkrein_hold NO SCROLL CURSOR FOR SELECT 1").await?;
+    let since = Instant::now();
+    let (sizes, groups) = looks.begin(touched).await?;
+    let mark = format!("'{}'::pg_catalog.xid", looks.mark());
+    let (removed, made) = (format!("x.xmax = {mark}"), format!("x.xmin = {mark}"));
     let mut found = Found::new(hints, touched);
     while let Some(t) = found.next(keys) {
         let relation = &t.relation;
         let (most_before, most_after) = (t.updated + t.deleted, t.inserted + t.updated);
         let shape = serde_json::to_value(relation).map_err(|e| Error::Internal(e.to_string()))?;
         let table = out.table(&relation.resource, shape).await?;
-        let pages = pages(looks.inside, relation).await?;
-        let before = {
-            let resource = relation.resource.as_str();
-            let digest = Some(DigestOf { digest: &mut digest, resource, columns: None });
-            let mut sink = Sink { out, table, side: Side::Before, digest };
-            let pass = Pass { one: looks.outside, other: looks.inside, relation, filter: "xmax <> 0" };
-            let guess = found.before(looks, t, keys, pages).await?;
-            let mut left = Vec::new();
-            let before = pass.run(pages, most_before, &mut sink, &guess, &mut left).await?;
-            if relation.key.is_empty() && (1..=MOST_PLACES as u64).contains(&before) {
-                let image = |alias: &str| format!("ROW({})::text", relation.list(alias));
-                let count = format!(
-                    "SELECT pg_catalog.count(*) FROM ONLY {t} x WHERE {} IN (SELECT {} FROM ONLY {t} y WHERE {})",
-                    image("x"),
-                    image("y"),
-                    at(&left)?,
-                    t = relation.sql()
-                );
-                let number = ask_one(looks.outside, &count).await?.and_then(|n| n.parse().ok());
-                alike.extend(number.map(|number: u64| (relation.oid.to_string(), number.into())));
-            }
-            found.are(relation.oid, left);
-            before
+        let pages = *sizes
+            .get(&relation.oid)
+            .ok_or_else(|| Error::Internal(format!("the size of {} is not known", relation.resource)))?;
+        // Where rows were is of use later; of very many it would be too much to remember.
+        let guess = found.before(looks, t, keys, pages).await?;
+        let follows = !found.knows(relation.oid) && worth_it(most_after, pages);
+        let useful = relation.key.is_empty() || follows || found.is_parent(relation.oid, keys);
+        let mut left = (useful && most_before <= MOST_PLACES as u64).then(Vec::new);
+        let resource = relation.resource.as_str();
+        let shared = Mutex::new(&mut *out);
+        let (mut old, mut new) = (RowsDigest::default(), RowsDigest::default());
+        let mut befores = Pass {
+            one: looks.outside,
+            other: looks.inside,
+            relation,
+            filter: "x.xmax <> 0",
+            own: if groups < 0 { &removed } else { "false" },
+            unique: groups >= 0,
+            sink: Sink {
+                out: &shared,
+                table,
+                side: Side::Before,
+                digest: Some(DigestOf { digest: &mut old, resource, columns: None }),
+            },
+            kept: left.as_mut(),
         };
-        let after = {
-            let resource = relation.resource.as_str();
-            // Of what was inserted the key counts, unless the database made it up: it would be another one
-            // the next time.
-            let key = (t.updated == 0).then(|| key_positions(relation)).flatten();
-            let digest = key.map(|key| DigestOf { digest: &mut digest, resource, columns: Some(key) });
-            let mut sink = Sink { out, table, side: Side::After, digest };
-            let filter = "pg_catalog.age(xmin) <= 0";
-            let pass = Pass { one: looks.inside, other: looks.outside, relation, filter };
-            let guess = found.after(looks, t, pages).await?;
-            pass.run(pages, most_after, &mut sink, &guess, &mut Vec::new()).await?
+        // Of what was inserted the key counts, unless the database made it up: it would be another one the
+        // next time.
+        let key = (t.updated == 0).then(|| key_positions(relation)).flatten();
+        let mut afters = Pass {
+            one: looks.inside,
+            other: looks.outside,
+            relation,
+            filter: "pg_catalog.age(x.xmin) <= 0",
+            own: &made,
+            unique: looks.number == looks.mark(),
+            sink: Sink {
+                out: &shared,
+                table,
+                side: Side::After,
+                digest: key.map(|key| DigestOf { digest: &mut new, resource, columns: Some(key) }),
+            },
+            kept: None,
         };
+        let (before, after) = if follows {
+            let before = befores.run(pages, most_before, &guess).await?;
+            let left = befores.kept.as_deref().map_or(&[][..], Vec::as_slice);
+            let guess = found.after(looks, t, pages, left).await?;
+            (before, afters.run(pages, most_after, &guess).await?)
+        } else {
+            // Each on its own connection, both at once.
+            let known = found.after(looks, t, pages, &[]).await?;
+            tokio::try_join!(befores.run(pages, most_before, &guess), afters.run(pages, most_after, &known))?
+        };
+        digest.merge(&old);
+        digest.merge(&new);
+        let left = left.unwrap_or_default();
+        if relation.key.is_empty() && before > 0 && !left.is_empty() {
+            let image = |alias: &str| format!("ROW({})::text", relation.list(alias));
+            let count = format!(
+                "SELECT pg_catalog.count(*) FROM ONLY {t} x WHERE {} IN (SELECT {} FROM ONLY {t} y WHERE {})",
+                image("x"),
+                image("y"),
+                at(&left)?,
+                t = relation.sql()
+            );
+            let number = ask_one(looks.outside, &count).await?.and_then(|n| n.parse().ok());
+            alike.extend(number.map(|number: u64| (relation.oid.to_string(), number.into())));
+        }
+        found.are(relation.oid, left);
         digest.add(&relation.resource, format!("+{}", t.inserted).as_bytes());
         // What the counters cannot tell apart the images can, unless rows came and went in one table.
         let (inserted, updated, deleted) = match (t.inserted, t.deleted) {
@@ -110,7 +208,12 @@ pub(super) async fn capture(
             }
         }
     }
-    ask(looks.inside, "CLOSE checkrein_hold").await?;
+    if groups < 0 && looks.confused(groups, since).await? {
+        return Err(Error::Internal(
+            "so many groups of lockers were made meanwhile that their numbers cannot be told from the transaction's; try again".to_owned(),
+        )
+        .into());
+    }
     out.sealed();
     let affected: Vec<_> = sums
         .into_iter()
@@ -132,77 +235,109 @@ fn key_positions(relation: &Relation) -> Option<Vec<usize>> {
     positions.filter(|positions| !positions.is_empty())
 }
 
-async fn pages(client: &Client, relation: &Relation) -> Result<u64, Trouble> {
-    let size = format!(
-        "SELECT pg_catalog.pg_relation_size({}) / pg_catalog.current_setting('block_size')::int",
-        relation.oid
-    );
-    Ok(ask_one(client, &size).await?.and_then(|n| n.parse().ok()).unwrap_or(0))
-}
-
 /// The versions that `one` sees before and after, and `other` does not see in between.
-struct Pass<'c> {
+struct Pass<'c, 's> {
     one: &'c Client,
     other: &'c Client,
     relation: &'c Relation,
     /// What all of them have in common, as SQL; others may have it too.
     filter: &'c str,
+    /// What of these only the transaction's own have, as SQL, but for some that `other` sees.
+    own: &'c str,
+    /// There cannot be such ones.
+    unique: bool,
+    sink: Sink<'s>,
+    /// Takes their places, if they are wanted.
+    kept: Option<&'s mut Vec<Place>>,
 }
 
-impl Pass<'_> {
-    /// Copies them into `sink`; there cannot be more than `most`, and all of them are found: first where
-    /// they are guessed to be, then, if some are missing there, in all of the table. Answers how many. The
-    /// places go into `kept` as well, as long as they are few.
-    async fn run(
-        &self,
-        pages: u64,
-        most: u64,
-        sink: &mut Sink<'_>,
-        guess: &[Place],
-        kept: &mut Vec<Place>,
-    ) -> Result<u64, Trouble> {
+impl Pass<'_, '_> {
+    /// Copies them into the sink; there cannot be more than `most`, and all of them are found: first where
+    /// they are guessed to be, then, if some are missing there, in all of the table. Answers how many.
+    async fn run(&mut self, pages: u64, most: u64, guess: &Guess) -> Result<u64, Trouble> {
         let mut found = 0;
-        let table = self.relation.sql();
-        for guess in guess.chunks(MOST_PLACES) {
-            let there = format!("SELECT pg_catalog.array_agg(ctid) FROM ONLY {table} WHERE ctid = ANY ($1)");
-            let there = places_of(self.one, &there, guess).await?;
-            found += self.places(&there, sink, kept).await?;
+        if most == 0 {
+            return Ok(0);
         }
-        let mut known = guess.to_vec();
-        known.sort_unstable();
-        let (mut from, mut blocks) = (0, BLOCKS);
+        for part in guess.parts(self.relation)? {
+            found += self.look(&part).await?;
+        }
+        let others = guess.others(self.relation)?;
+        let mut from = 0;
         while found < most && from < pages {
-            let to = from + blocks;
-            let all = from == 0 && to >= pages;
-            let range = if all {
-                String::new()
-            } else {
-                format!("ctid >= '({from},0)'::pg_catalog.tid AND ctid < '({to},0)'::pg_catalog.tid AND ")
-            };
-            let filter = self.filter;
-            let select = format!("SELECT pg_catalog.array_agg(ctid) FROM ONLY {table} WHERE {range}{filter}");
-            let mut places = places(self.one, &select).await?;
-            places.retain(|place| known.binary_search(place).is_err());
-            if places.len() < MOST_PLACES / 4 {
-                blocks = (blocks * 2).min(MOST_BLOCKS);
-            } else if places.len() > MOST_PLACES * 4 {
-                blocks = (blocks / 2).max(1);
+            let to = from.saturating_add(BLOCKS);
+            let mut condition = others.clone();
+            if pages > BLOCKS {
+                let and = if others.is_empty() { "" } else { " AND " };
+                let range = format!(
+                    "{and}x.ctid >= '({from},0)'::pg_catalog.tid AND x.ctid < '({to},0)'::pg_catalog.tid"
+                );
+                condition.push_str(&range);
             }
-            for places in places.chunks(MOST_PLACES) {
-                found += self.places(places, sink, kept).await?;
-            }
+            found += self.look(&Part::of(self.relation, &condition)).await?;
             from = to;
         }
         Ok(found)
     }
 
+    /// Looks at some of the rows.
+    async fn look(&mut self, part: &Part) -> Result<u64, Trouble> {
+        let Part { from, condition } = part;
+        let place = if self.kept.is_some() { "x.ctid::text" } else { "NULL" };
+        let columns = self.relation.list("x");
+        let comma = if columns.is_empty() { "" } else { ", " };
+        // Before each row its place, with a mark where it must be looked at again.
+        let select = |own: &str, but: &str| {
+            format!(
+                "COPY (SELECT CASE WHEN {own} THEN {place} ELSE '?' || x.ctid::text END{comma}{columns} FROM {from} \
+                 WHERE {condition}{but}{}) TO STDOUT (FORMAT text)",
+                self.filter
+            )
+        };
+        let copy = select(self.own, "");
+        let copy = if self.unique {
+            self.one.prepare(&copy).await?
+        } else {
+            let strange =
+                format!("SELECT pg_catalog.array_agg(x.ctid) FROM {from} WHERE {condition}{}", self.own);
+            let (strange, copy) = tokio::join!(places(self.other, &strange), self.one.prepare(&copy));
+            match strange? {
+                strange if strange.is_empty() => copy?,
+                strange if strange.len() > MOST_PLACES => self.one.prepare(&select("false", "")).await?,
+                strange => {
+                    let but = format!("NOT x.{} AND ", at(&strange)?);
+                    self.one.prepare(&select(self.own, &but)).await?
+                }
+            }
+        };
+        let mut again = Vec::new();
+        let kept = &mut self.kept;
+        let mut judge = |line: &[u8]| -> Option<usize> {
+            let end = line.iter().position(|b| *b == b'\t').unwrap_or(line.len().checked_sub(1)?);
+            let flag = line.get(..end)?;
+            let rest = if comma.is_empty() { end } else { end + 1 };
+            match flag {
+                b"\\N" => Some(rest),
+                [b'?', place @ ..] => {
+                    again.push(Place::read(place)?);
+                    Some(line.len())
+                }
+                place => {
+                    let place = Place::read(place)?;
+                    kept.as_mut()?.push(place);
+                    Some(rest)
+                }
+            }
+        };
+        let mut found = copy_rows(self.one, &copy, &mut self.sink, &mut judge).await?;
+        for places in again.chunks(MOST_PLACES) {
+            found += self.places(places).await?;
+        }
+        Ok(found)
+    }
+
     /// The second and the third look, at these places.
-    async fn places(
-        &self,
-        places: &[Place],
-        sink: &mut Sink<'_>,
-        kept: &mut Vec<Place>,
-    ) -> Result<u64, Trouble> {
+    async fn places(&mut self, places: &[Place]) -> Result<u64, Trouble> {
         let table = self.relation.sql();
         let seen = format!("SELECT pg_catalog.array_agg(ctid) FROM ONLY {table} WHERE ctid = ANY ($1)");
         let mut seen = places_of(self.other, &seen, places).await?;
@@ -212,10 +347,11 @@ impl Pass<'_> {
         if left.is_empty() {
             return Ok(0);
         }
-        if kept.len() < MOST_PLACES {
+        if let Some(kept) = &mut self.kept {
             kept.extend_from_slice(&left);
         }
         let columns = self.relation.list("x");
-        copy_out(self.one, &format!("SELECT {columns} FROM ONLY {table} x WHERE {}", at(&left)?), sink).await
+        let select = format!("SELECT {columns} FROM ONLY {table} x WHERE {}", at(&left)?);
+        copy_out(self.one, &select, &mut self.sink).await
     }
 }

@@ -1,21 +1,34 @@
 //! Records that are named by their keys or by the values of their columns.
 
 use super::{
+    connect::Session,
     schema::{self, Column, Relation},
     sql::{ask_list, ident, literal},
     values::Trouble,
 };
 use crate::{Error, Selection};
 use serde_json::Value;
-use tokio_postgres::Client;
 
-/// A query for the `rel` and `place` of the rows that are meant.
+/// The rows `t` that are meant, as SQL from FROM on. A row may be there more than once where `twice` says so.
 pub(super) struct Meant {
-    pub(super) query: String,
+    from: String,
+    twice: bool,
+}
+
+impl Meant {
+    /// A query for their `rel` and `place`.
+    pub(super) fn query(&self) -> String {
+        format!("SELECT DISTINCT t.tableoid AS rel, t.ctid AS place FROM {}", self.from)
+    }
+
+    /// A query for these columns of each; none where a row may be there twice.
+    pub(super) fn select(&self, columns: &str) -> Option<String> {
+        (!self.twice).then(|| format!("SELECT {columns} FROM {}", self.from))
+    }
 }
 
 /// The table at a path: `schema.table`, or a table of the search path.
-pub(super) async fn find(client: &Client, resource: &str) -> Result<Relation, Trouble> {
+pub(super) async fn find(client: &Session, resource: &str) -> Result<Relation, Trouble> {
     // Names may hold dots, so every way to cut the path is tried; two that exist are refused.
     let mut ways = vec![ident(resource)];
     ways.extend(resource.match_indices('.').filter_map(|(at, _)| {
@@ -44,9 +57,8 @@ pub(super) async fn find(client: &Client, resource: &str) -> Result<Relation, Tr
 
 /// The query for a selection by keys or values.
 pub(super) fn query(relation: &Relation, what: &Selection) -> Result<Meant, Error> {
-    let place = "SELECT DISTINCT t.tableoid AS rel, t.ctid AS place";
     let condition = match what {
-        Selection::Records { ids, .. } => return by_keys(relation, ids, place),
+        Selection::Records { ids, .. } => return by_keys(relation, ids),
         Selection::Where { filter, .. } => {
             let terms = filter.iter().map(|(name, value)| {
                 let column = relation.columns.iter().find(|column| column.name == *name);
@@ -58,7 +70,7 @@ pub(super) fn query(relation: &Relation, what: &Selection) -> Result<Meant, Erro
         Selection::Statements(_) => return Err(Error::Internal("a statement is not a filter".to_owned())),
     };
     let condition = if condition.is_empty() { "true".to_owned() } else { condition.join(" AND ") };
-    Ok(Meant { query: format!("{place} FROM {} t WHERE {condition}", relation.from()) })
+    Ok(Meant { from: format!("{} t WHERE {condition}", relation.from()), twice: false })
 }
 
 fn no_column(relation: &Relation, name: &str) -> Error {
@@ -102,7 +114,7 @@ fn term(column: &Column, value: &Value) -> Result<String, Error> {
     }
 }
 
-fn by_keys(relation: &Relation, ids: &[Value], place: &str) -> Result<Meant, Error> {
+fn by_keys(relation: &Relation, ids: &[Value]) -> Result<Meant, Error> {
     let columns: Option<Vec<&Column>> = relation.key.iter().map(|key| relation.column(key.number)).collect();
     let columns = columns.filter(|columns| !columns.is_empty()).ok_or_else(|| {
         Error::Invalid(format!(
@@ -111,7 +123,7 @@ fn by_keys(relation: &Relation, ids: &[Value], place: &str) -> Result<Meant, Err
         ))
     })?;
     if ids.is_empty() {
-        return Ok(Meant { query: format!("{place} FROM {} t WHERE false", relation.from()) });
+        return Ok(Meant { from: format!("{} t WHERE false", relation.from()), twice: false });
     }
     let rows = ids.iter().map(|id| {
         let cells: Vec<&Value> = match id {
@@ -131,12 +143,14 @@ fn by_keys(relation: &Relation, ids: &[Value], place: &str) -> Result<Meant, Err
     let rows = rows.collect::<Result<Vec<_>, _>>()?.join(", ");
     let names: Vec<_> = columns.iter().map(|column| ident(&column.name)).collect();
     Ok(Meant {
-        query: format!(
-            "{place} FROM (VALUES {rows}) AS i({}) JOIN {} t ON {}",
+        from: format!(
+            "(VALUES {rows}) AS i({}) JOIN {} t ON {}",
             names.join(", "),
             relation.from(),
             relation.same_key("t", "i")
         ),
+        // An id may be given twice.
+        twice: ids.len() > 1,
     })
 }
 

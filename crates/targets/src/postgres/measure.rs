@@ -4,12 +4,14 @@
 //! rows, cascades and triggers included. DDL shows as rows of the catalogue, TRUNCATE as an exclusive lock.
 
 use super::{
+    connect::Session,
+    rights,
     schema::{self, ForeignKey, Relation},
-    sql::ask,
+    sql::{Texts, ask_one},
+    values::Trouble,
 };
 use crate::{Affected, Error, How, Measured};
 use std::collections::BTreeMap;
-use tokio_postgres::Client;
 
 /// Objects of the database's own begin here.
 const FIRST_OWN: u32 = 16_384;
@@ -33,78 +35,87 @@ pub(super) struct Said {
     pub(super) table: Option<String>,
 }
 
-/// Asks the server. The session must be pinned to `pg_catalog`.
-pub(super) async fn touched(client: &Client) -> Result<Vec<Touched>, super::values::Trouble> {
-    let counters = |oid: &str| {
+/// Asks, within the transaction, what it has touched: how, which table, how many rows. Planned each time, so as
+/// plain as can be.
+pub(super) fn asked(session: &Session) -> String {
+    let counters = |table: &str| {
         ["inserted", "updated", "deleted"]
-            .map(|what| format!("pg_catalog.pg_stat_get_xact_tuples_{what}({oid})"))
-            .join(", ")
+            .map(|what| format!("pg_catalog.pg_stat_get_xact_tuples_{what}({table})"))
     };
-    let rows = ask(
-        client,
-        &format!(
-            "SELECT 'catalogue', c.oid, c.relname, c.relkind, {} FROM pg_catalog.pg_class c \
-               WHERE c.oid < {FIRST_OWN} AND c.relkind = 'r' AND 0 < pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid) \
-                 + pg_catalog.pg_stat_get_xact_tuples_updated(c.oid) + pg_catalog.pg_stat_get_xact_tuples_deleted(c.oid) \
-             UNION ALL \
-             SELECT l.mode, c.oid, n.nspname || '.' || c.relname, c.relkind, {} FROM \
-               (SELECT relation, CASE WHEN bool_or(mode = 'AccessExclusiveLock') THEN 'exclusive' ELSE 'rows' END AS mode \
-                FROM pg_catalog.pg_locks WHERE pid = pg_catalog.pg_backend_pid() AND locktype = 'relation' \
-                  AND mode NOT IN ('AccessShareLock', 'RowShareLock') AND relation >= {FIRST_OWN} GROUP BY relation) l \
-               JOIN pg_catalog.pg_class c ON c.oid = l.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-               WHERE c.relkind IN ('r', 'p', 'f', 'm')",
-            counters("c.oid"),
-            counters("c.oid"),
-        ),
+    let (own, rows) = (counters("t"), counters("relation"));
+    format!(
+        "SELECT 'catalogue', t, {} FROM pg_catalog.unnest('{}'::pg_catalog.oid[]) t WHERE 0 < {}; \
+         SELECT CASE WHEN pg_catalog.bool_or(mode = 'AccessExclusiveLock') THEN 'exclusive' ELSE 'rows' END, relation, {} \
+         FROM pg_catalog.pg_lock_status() WHERE pid = pg_catalog.pg_backend_pid() AND locktype = 'relation' \
+           AND mode NOT IN ('AccessShareLock', 'RowShareLock') AND relation >= {FIRST_OWN} GROUP BY relation",
+        own.join(", "),
+        session.catalogue(),
+        own.join(" + "),
+        rows.join(", "),
     )
-    .await?;
+}
+
+/// What that means: the changed tables, and the foreign keys from and to them. `watch` looks up what they are:
+/// they are locked, and a transaction that changed their shape itself is refused. So is what the account could not put back.
+pub(super) async fn touched(
+    watch: &Session,
+    rows: Texts,
+) -> Result<(Vec<Touched>, Vec<ForeignKey>), Trouble> {
+    let strange = || Error::Internal("PostgreSQL does not tell what was changed".to_owned());
     let mut numbers = BTreeMap::new();
     for row in rows {
-        let cell = |i: usize| row.get(i).and_then(|cell| cell.as_deref()).unwrap_or("");
-        let number = |i: usize| cell(i).parse::<u64>().unwrap_or(0);
-        let (name, kind) = (cell(2), cell(3));
-        match cell(0) {
-            "catalogue" => {
-                return Err(Error::Unmeasurable(format!(
-                    "it changes the structure of the database ({name}), not only its rows, which cannot be measured or undone: let a person do it"
-                ))
-                .into());
-            }
-            "exclusive" => {
-                return Err(Error::Unmeasurable(format!(
-                    "it truncates, rewrites or exclusively locks {name}, which cannot be measured or undone: use DELETE, or let a person do it"
-                ))
-                .into());
-            }
-            _ if kind == "f" => {
-                return Err(Error::Unmeasurable(format!(
-                    "{name} is a foreign table: what is changed there cannot be measured or undone; connect that system as a target of its own"
-                ))
-                .into());
-            }
-            _ if kind == "m" => {
-                return Err(Error::Unmeasurable(format!(
-                    "{name} is a materialised view, which cannot be undone"
-                ))
-                .into());
-            }
-            _ => {}
+        let [Some(how), Some(oid), counts @ ..] = row.as_slice() else { return Err(strange().into()) };
+        let counts: Option<Vec<u64>> = counts.iter().map(|n| n.as_ref()?.parse().ok()).collect();
+        let (Ok(oid), Some(&[inserted, updated, deleted])) = (oid.parse::<u32>(), counts.as_deref()) else {
+            return Err(strange().into());
+        };
+        if how == "catalogue" {
+            let name = format!("SELECT {oid}::pg_catalog.regclass");
+            let name = ask_one(watch, &name).await?.unwrap_or_default();
+            return Err(Error::Unmeasurable(format!(
+                "it changes the structure of the database ({name}), not only its rows, which cannot be measured or undone: let a person do it"
+            ))
+            .into());
         }
-        let counts = (number(4), number(5), number(6));
-        if let (Ok(oid), true) = (cell(1).parse::<u32>(), counts != (0, 0, 0)) {
-            numbers.insert(oid, counts);
-        }
+        numbers.insert(oid, (how == "exclusive", inserted, updated, deleted));
     }
     if numbers.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     let oids: Vec<u32> = numbers.keys().copied().collect();
-    let found = schema::all(schema::relations(client, oids.iter().copied()).await?, &oids)?;
-    let touched = found.into_iter().filter_map(|relation| {
-        let (inserted, updated, deleted) = *numbers.get(&relation.oid)?;
-        Some(Touched { relation, inserted, updated, deleted })
-    });
-    Ok(touched.collect())
+    let changed = numbers.iter().filter(|(_, (_, i, u, d))| (*i, *u, *d) != (0, 0, 0)).map(|(oid, _)| *oid);
+    let changed: Vec<u32> = changed.collect();
+    let (found, keys, allowed) = tokio::join!(
+        schema::relations(watch, oids.iter().copied()),
+        schema::foreign_keys(watch, oids.iter().copied()),
+        rights::check(watch, &changed)
+    );
+    let mut touched = Vec::new();
+    for relation in schema::all(found?, &oids)? {
+        let Some((exclusive, inserted, updated, deleted)) = numbers.get(&relation.oid).copied() else {
+            continue;
+        };
+        let name = &relation.resource;
+        let why = match relation.kind {
+            'r' | 'p' | 'f' | 'm' if exclusive => format!(
+                "it truncates, rewrites or exclusively locks {name}, which cannot be measured or undone: use DELETE, or let a person do it"
+            ),
+            'f' => format!(
+                "{name} is a foreign table: what is changed there cannot be measured or undone; connect that system as a target of its own"
+            ),
+            'm' => format!("{name} is a materialised view, which cannot be undone"),
+            'r' | 'p' if (inserted, updated, deleted) != (0, 0, 0) => {
+                touched.push(Touched { relation, inserted, updated, deleted });
+                continue;
+            }
+            _ => continue,
+        };
+        return Err(Error::Unmeasurable(why).into());
+    }
+    if !touched.is_empty() {
+        allowed?;
+    }
+    Ok((touched, keys?))
 }
 
 /// The counters in words. `said` is the one statement, if it was one.

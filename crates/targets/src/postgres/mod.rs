@@ -21,6 +21,7 @@ mod images;
 mod meant;
 mod measure;
 mod places;
+mod rights;
 mod schema;
 mod sql;
 mod take;
@@ -34,10 +35,9 @@ use crate::{
     snapshot::{Snapshot, SnapshotWriter, Table},
 };
 use async_trait::async_trait;
-use connect::Connections;
+use connect::{Connections, Session};
 use serde_json::{Map, Value, json};
-use sql::{ask, failed, literal};
-use tokio_postgres::Client;
+use sql::{failed, literal};
 use values::{Room, Trouble};
 
 /// One database of a PostgreSQL server.
@@ -58,7 +58,7 @@ impl Postgres {
     async fn returned(&self, statement: &Statement) -> Result<ResultSet, Trouble> {
         let limits = self.limits();
         let mut session = self.connections.work().await?;
-        calls::check(&session, &statement.sql).await?;
+        calls::check(&session, &statement.sql, false).await?;
         execute::begin(&mut session, "READ COMMITTED READ ONLY", limits.execute, limits).await?;
         let mut room = Room { rows: limits.result_rows, bytes: limits.result_bytes };
         let result = values::run(&session, statement, &mut room).await?;
@@ -68,18 +68,18 @@ impl Postgres {
 
     async fn status(&self, token: &str) -> Result<Settled, Trouble> {
         let session = self.connections.watch().await?;
-        let here = identity(&session).await?;
+        let here = sql::ask_one(&session, &format!("SELECT {TIME_LINE}")).await?;
         let mut parts = token.split(':');
         let [kind, system, time_line, number] = [(); 4].map(|()| parts.next().unwrap_or(""));
         if kind != "pg" || parts.next().is_some() || number.parse::<u64>().is_err() {
             return Ok(Settled::Unknown("the transaction's name makes no sense".to_owned()));
         }
-        if here.system != system {
+        if session.system() != system {
             return Ok(Settled::Unknown(
                 "this is another PostgreSQL server than the one that it ran on".to_owned(),
             ));
         }
-        if here.time_line != time_line {
+        if here.as_deref() != Some(time_line) {
             return Ok(Settled::Unknown(
                 "the server was restored from a backup or replaced by its standby since: look whether the change is there".to_owned(),
             ));
@@ -94,48 +94,36 @@ impl Postgres {
     }
 }
 
-/// Which server this is, so that a snapshot is never restored into another.
-struct Identity {
-    system: String,
-    time_line: String,
-    database: String,
-}
-
-async fn identity(client: &Client) -> Result<Identity, Trouble> {
-    let rows = ask(
-        client,
-        "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
-         pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8), \
-         (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
-    )
-    .await?;
-    match rows.into_iter().next().as_deref() {
-        Some([Some(system), Some(time_line), Some(database)]) => {
-            Ok(Identity { system: system.clone(), time_line: time_line.clone(), database: database.clone() })
-        }
-        _ => Err(Error::Internal("PostgreSQL does not say which server it is".to_owned()).into()),
-    }
-}
+/// The time line that the server is on: another one after it was restored or replaced by its standby.
+const TIME_LINE: &str =
+    "pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8)";
 
 /// Writes into a snapshot where it comes from.
-async fn identify(client: &Client, out: &mut SnapshotWriter, alike: images::Alike) -> Result<(), Trouble> {
-    let here = identity(client).await?;
-    out.system(json!({ "server": here.system, "database": here.database, "alike": alike }));
-    Ok(())
+fn identify(session: &Session, out: &mut SnapshotWriter) {
+    out.system(json!({ "server": session.system(), "database": session.database() }));
+}
+
+/// The same, and which transaction made what it holds as after-images: rows that still carry its number are
+/// as it left them.
+fn identify_transaction(session: &Session, token: &str, out: &mut SnapshotWriter, alike: &images::Alike) {
+    let mut parts = token.split(':').skip(2);
+    let [time_line, number] = [(); 2].map(|()| parts.next().unwrap_or(""));
+    out.system(json!({
+        "server": session.system(), "database": session.database(), "alike": alike,
+        "time_line": time_line, "transaction": number,
+    }));
 }
 
 /// Refuses a snapshot that comes from somewhere else.
-async fn same_system(client: &Client, snapshot: &Snapshot) -> Result<(), Trouble> {
-    let here = identity(client).await?;
+fn same_system(session: &Session, snapshot: &Snapshot) -> Result<(), Error> {
     let there = &snapshot.footer(0)?.system;
     let same = |key: &str, value: &str| there.get(key).and_then(Value::as_str) == Some(value);
-    if same("server", &here.system) && same("database", &here.database) {
+    if same("server", session.system()) && same("database", session.database()) {
         return Ok(());
     }
     Err(Error::Irreversible(
         "the snapshot was taken in another database than the one that this target names now".to_owned(),
-    )
-    .into())
+    ))
 }
 
 #[async_trait]

@@ -15,6 +15,15 @@ type Bad = Box<dyn std::error::Error + Sync + Send>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place(u32, u16);
 
+impl Place {
+    /// Reads it as the server writes it: `(7,3)`.
+    pub(super) fn read(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?.strip_prefix('(')?.strip_suffix(')')?;
+        let (block, number) = text.split_once(',')?;
+        Some(Self(block.parse().ok()?, number.parse().ok()?))
+    }
+}
+
 impl<'a> FromSql<'a> for Place {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Bad> {
         place(raw).ok_or_else(|| "a place has four bytes and two".into())

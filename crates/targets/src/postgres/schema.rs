@@ -1,10 +1,11 @@
 //! What tables look like: columns, keys, foreign keys. Asked of the server each time, since anybody may
 //! change them between two uses.
 
-use super::sql::{ask_list, ident, numbers};
+use super::{connect::Session, sql::ident};
 use crate::Error;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio_postgres::Client;
+use std::sync::LazyLock;
+use tokio_postgres::{Row, types::Type};
 
 /// A table, as it is recorded in a snapshot too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,14 +137,9 @@ impl ForeignKey {
 const OPERATOR: &str = "pg_catalog.format('OPERATOR(%I.%s)', \
     (SELECT nspname FROM pg_catalog.pg_namespace WHERE oid = o.oprnamespace), o.oprname)";
 
-/// The tables with these numbers. Those that are gone are left out.
-pub(super) async fn relations(
-    client: &Client,
-    oids: impl IntoIterator<Item = u32>,
-) -> Result<Vec<Relation>, tokio_postgres::Error> {
-    let oids = numbers(oids);
-    let sql = format!(
-        "SELECT pg_catalog.json_build_object('oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname, \
+static RELATIONS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT (pg_catalog.json_build_object('oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname, \
            'resource', (SELECT m.nspname || '.' || r.relname FROM pg_catalog.pg_class r \
               JOIN pg_catalog.pg_namespace m ON m.oid = r.relnamespace WHERE r.oid = root.oid), \
            'kind', c.relkind, 'partition', c.relispartition, 'root', root.oid::bigint, \
@@ -168,40 +164,53 @@ pub(super) async fn relations(
            'triggers', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger g \
               WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'), \
            'rules', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_rewrite w \
-              WHERE w.ev_class = c.oid AND w.ev_type <> '1' AND w.ev_enabled <> 'D')) \
+              WHERE w.ev_class = c.oid AND w.ev_type <> '1' AND w.ev_enabled <> 'D')))::text \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, \
            LATERAL (SELECT CASE WHEN c.relispartition THEN coalesce(pg_catalog.pg_partition_root(c.oid)::oid, c.oid) \
              ELSE c.oid END AS oid) root \
-         WHERE c.oid = ANY ({oids}::oid[]) ORDER BY c.oid"
-    );
-    Ok(read(&ask_list(client, &sql).await?))
-}
+         WHERE c.oid = ANY ($1) ORDER BY c.oid"
+    )
+});
 
-/// The foreign keys from or to these tables. A partitioned table's stand for those of its partitions.
-pub(super) async fn foreign_keys(
-    client: &Client,
-    oids: impl IntoIterator<Item = u32>,
-) -> Result<Vec<ForeignKey>, tokio_postgres::Error> {
-    let oids = numbers(oids);
-    let sql = format!(
-        "SELECT pg_catalog.json_build_object('name', f.conname, 'child', f.conrelid::bigint, \
+static FOREIGN_KEYS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT (pg_catalog.json_build_object('name', f.conname, 'child', f.conrelid::bigint, \
            'parent', f.confrelid::bigint, 'on_delete', f.confdeltype, 'on_update', f.confupdtype, \
            'match', f.confmatchtype, 'deferrable', f.condeferrable, 'columns', \
            (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(ca.attname, pa.attname, {OPERATOR}) ORDER BY u.ord) \
             FROM ROWS FROM (pg_catalog.unnest(f.conkey), pg_catalog.unnest(f.confkey), pg_catalog.unnest(f.conpfeqop)) WITH ORDINALITY AS u(c, p, op, ord) \
               JOIN pg_catalog.pg_attribute ca ON ca.attrelid = f.conrelid AND ca.attnum = u.c \
               JOIN pg_catalog.pg_attribute pa ON pa.attrelid = f.confrelid AND pa.attnum = u.p \
-              JOIN pg_catalog.pg_operator o ON o.oid = u.op)) \
-         FROM pg_catalog.pg_constraint f WHERE f.contype = 'f' AND f.conparentid = 0 \
-           AND (f.conrelid = ANY ({oids}::oid[]) OR f.confrelid = ANY ({oids}::oid[])) ORDER BY f.oid"
-    );
-    Ok(read(&ask_list(client, &sql).await?))
+              JOIN pg_catalog.pg_operator o ON o.oid = u.op)))::text \
+         FROM pg_catalog.pg_constraint f, (SELECT pg_catalog.array_agg(o) AS oids FROM \
+           (SELECT o FROM pg_catalog.unnest($1) o UNION SELECT pg_catalog.pg_partition_root(o)::oid FROM pg_catalog.unnest($1) o) a) t \
+         WHERE f.contype = 'f' AND f.conparentid = 0 AND (f.conrelid = ANY (t.oids) OR f.confrelid = ANY (t.oids)) ORDER BY f.oid"
+    )
+});
+
+/// The tables with these numbers. Those that are gone are left out.
+pub(super) async fn relations(
+    session: &Session,
+    oids: impl IntoIterator<Item = u32>,
+) -> Result<Vec<Relation>, tokio_postgres::Error> {
+    let oids: Vec<u32> = oids.into_iter().collect();
+    Ok(read(&session.look_up(&RELATIONS, &[(&oids, Type::OID_ARRAY)]).await?))
+}
+
+/// The foreign keys from or to these tables and those that they are partitions of. A partitioned table's stand
+/// for those of its partitions.
+pub(super) async fn foreign_keys(
+    session: &Session,
+    oids: impl IntoIterator<Item = u32>,
+) -> Result<Vec<ForeignKey>, tokio_postgres::Error> {
+    let oids: Vec<u32> = oids.into_iter().collect();
+    Ok(read(&session.look_up(&FOREIGN_KEYS, &[(&oids, Type::OID_ARRAY)]).await?))
 }
 
 /// What `json_build_object` made. A text that cannot be read would be a mistake of ours; leaving it out makes
 /// the callers refuse, since they miss what they asked for.
-fn read<T: DeserializeOwned>(texts: &[String]) -> Vec<T> {
-    texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect()
+fn read<T: DeserializeOwned>(rows: &[Row]) -> Vec<T> {
+    rows.iter().filter_map(|row| serde_json::from_str(row.try_get(0).ok()?).ok()).collect()
 }
 
 /// All of `oids`, or an error that names what is missing.

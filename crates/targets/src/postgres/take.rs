@@ -3,10 +3,11 @@
 
 use super::{
     Postgres,
+    connect::Session,
     copy::{DigestOf, Sink, copy_out},
     count::{Count, HITS, told},
     execute::{abandon, begin, pin},
-    schema,
+    schema::{self, Relation},
     sql::ask,
     undo,
     values::Trouble,
@@ -16,18 +17,30 @@ use crate::{
     snapshot::{Side, Snapshot, SnapshotWriter},
 };
 use std::collections::BTreeMap;
+use tokio::sync::Mutex;
 
 impl Postgres {
     /// See [`crate::Target::capture`].
     pub(super) async fn taken(&self, what: &Selection, out: &mut SnapshotWriter) -> Result<Captured, Error> {
         let limit = self.limits().snapshot;
-        match tokio::time::timeout(limit, self.take(what, out)).await {
+        match tokio::time::timeout(limit, Box::pin(self.take(what, out))).await {
             Ok(result) => result.map_err(|trouble| told(trouble, "taking the snapshot", limit)),
             Err(_) => Err(Error::TimedOut { what: "taking the snapshot", limit }),
         }
     }
 
     async fn take(&self, what: &Selection, out: &mut SnapshotWriter) -> Result<Captured, Trouble> {
+        let session = self.reading(self.limits().snapshot).await?;
+        if let Some((relation, how, select)) = Count::new(&session, true).plain(what).await? {
+            let mut digest = RowsDigest::default();
+            let records = copied(&session, &relation, &select, &mut digest, out).await?;
+            super::identify(&session, out);
+            abandon(session).await;
+            let affected = Affected { resource: relation.resource, how, records };
+            let affected = if records > 0 { vec![affected] } else { Vec::new() };
+            return Ok(Captured { affected, digest: Some(digest.finish()) });
+        }
+        abandon(session).await;
         let session = self.counting(self.limits().snapshot).await?;
         let mut count = Count::new(&session, true);
         count.selection(what).await?;
@@ -59,18 +72,15 @@ impl Postgres {
         let mut sums: BTreeMap<(String, How), u64> = BTreeMap::new();
         for relation in &relations {
             let ways = found.remove(&relation.oid).unwrap_or_default();
-            let shape = serde_json::to_value(relation).map_err(|e| Error::Internal(e.to_string()))?;
-            let table = out.table(&relation.resource, shape).await?;
-            let resource = relation.resource.as_str();
-            let taking = Some(DigestOf { digest: &mut digest, resource, columns: None });
-            let mut sink = Sink { out, table, side: Side::Before, digest: taking };
+            // A place of each row, once, in the order of the table.
             let select = format!(
-                "SELECT {} FROM (SELECT DISTINCT place FROM {HITS} WHERE rel = {}) h JOIN ONLY {} x ON x.ctid = h.place",
+                "SELECT {} FROM ONLY {} x WHERE x.ctid = ANY (ARRAY(SELECT place FROM {HITS} WHERE rel = {}))",
                 relation.list("x"),
-                relation.oid,
-                relation.sql()
+                relation.sql(),
+                relation.oid
             );
-            let records = copy_out(&session, &select, &mut sink).await?;
+            let records = copied(&session, relation, &select, &mut digest, out).await?;
+            let resource = &relation.resource;
             if records != ways.iter().map(|(_, records)| records).sum::<u64>() {
                 return Err(Error::Internal(format!(
                     "{resource}: not every record that was found could be read"
@@ -81,7 +91,7 @@ impl Postgres {
                 *sums.entry((relation.resource.clone(), how)).or_default() += records;
             }
         }
-        super::identify(&session, out, super::images::Alike::new()).await?;
+        super::identify(&session, out);
         abandon(session).await;
         let affected =
             sums.into_iter().map(|((resource, how), records)| Affected { resource, how, records }).collect();
@@ -96,7 +106,7 @@ impl Postgres {
             begin(&mut session, "READ COMMITTED READ WRITE", limit, self.limits()).await?;
             pin(&session).await?;
             undo::stage::seal(&session, snapshot, &Progress::default(), out).await?;
-            super::identify(&session, out, super::images::Alike::new()).await?;
+            super::identify(&session, out);
             abandon(session).await;
             out.sealed();
             Ok::<_, Trouble>(())
@@ -106,4 +116,20 @@ impl Postgres {
             Err(_) => Err(Error::TimedOut { what: "sealing the snapshot", limit }),
         }
     }
+}
+
+/// Copies before-images of one table. Answers how many.
+async fn copied(
+    session: &Session,
+    relation: &Relation,
+    select: &str,
+    digest: &mut RowsDigest,
+    out: &mut SnapshotWriter,
+) -> Result<u64, Trouble> {
+    let shape = serde_json::to_value(relation).map_err(|e| Error::Internal(e.to_string()))?;
+    let resource = relation.resource.as_str();
+    let table = out.table(resource, shape).await?;
+    let taking = Some(DigestOf { digest, resource, columns: None });
+    let out = &Mutex::new(out);
+    copy_out(session, select, &mut Sink { out, table, side: Side::Before, digest: taking }).await
 }

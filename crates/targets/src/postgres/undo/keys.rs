@@ -50,12 +50,7 @@ async fn parents_are_there(
     if restored.is_empty() {
         return Ok(());
     }
-    let chosen = format!(
-        "{} b JOIN {} w ON w.b = b.ctid WHERE w.code = ANY ({})",
-        one.before(),
-        one.work(),
-        compare::list(&restored)
-    );
+    let chosen = one.chosen(&compare::list(&restored));
     let refers = key.refers("p", "b");
     // As the database itself does when a record is inserted.
     let lock = format!(
@@ -88,7 +83,8 @@ async fn nobody_refers(
     child: &Relation,
     parent: &Relation,
 ) -> Result<(), Trouble> {
-    if done.removed().is_empty() {
+    // What was written over keeps all that is referred to.
+    if done.removed().is_empty() || one.swift.is_some() {
         return Ok(());
     }
     let orphans = format!(

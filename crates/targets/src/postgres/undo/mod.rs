@@ -5,6 +5,7 @@ mod compare;
 mod keys;
 mod restore;
 pub(super) mod stage;
+mod swift;
 
 use super::{
     Postgres,
@@ -16,12 +17,12 @@ use super::{
 };
 use crate::{
     Error, Plan, ResourcePlan, Undo, UndoOptions,
-    snapshot::{Snapshot, SnapshotWriter},
+    snapshot::{Side, Snapshot, SnapshotWriter},
 };
 use checkrein_core::rollback::{OnConflict, Step};
 use compare::Compared;
 use stage::Staged;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 use tokio_postgres::error::SqlState;
 
 /// What it takes to put rows back without setting off what the database attaches to their change.
@@ -35,7 +36,10 @@ impl Postgres {
             let mut session = self.connections.work().await?;
             begin(&mut session, "READ COMMITTED READ WRITE", limit, self.limits()).await?;
             pin(&session).await?;
-            let staged = stage::stage(&session, snapshot, &options.progress).await?;
+            options.progress.done.store(0, Ordering::Relaxed);
+            let staged = stage::describe(&session, snapshot).await?;
+            stage::load(&session, snapshot, &staged, &options.progress, |_, _| true).await?;
+            stage::analyse(&session, &staged).await?;
             let (plan, _) = compared(&session, &staged, options.on_conflict).await?;
             abandon(session).await;
             Ok::<_, Trouble>(plan)
@@ -73,8 +77,22 @@ impl Postgres {
         pin(&session).await?;
         let token = token(&session).await?;
         execute::remember(&watch).await?;
-        let staged = stage::stage(&session, snapshot, &options.progress).await?;
+        options.progress.done.store(0, Ordering::Relaxed);
+        let mut staged = stage::describe(&session, snapshot).await?;
+        if let Some(mark) = swift::mark(&session, snapshot).await? {
+            stage::choose(&session, snapshot, &mut staged, mark).await?;
+        }
+        let needed = |one: &Staged, side: Side| side == Side::Before || one.swift.is_none();
+        stage::load(&session, snapshot, &staged, &options.progress, needed).await?;
         lock(&session, &staged).await?;
+        let mut before = restore::Counters::new();
+        if !swift::write_over(&session, &staged).await? {
+            before = restore::counters(&session).await?;
+            let missing = |one: &Staged, side: Side| side == Side::After && one.swift.is_some();
+            stage::load(&session, snapshot, &staged, &options.progress, missing).await?;
+            staged.iter_mut().for_each(|one| one.swift = None);
+        }
+        stage::analyse(&session, &staged).await?;
         let (plan, compared) = compared(&session, &staged, options.on_conflict).await?;
         if plan.conflict_count > 0 && options.on_conflict == OnConflict::Refuse {
             abandon(session).await;
@@ -85,10 +103,11 @@ impl Postgres {
             return Ok(Undo::Nothing(plan));
         }
         self.disarm(&session, &staged, &compared).await?;
-        let (measured, alike) = restore::restore(&session, &staged, &compared, out).await?;
+        let (measured, alike, tables) = restore::restore(&session, &staged, &compared, out).await?;
+        swift::exchange(snapshot, &staged, &tables, &options.progress, out).await?;
         keys::check(&session, &staged, &compared).await?;
-        restore::nothing_else(&session, &staged, &compared).await?;
-        super::identify(&session, out, alike).await?;
+        restore::nothing_else(&session, &staged, &compared, &before).await?;
+        super::identify_transaction(&session, &token, out, &alike);
         out.sealed();
         let transaction = Transaction {
             session,
@@ -147,6 +166,10 @@ impl Postgres {
 
 /// Keeps everybody else from writing these tables until the end; reading goes on.
 async fn lock(session: &Session, staged: &[Staged]) -> Result<(), Trouble> {
+    // Room to join as many rows as there may be without the disk.
+    let room = "SELECT pg_catalog.set_config('work_mem', '64MB', true) \
+        WHERE pg_catalog.pg_size_bytes(pg_catalog.current_setting('work_mem')) < 67108864";
+    ask(session, room).await?;
     for staged in staged {
         let lock = format!("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE", staged.now.sql());
         ask(session, &lock).await?;

@@ -321,7 +321,7 @@ async fn triggers_that_always_fire_are_found_out() {
     ))
     .await;
     let snapshot = shop.run("update users set name = 'agent'").await;
-    shop.sql("create trigger t after insert on users for each row execute function log(); alter table users enable always trigger t").await;
+    shop.sql("create trigger t after insert or update on users for each row execute function log(); alter table users enable always trigger t").await;
     irreversible(&shop, &snapshot, "also changed public.log").await;
     shop.sql("alter table users disable trigger t; alter table users enable trigger t").await;
     shop.undo(&snapshot, &how(OnConflict::Refuse)).await.unwrap();

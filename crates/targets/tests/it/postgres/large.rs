@@ -93,3 +93,58 @@ async fn one_row_of_a_large_table_and_what_follows_it_are_found() {
         assert_eq!(shop.dump().await, before, "{sql}");
     }
 }
+
+/// The number of the transaction is on rows that it only locked, too, and is not on those that it changed in a
+/// savepoint, or that somebody else has locked since.
+#[tokio::test]
+async fn rows_that_are_only_locked_or_changed_in_a_savepoint() {
+    let shop = Shop::new(
+        "create table t (id int primary key, v int, filler text); insert into t select i, 0, repeat('x', 100) from generate_series(1, 3000) i;
+         create table keyless (v int); insert into keyless select i % 7 from generate_series(1, 2000) i;
+         create function tries(many int) returns int language plpgsql as $$ begin
+           update t set v = v + 1 where id <= many;
+           begin update t set v = v + 100 where id > 2000; exception when division_by_zero then null; end;
+           begin update t set v = -1 where id <= 2500; perform 1 / 0; exception when division_by_zero then null; end;
+           return many; end $$; analyze",
+    )
+    .await;
+    let before = shop.dump().await;
+    for (sql, changed) in [
+        (
+            "with l as (select id from t for update) update t set v = 1 where id in (select id from l where id % 2 = 0)",
+            1500,
+        ),
+        (
+            "with l as (select id from t for update) update t set v = 1 where id in (select id from l where id = 77)",
+            1,
+        ),
+        (
+            "with l as (select id from t for no key update) delete from t where id in (select id from l where id > 100)",
+            2900,
+        ),
+        ("select tries(1500)", 2500),
+        ("update t set v = 1", 3000),
+        ("update keyless set v = v + 1 where v > 2", 1143),
+    ] {
+        let mut pending = shop.execute(sql).await.unwrap();
+        // Somebody refers to some of the rows, as a foreign key would.
+        let other = super::connect(&shop.url).await;
+        if !sql.starts_with("with") {
+            other
+                .batch_execute("begin; select 1 from t where id between 5 and 50 for key share")
+                .await
+                .unwrap();
+        }
+        let (captured, snapshot) = shop.captured(&mut pending).await;
+        assert_eq!(captured.affected.iter().map(|a| a.records).sum::<u64>(), changed, "{sql}");
+        other.batch_execute("rollback").await.unwrap();
+        pending.commit().await.unwrap();
+        let options = UndoOptions { on_conflict: OnConflict::Refuse, ..UndoOptions::default() };
+        let (plan, _) = shop.undo(&snapshot, &options).await.unwrap();
+        assert_eq!(plan.conflict_count, 0, "{sql}");
+        assert_eq!(shop.dump().await, before, "{sql}");
+    }
+    let several = shop.execute("delete from t; delete from keyless").await.err();
+    let Some(Error::Statement { code, message }) = several else { panic!("{several:?}") };
+    assert_eq!((code.as_str(), message.contains("as a list")), ("42601", true), "{message}");
+}

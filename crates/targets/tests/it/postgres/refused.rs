@@ -161,10 +161,33 @@ async fn an_account_without_privileges_is_told_which_are_missing() {
     let error = target.execute(&[statement("delete from u")]).await.err().unwrap();
     assert!(matches!(&error, Error::Statement { code, .. } if code == "42501"), "{error:?}");
 
-    // What it may do it does, and what it may not undo it says before it does anything.
-    let mut pending = target.execute(&[statement("update t set v = 0 where id = 1")]).await.unwrap();
+    // What it could not put back it does not do.
+    let update = [statement("update t set v = 0 where id = 1")];
+    let refused = async |missing: &[&str]| match target.execute(&update).await.err() {
+        Some(Error::Forbidden(why)) => {
+            for words in missing.iter().chain(&["checkrein target grants"]) {
+                assert!(why.contains(words), "{words}: {why}");
+            }
+        }
+        other => panic!("{other:?}"),
+    };
+    let replica = "GRANT SET ON PARAMETER session_replication_role";
+    refused(&["GRANT INSERT ON public.t", "GRANT TEMPORARY ON DATABASE", replica]).await;
+    shop.sql(&format!("grant temporary on database {database} to {role}; grant insert on t to {role}")).await;
+    refused(&[replica]).await;
+    shop.sql("alter table t enable row level security; create policy all_of_it on t using (true)").await;
+    refused(&["BYPASSRLS"]).await;
+    shop.sql("alter table t disable row level security").await;
+    assert_eq!(shop.ask("select sum(v) from t").await, "55");
+    let grants = target.grants(&role).await;
+    shop.sql(&grants.replace("CREATE ROLE", "ALTER ROLE")).await;
+    let report = target.test().await.unwrap();
+    assert!(report.privileges.iter().all(|p| p.ok), "the printed grants are what it needs: {report:?}");
+    let mut pending = target.execute(&update).await.unwrap();
     let (_, snapshot) = shop.captured(&mut pending).await;
     pending.commit().await.unwrap();
+
+    // A grant that was taken back since is named before anything is put back.
     let undo = async || {
         let (_, mut out) = shop.writer();
         target
@@ -175,18 +198,12 @@ async fn an_account_without_privileges_is_told_which_are_missing() {
             )
             .await
     };
-    assert!(matches!(undo().await.err(), Some(Error::Forbidden(_))));
-    shop.sql(&format!("grant temporary on database {database} to {role}")).await;
+    shop.sql(&format!("revoke set on parameter session_replication_role from {role}")).await;
     match undo().await.err() {
-        Some(Error::Forbidden(why)) => {
-            assert!(why.contains("GRANT SET ON PARAMETER session_replication_role"), "{why}");
-        }
+        Some(Error::Forbidden(why)) => assert!(why.contains(replica), "{why}"),
         other => panic!("{other:?}"),
     }
-    let grants = target.grants(&role).await;
-    shop.sql(&grants.replace("CREATE ROLE", "ALTER ROLE")).await;
-    let report = target.test().await.unwrap();
-    assert!(report.privileges.iter().all(|p| p.ok), "the printed grants are what it needs: {report:?}");
+    shop.sql(&format!("grant set on parameter session_replication_role to {role}")).await;
     let Ok(checkrein_targets::Undo::Ready(_, pending)) = undo().await else { panic!("it may now") };
     pending.commit().await.unwrap();
     assert_eq!(shop.ask("select sum(v) from t").await, "55");
@@ -204,11 +221,18 @@ async fn rows_that_a_policy_hides_are_an_error_not_a_gap() {
     .await;
     let target =
         open(config(&shop.url.replace("postgres@", &format!("{role}@")), Limits::default())).unwrap();
-    let mut pending = target.execute(&[statement("update t set v = 0")]).await.unwrap();
-    let (_, mut out) = shop.writer();
-    let error = pending.capture(&mut out).await.unwrap_err();
+    let report = target.test().await.unwrap();
+    assert!(report.privileges.iter().any(|p| !p.ok && p.message.contains("BYPASSRLS")), "{report:?}");
+    let error = target.execute(&[statement("update t set v = 0")]).await.err().unwrap();
     assert!(error.to_string().contains("row-level security"), "{error:?}");
-    drop(pending);
+    let (_, mut out) = shop.writer();
+    let all = checkrein_targets::Selection::Where {
+        resource: "t".into(),
+        filter: serde_json::Map::new(),
+        delete: false,
+    };
+    let error = target.capture(&all, &mut out).await.unwrap_err();
+    assert!(error.to_string().contains("row-level security"), "{error:?}");
     assert_eq!(shop.ask("select sum(v) from t").await, "55");
     shop.sql(&format!("drop owned by {role}; drop role {role}")).await;
 }
@@ -248,6 +272,46 @@ async fn functions_that_act_outside_are_not_called() {
         assert!(matches!(ran, Error::Unmeasurable(_)), "{sql}: {ran:?}");
         assert_eq!(shop.dump().await, before, "{sql}");
     }
+    // Nor by a trigger, also of a child or a partition, a default, a view, an operator, an aggregate or a cast.
+    shop.sql(
+        "create function fires() returns trigger language plpgsql as $$ begin perform outside(3); return null; end $$;
+         create table parents (id int primary key); create table children (id int primary key, parent int references parents on delete cascade);
+         create trigger t after delete on children for each row execute function fires();
+         create table parts (id int primary key) partition by range (id); create table part partition of parts for values from (0) to (9);
+         create trigger t after insert on part for each row execute function fires();
+         create table defaults (id int, done text default outside(3)); create table checks (id int, check (outside(3) is null));
+         create view looks as select id, outside(3) from t; create view through as select id from parents;
+         create operator ### (function = outside, rightarg = int);
+         create function sums(n int, m int) returns int language sql as $$ select length(outside(m)) $$;
+         create aggregate every_one (int) (sfunc = sums, stype = int);
+         create type odd as (a int); create function casts(odd) returns text language sql as $$ select outside(3) $$;
+         create table free (id int primary key, v int); insert into free values (1, 1); insert into parents values (1); insert into children values (1, 1)"
+    )
+    .await;
+    let before = shop.dump().await;
+    for sql in [
+        "delete from parents",
+        "delete from through",
+        "delete from children where id = 1",
+        "insert into parts values (1)",
+        "insert into defaults values (1)",
+        "insert into checks values (1)",
+        "select * from looks",
+        "select ### 3",
+        "select every_one(id) from t",
+    ] {
+        let ran = shop.execute(sql).await.err().unwrap_or_else(|| panic!("{sql} ran"));
+        assert!(matches!(&ran, Error::Unmeasurable(why) if why.contains("public.")), "{sql}: {ran:?}");
+        assert_eq!(shop.dump().await, before, "{sql}");
+    }
+    // What only reads sets off no trigger; and a table with nothing of that kind is as it was.
+    assert_eq!(shop.target.read(&statement("select count(*) from children")).await.unwrap().rows.len(), 1);
+    shop.execute("update free set v = 2").await.unwrap().rollback().await;
+    shop.sql("create cast (odd as text) with function casts(odd) as implicit").await;
+    let ran = shop.execute("update free set v = length(row(1)::odd || '')").await.err();
+    assert!(matches!(&ran, Some(Error::Unmeasurable(_))), "{ran:?}");
+    assert_eq!(shop.dump().await, before);
+    shop.sql("drop cast (odd as text)").await;
     // What keeps within the transaction runs.
     for sql in [
         "update t set v = adds(v, 1) where id = 1",

@@ -304,7 +304,7 @@ proptest! {
         }
         let mut restored = Agent {
             baseline: Baseline::restore(&agent.baseline.save()).unwrap(),
-            group: agent.group.clone(),
+            group: Group::restore(&agent.group.save()).unwrap(),
             dice: 0,
         };
         let mut u = t;

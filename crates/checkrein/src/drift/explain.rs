@@ -20,7 +20,7 @@ use std::{
 /// Microseconds in an hour.
 const HOUR: i64 = 3_600_000_000;
 /// Hours that are shown: two weeks.
-const SHOWN: usize = 336;
+const SHOWN: u16 = 336;
 /// Kinds of action that are listed.
 const LISTED: usize = 12;
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
@@ -111,17 +111,17 @@ impl Kept {
     /// Begins the hour `now`, and every silent one since the last.
     fn begin_hours(&mut self, baseline: &Baseline, now: i64) {
         let last = self.hours.last().map_or(now - 1, |hour| hour.hour);
-        for hour in (last + 1).max(now - SHOWN as i64)..=now {
+        for hour in (last + 1).max(now - i64::from(SHOWN))..=now {
             let (mean, high) = baseline.band(Timestamp::from_micros(hour.saturating_mul(HOUR)));
             self.hours.push(Hour { hour, mean, high, ..Hour::default() });
         }
-        if self.hours.len() > 4 * SHOWN {
-            self.hours.drain(..2 * SHOWN);
+        if self.hours.len() > 4 * usize::from(SHOWN) {
+            self.hours.drain(..2 * usize::from(SHOWN));
         }
     }
 
     fn last_hours(&self) -> &[Hour] {
-        self.hours.get(self.hours.len().saturating_sub(SHOWN)..).unwrap_or_default()
+        self.hours.get(self.hours.len().saturating_sub(usize::from(SHOWN))..).unwrap_or_default()
     }
 
     fn see(&mut self, action: &checkrein_core::drift::Observed<'_>, failed: Option<bool>, alert: bool) {

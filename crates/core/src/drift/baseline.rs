@@ -13,14 +13,13 @@ use super::{
     rate::Rate,
     records::Records,
     repeat::Repeats,
+    saved::{self, RestoreError},
     season::{Expected, Season},
     sequence::Sequence,
     symbols::Symbols,
 };
 use crate::time::Timestamp;
 
-/// Written before a saved baseline; a new form gets a new number.
-const VERSION: u16 = 1;
 const HOUR: i64 = 3_600_000_000;
 /// Longer pauses are taken for this, in seconds.
 const LONGEST_PAUSE: f32 = 1e6;
@@ -73,19 +72,6 @@ impl Packed for Expected {
         let [mean, ceiling, deviation, dispersion] = Packed::unpack(from)?;
         Some(Self { mean, ceiling, deviation, dispersion })
     }
-}
-
-/// Why saved bytes are no baseline. Build it anew from the action log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RestoreError {
-    /// Written by another version.
-    #[error(
-        "a saved baseline of version {0}, where version {VERSION} is understood; rebuild it from the action log"
-    )]
-    Version(u16),
-    /// Cut off, too long, or holding what cannot have been saved.
-    #[error("a saved baseline is damaged; rebuild it from the action log")]
-    Damaged,
 }
 
 impl Baseline {
@@ -283,11 +269,7 @@ impl Baseline {
 
     /// The saved form: a version, the state, bit for bit, and a checksum.
     pub fn save(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(size_of::<Self>() + 10);
-        VERSION.pack(&mut out);
-        self.pack(&mut out);
-        hash::of_bytes(0, &out).pack(&mut out);
-        out
+        saved::save(self)
     }
 
     /// What [`Baseline::save`] wrote.
@@ -295,16 +277,7 @@ impl Baseline {
     /// # Errors
     /// When the bytes are of another version, or damaged.
     pub fn restore(bytes: &[u8]) -> Result<Self, RestoreError> {
-        let (mut bytes, sum) = bytes.split_last_chunk().ok_or(RestoreError::Damaged)?;
-        let whole = hash::of_bytes(0, bytes) == u64::from_le_bytes(*sum);
-        let version = u16::unpack(&mut bytes).ok_or(RestoreError::Damaged)?;
-        if version != VERSION {
-            return Err(RestoreError::Version(version));
-        }
-        if !whole {
-            return Err(RestoreError::Damaged);
-        }
-        Self::unpack(&mut bytes).filter(|_| bytes.is_empty()).ok_or(RestoreError::Damaged)
+        saved::restore(bytes)
     }
 }
 

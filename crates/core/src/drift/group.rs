@@ -1,6 +1,9 @@
 //! What agents of one role have in common: which calls any of them makes.
 
-use super::codec::packed;
+use super::{
+    codec::packed,
+    saved::{self, RestoreError},
+};
 
 /// Words of the filter; 8,192 bits.
 const WORDS: usize = 128;
@@ -32,6 +35,19 @@ impl Group {
     /// A group of which nothing is known.
     pub fn new() -> Self {
         Self { known: Known { filter: [0; WORDS], kinds: 0, calls: 0 } }
+    }
+
+    /// The saved form.
+    pub fn save(&self) -> Vec<u8> {
+        saved::save(&self.known)
+    }
+
+    /// What [`Group::save`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are of another version, or damaged.
+    pub fn restore(bytes: &[u8]) -> Result<Self, RestoreError> {
+        saved::restore(bytes).map(|known| Self { known })
     }
 
     /// How the group sees a kind of call that is new for a member: added decades. Negative when colleagues

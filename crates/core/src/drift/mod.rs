@@ -27,15 +27,17 @@ mod novelty;
 mod rate;
 mod records;
 mod repeat;
+mod saved;
 mod season;
 mod sequence;
 pub mod series;
 mod symbols;
 
-pub use baseline::{Baseline, RestoreError};
+pub use baseline::Baseline;
 pub use finding::Finding;
 pub use group::Group;
 pub use incident::Incidents;
+pub use saved::RestoreError;
 
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};

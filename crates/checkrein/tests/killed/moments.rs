@@ -25,12 +25,12 @@ impl Moments {
     fn next(&mut self) -> Option<Duration> {
         self.round += 1;
         let along = self.commit * self.round / self.rounds;
-        (self.round <= self.rounds).then_some(if self.round % 2 == 0 { self.commit } else { along })
+        (self.round <= self.rounds).then_some(if self.round.is_multiple_of(2) { self.commit } else { along })
     }
 
     /// Whether the work killed last took place.
     fn took_place(&mut self, took_place: bool) {
-        if self.round % 2 == 0 {
+        if self.round.is_multiple_of(2) {
             self.commit = if took_place { self.commit * 9 / 10 } else { self.commit * 4 / 3 };
         }
     }

@@ -45,7 +45,7 @@ impl App {
                  with `checkrein rollback {id} --dry-run`, and roll it back with on_conflict `force`"
             )));
         }
-        let snapshot = self.shelf.load(id, state.parts).await.map_err(unusable)?;
+        let snapshot = self.shelf.load(id, state.parts).await.map_err(|e| unusable(&e))?;
         // Left by an attempt that could not be recorded.
         self.shelf.remove(id, 2);
         let mut writer = self.shelf.begin(id, 2, &target).map_err(|e| Error::Snapshot(e.to_string()))?;

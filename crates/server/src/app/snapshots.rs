@@ -278,7 +278,7 @@ impl App {
     pub async fn export_snapshot(&self, id: &str) -> Result<Export, Error> {
         let state = self.store.snapshot(id).await?.ok_or_else(|| no_snapshot(id))?;
         let target = self.target_of(&state).map_err(Error::Conflict)?;
-        let snapshot = self.shelf.load(id, state.parts).await.map_err(unusable)?;
+        let snapshot = self.shelf.load(id, state.parts).await.map_err(|e| unusable(&e))?;
         let blocks = snapshot.blocks();
         Ok(Export { target, snapshot, blocks })
     }
@@ -380,7 +380,7 @@ pub(super) fn snapshot_lock(id: &str) -> String {
 }
 
 /// A file that cannot be read, now or ever.
-pub(super) fn unusable(error: checkrein_targets::Error) -> Error {
+pub(super) fn unusable(error: &checkrein_targets::Error) -> Error {
     Error::Snapshot(error.to_string())
 }
 

@@ -12,7 +12,7 @@ pub use checkrein_core::{
     fingerprint::Fingerprint,
     key::Role,
     rollback::{ConflictKind, OnConflict},
-    snapshot::{Held, Origin, Steps},
+    snapshot::{Held, Origin, Seal, Steps},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ use checkrein_core::{
     decision::Decision,
     json,
     rollback::{ConflictKind, OnConflict},
-    snapshot::{Held, Origin, Steps},
+    snapshot::{Held, Origin, Seal, Steps},
     time::Timestamp,
 };
 use serde::{Deserialize, Deserializer, Serialize};
@@ -173,6 +173,15 @@ pub struct SnapshotView {
     /// Whether it holds what the action left, too. Without that a rollback cannot tell the action's work
     /// from somebody else's.
     pub sealed: bool,
+    /// When it was sealed and with which key, where that was later than it was taken: what others changed in
+    /// between looks like the action's own work. Absent for what was sealed from the start.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub seal: Option<Seal>,
+    /// Until when it can be sealed. After that it stays unsealed. Absent once it is sealed or gone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false, value_type = Option<String>, format = DateTime)]
+    pub seal_until: Option<Timestamp>,
     /// Whether it can be used.
     pub state: SnapshotStanding,
     /// Why it is gone.

@@ -4,7 +4,7 @@ use crate::{
     check,
     failure::{Code, Failure, Result},
     input,
-    output::{Out, clean, note, number},
+    output::{Out, clean, note, number, records},
     remote::Remote,
 };
 use checkrein_api::{ExecutionRequest, ExecutionView, StatementRequest, Verdict};
@@ -102,7 +102,7 @@ fn show(view: &ExecutionView, out: &mut Out) -> Result {
         out.line(&format!("  snapshot {}", clean(id)))?;
     }
     if view.executed {
-        out.line(&format!("  {} records changed", number(view.affected)))?;
+        out.line(&format!("  {} changed", records(view.affected)))?;
     }
     let rows = view.rows.as_deref().unwrap_or_default();
     for row in rows.iter().take(ROWS_SHOWN) {

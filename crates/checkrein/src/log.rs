@@ -2,7 +2,7 @@
 
 use crate::{
     failure::{Code, Failure, Result},
-    output::{Out, clean, note, number, plural, time},
+    output::{self, Out, clean, note, number, plural, time},
 };
 use checkrein_core::{
     chain::{Hash, Walk},
@@ -197,7 +197,7 @@ fn summary(entry: &Entry) -> String {
             c.action.resource
         ),
         Ok(Event::Outcome(o)) => {
-            let records = o.records.map(|n| format!(", {} records", number(n))).unwrap_or_default();
+            let records = o.records.map(|n| format!(", {}", output::records(n))).unwrap_or_default();
             format!("{}{records}", json!(o.status).as_str().unwrap_or_default())
         }
         Ok(Event::ApprovalRequested(a)) => {
@@ -213,12 +213,15 @@ fn summary(entry: &Entry) -> String {
         },
         Ok(Event::SnapshotTaken(s)) => {
             let records = s.by_resource.iter().fold(0_u64, |sum, held| sum.saturating_add(held.records));
-            format!("{}: {} records of {} ({})", s.agent, number(records), s.resource, s.origin.as_str())
+            format!("{}: {} of {} ({})", s.agent, output::records(records), s.resource, s.origin.as_str())
         }
-        Ok(Event::SnapshotSealed { bytes, .. }) => format!("{} bytes of after-images", number(bytes)),
+        Ok(Event::SnapshotSealed { bytes, key_id, .. }) => {
+            let by = if key_id.is_empty() { String::new() } else { format!(" by {key_id}") };
+            format!("{} bytes of after-images{by}", number(bytes))
+        }
         Ok(Event::SnapshotRemoved { reason, .. }) => reason,
         Ok(Event::RollbackStarted(r)) => {
-            format!("of {} by {}: {} records", r.snapshot_id, r.by.name, number(r.restored))
+            format!("of {} by {}: {}", r.snapshot_id, r.by.name, output::records(r.restored))
         }
         Ok(Event::RollbackFinished { status, reason, .. }) => {
             format!("{}{}", status.as_str(), reason.map(|why| format!(": {why}")).unwrap_or_default())

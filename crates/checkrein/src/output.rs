@@ -164,6 +164,11 @@ pub(crate) fn plural(n: usize, one: &str, many: &str) -> String {
     format!("{} {}", number(n as u64), if n == 1 { one } else { many })
 }
 
+/// `1 record`, `10,000 records`
+pub(crate) fn records(n: u64) -> String {
+    plural(usize::try_from(n).unwrap_or(usize::MAX), "record", "records")
+}
+
 /// A time to the second, in UTC.
 pub(crate) fn time(t: Timestamp) -> String {
     let second = Timestamp::from_micros(t.as_micros().div_euclid(1_000_000).saturating_mul(1_000_000));
@@ -195,6 +200,7 @@ mod tests {
     fn numbers_are_grouped_and_times_cut() {
         let grouped = [0, 7, 999, 1_000, 12_345, 123_456, 1_234_567].map(number);
         assert_eq!(grouped, ["0", "7", "999", "1,000", "12,345", "123,456", "1,234,567"]);
+        assert_eq!([0, 1, 1_000].map(records), ["0 records", "1 record", "1,000 records"]);
         assert_eq!(count(Count::Unknown), "unknown");
         assert_eq!(time(Timestamp::from_micros(1_795_338_605_999_999)), "2026-11-22T09:10:05Z");
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     failure::{Code, Failure, Result},
-    output::{Out, clean, note, number},
+    output::{Out, clean, note, number, records},
     remote::Remote,
 };
 use checkrein_api::{
@@ -109,11 +109,11 @@ fn done(view: &RollbackView, out: &mut Out) -> Result {
     if out.json {
         return Ok(out.json(view)?);
     }
-    let records = number(view.restored);
+    let changed = records(view.restored);
     out.line(&match view.status {
-        RollbackOutcome::Done => format!("done: {records} records are as they were"),
+        RollbackOutcome::Done => format!("done: {changed} put back as before"),
         RollbackOutcome::Nothing => "nothing to do: everything is as it was".to_owned(),
-        RollbackOutcome::Planned => format!("would change {records} records; nothing was changed"),
+        RollbackOutcome::Planned => format!("would change {changed}; nothing was changed"),
     })?;
     steps(&view.plan, out)?;
     conflicts(&view.plan.conflicts, view.plan.conflict_count, out)?;

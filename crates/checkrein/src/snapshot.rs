@@ -3,7 +3,7 @@
 use crate::{
     failure::{Failure, Result},
     input,
-    output::{Out, clean, note, number, time},
+    output::{Out, clean, note, number, records, time},
     remote::Remote,
 };
 use checkrein_api::{Foreseen, SnapshotRequest, SnapshotStanding, SnapshotView};
@@ -178,11 +178,19 @@ pub(crate) fn show(s: &SnapshotView, out: &mut Out) -> Result {
     }
     field("of", &s.resource)?;
     for held in &s.by_resource {
-        field("", &format!("{} records of {}", number(held.records), held.resource))?;
+        field("", &format!("{} of {}", records(held.records), held.resource))?;
     }
     field("agent", &s.agent)?;
     field("origin", s.origin.as_str())?;
     field("taken", &time(s.created_at))?;
+    if let Some(seal) = &s.seal {
+        let seconds = (seal.at.as_micros() - s.created_at.as_micros()) / 1_000_000;
+        field("sealed", &format!("{} by {}", time(seal.at), seal.key_id))?;
+        field("", &format!("{seconds} s later: what others changed in between counts as the action's"))?;
+    }
+    if let Some(until) = s.seal_until {
+        field("seal", &format!("possible until {}; after that it stays unsealed", time(until)))?;
+    }
     field("bytes", &number(s.bytes))?;
     if let Some(check) = &s.check_id {
         field("check", check)?;

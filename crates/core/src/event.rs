@@ -45,6 +45,9 @@ pub enum Event {
         id: String,
         /// Size of the second file.
         bytes: u64,
+        /// The key that asked for it; empty in logs from before it was recorded.
+        #[serde(skip_serializing_if = "String::is_empty", default)]
+        key_id: String,
     },
     /// A snapshot's files are about to be removed.
     #[serde(rename = "snapshot.removed")]

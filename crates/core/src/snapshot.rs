@@ -69,6 +69,18 @@ pub struct SnapshotRecord {
     pub key_id: String,
 }
 
+/// The moment in which after-images were added to a snapshot. What others changed between the snapshot and
+/// this moment looks like the action's own work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Seal {
+    /// When.
+    #[cfg_attr(feature = "schema", schema(value_type = String, format = DateTime))]
+    pub at: Timestamp,
+    /// The key that asked for it.
+    pub key_id: String,
+}
+
 /// A snapshot as it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotState {
@@ -79,6 +91,10 @@ pub struct SnapshotState {
     pub created_at: Timestamp,
     /// Files: 2 once after-images were added.
     pub parts: u32,
+    /// When after-images were added, and by whom; absent where they were taken with the rest, and in logs
+    /// from before this was recorded.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub seal: Option<Seal>,
     /// Why it is gone; absent while it is there.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub removed: Option<String>,
@@ -87,7 +103,7 @@ pub struct SnapshotState {
 impl SnapshotState {
     /// One that was just taken.
     pub const fn taken(record: SnapshotRecord, at: Timestamp) -> Self {
-        Self { record, created_at: at, parts: 1, removed: None }
+        Self { record, created_at: at, parts: 1, seal: None, removed: None }
     }
 
     /// Whether it can be used.
@@ -101,13 +117,14 @@ impl SnapshotState {
     }
 
     /// After-images were added in a second file of `bytes`. False when it has them, or is gone.
-    pub const fn seal(&mut self, bytes: u64) -> bool {
+    pub fn seal(&mut self, bytes: u64, seal: Option<Seal>) -> bool {
         if self.record.sealed || self.removed.is_some() {
             return false;
         }
         self.record.sealed = true;
         self.record.bytes = self.record.bytes.saturating_add(bytes);
         self.parts = 2;
+        self.seal = seal;
         true
     }
 
@@ -243,13 +260,15 @@ mod tests {
             Timestamp::from_micros(1),
         );
         assert_eq!((s.records(), s.live(), s.parts), (5, true, 1));
-        assert!(s.seal(7) && !s.seal(7));
+        let seal = |at| Some(Seal { at: Timestamp::from_micros(at), key_id: "key_2".into() });
+        assert!(s.seal(7, seal(5)) && !s.seal(7, seal(6)));
         assert_eq!((s.record.bytes, s.parts, s.record.sealed), (17, 2, true));
+        assert_eq!(s.seal, seal(5));
         assert!(s.remove("old") && !s.remove("other"));
         assert_eq!(s.removed.as_deref(), Some("old"));
         let mut unsealed = SnapshotState { removed: Some("old".into()), ..s };
         unsealed.record.sealed = false;
-        assert!(!unsealed.seal(1), "what is gone cannot be sealed");
+        assert!(!unsealed.seal(1, seal(7)), "what is gone cannot be sealed");
         let text = serde_json::to_string(&unsealed).unwrap();
         assert_eq!(serde_json::from_str::<SnapshotState>(&text).unwrap(), unsealed);
     }

@@ -129,6 +129,33 @@ impl Action {
 }
 
 impl Action {
+    /// Says that nobody knows what this action touches on a target beyond what it names: which other records
+    /// go or change with those, through foreign keys. Policies on any resource of the target may match then,
+    /// and the number of records is unknown.
+    ///
+    /// # Errors
+    /// When that makes more effects than can be judged.
+    pub fn affect_unknown(&mut self, target: &Name, environment: Environment) -> Result<(), Refused> {
+        self.records = Count::Unknown;
+        let has = |effect: &Effect, word: &str| effect.names.iter().any(|name| name.as_str() == word);
+        let deletes = self.effects.iter().any(|e| e.category == Category::Delete);
+        let changes = self.effects.iter().any(|e| {
+            // What is new is not referred to yet.
+            e.category == Category::Write && !has(e, "insert") && !has(e, "create")
+        });
+        let resource = Name::new(&format!("{target}.*")).map_err(Refused::InnerName)?;
+        for how in [(How::Cascade, deletes), (How::Unlink, deletes || changes)] {
+            let (how, true) = how else { continue };
+            let Some((words, category)) = how.effect() else { continue };
+            if self.effects.len() >= MAX_EFFECTS {
+                return Err(Refused::TooManyTables(MAX_EFFECTS));
+            }
+            let names = words.iter().filter_map(|word| Name::new(word).ok()).collect();
+            self.effects.push(Effect { names, category, resource: resource.clone(), environment });
+        }
+        Ok(())
+    }
+
     /// This action and `other` of the same agent, as one: named after the graver.
     ///
     /// # Errors
@@ -273,6 +300,31 @@ mod tests {
                 ("shop.notes", Some(How::Unlink), Some(2)),
             ]
         );
+    }
+
+    #[test]
+    fn what_follows_from_an_action_that_could_not_be_counted_is_open() {
+        let effects = |body| {
+            let mut action = action(body);
+            action.affect_unknown(&name("shop"), Environment::Staging).unwrap();
+            assert_eq!(action.records, Count::Unknown);
+            let open = action.effects.iter().filter(|e| e.resource.as_str() == "shop.*");
+            open.map(|e| e.names.iter().map(|n| n.to_string()).collect::<Vec<_>>().join(" "))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            effects(json!({"action": "delete", "resource": "shop.users", "record_ids": [1]})),
+            ["delete", "update"]
+        );
+        assert_eq!(
+            effects(json!({"action": "refund", "resource": "shop.users", "record_ids": [1]})),
+            ["update"]
+        );
+        assert_eq!(
+            effects(json!({"action": "insert", "resource": "shop.users", "record_ids": [1]})),
+            [""; 0]
+        );
+        assert_eq!(effects(json!({"action": "read", "resource": "shop.users", "record_ids": [1]})), [""; 0]);
     }
 
     #[test]

@@ -33,6 +33,6 @@ mod writer;
 pub use error::{AppendError, Difference, StoreError, VerifyError};
 pub use read::{ApprovalFilter, ApprovalPage, CheckFilter, CheckPage, CheckRow, EntryFilter, MAX_PAGE};
 pub use reader::Reader;
-pub use snapshots::{OpenExecution, SnapshotFilter, SnapshotPage};
+pub use snapshots::{LiveSnapshot, OpenExecution, SnapshotFilter, SnapshotPage};
 pub use store::{Options, Pruned, Stamp, Store};
 pub use verify::Verified;

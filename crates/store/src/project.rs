@@ -4,7 +4,7 @@ use crate::snapshots;
 use checkrein_core::{
     approval::{Approval, Refused},
     event::{Entry, Event},
-    snapshot::Execution,
+    snapshot::{Execution, Seal},
     time::Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -64,7 +64,10 @@ pub(crate) fn apply(db: &Connection, seq: u64, at: Timestamp, event: &Event) -> 
         }
         Event::Outcome(outcome) => snapshots::settled(db, outcome),
         Event::SnapshotTaken(record) => snapshots::taken(db, seq, at, record),
-        Event::SnapshotSealed { id, bytes } => snapshots::changed(db, id, |s| s.seal(*bytes)),
+        Event::SnapshotSealed { id, bytes, key_id } => {
+            let seal = (!key_id.is_empty()).then(|| Seal { at, key_id: key_id.clone() });
+            snapshots::changed(db, id, |s| s.seal(*bytes, seal))
+        }
         Event::SnapshotRemoved { id, reason } => snapshots::changed(db, id, |s| s.remove(reason)),
         Event::RollbackStarted(record) => snapshots::begun(db, seq, at, record),
         Event::RollbackFinished { id, status, reason } => {

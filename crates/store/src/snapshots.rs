@@ -11,7 +11,9 @@ use crate::{
 use checkrein_core::{
     event::Outcome,
     name::Pattern,
-    snapshot::{Execution, RollbackRecord, RollbackState, RollbackStatus, SnapshotRecord, SnapshotState},
+    snapshot::{
+        Execution, Origin, RollbackRecord, RollbackState, RollbackStatus, SnapshotRecord, SnapshotState,
+    },
     time::Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -47,6 +49,21 @@ pub struct OpenExecution {
     pub token: String,
     /// What it captured.
     pub snapshot_id: Option<String>,
+}
+
+/// A snapshot that is there, as far as keeping it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveSnapshot {
+    /// `snp_…`.
+    pub id: String,
+    /// Whose action it belongs to.
+    pub agent: String,
+    /// Why it was taken.
+    pub origin: Origin,
+    /// When it was taken.
+    pub created_at: Timestamp,
+    /// Size of its files.
+    pub bytes: u64,
 }
 
 /// A check is on record whose transaction is committed next.
@@ -242,11 +259,11 @@ impl Store {
         self.read(move |db| bodies(db, sql, [id], "snapshots")).await
     }
 
-    /// Every snapshot that is there, oldest first, as (id, when it was taken, bytes).
+    /// Every snapshot that is there, oldest first.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn live_snapshots(&self) -> Result<Vec<(String, Timestamp, u64)>, StoreError> {
+    pub async fn live_snapshots(&self) -> Result<Vec<LiveSnapshot>, StoreError> {
         self.read(|db| {
             let mut statement =
                 db.prepare_cached("SELECT body FROM snapshots WHERE live = 1 ORDER BY seq")?;
@@ -255,7 +272,13 @@ impl Store {
             while let Some(row) = rows.next()? {
                 let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
                 let state: SnapshotState = parse(0, body)?;
-                found.push((state.record.id, state.created_at, state.record.bytes));
+                found.push(LiveSnapshot {
+                    id: state.record.id,
+                    agent: state.record.agent,
+                    origin: state.record.origin,
+                    created_at: state.created_at,
+                    bytes: state.record.bytes,
+                });
             }
             Ok(found)
         })
@@ -304,28 +327,51 @@ impl Store {
         .await
     }
 
-    /// Guarded executions that are not settled, oldest first.
+    /// Guarded executions that are not settled, oldest first, each with the number of its entry: those after
+    /// the entry `after`.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn open_executions(&self, limit: usize) -> Result<Vec<OpenExecution>, StoreError> {
+    pub async fn open_executions(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, OpenExecution)>, StoreError> {
         self.read(move |db| {
             let mut statement = db.prepare_cached(
-                "SELECT check_id, target, token, snapshot_id FROM executions ORDER BY seq LIMIT ?1",
+                "SELECT check_id, target, token, snapshot_id, seq FROM executions WHERE seq > ?1
+                 ORDER BY seq LIMIT ?2",
             )?;
-            let rows = statement.query_map([count(limit)], open_execution)?;
+            let row = |row: &Row<'_>| Ok((schema::seq(row.get(4)?), open_execution(row)?));
+            let rows = statement.query_map([after.cast_signed(), count(limit)], row)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
     }
 
-    /// Rollbacks that are not settled, oldest first.
+    /// Rollbacks that are not settled, oldest first, each with the number of its entry: those after the entry
+    /// `after`.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn open_rollbacks(&self, limit: usize) -> Result<Vec<RollbackState>, StoreError> {
-        let sql = "SELECT body FROM rollbacks WHERE open = 1 ORDER BY seq LIMIT ?1";
-        self.read(move |db| bodies(db, sql, [count(limit)], "rollbacks")).await
+    pub async fn open_rollbacks(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, RollbackState)>, StoreError> {
+        self.read(move |db| {
+            let mut statement = db.prepare_cached(
+                "SELECT seq, body FROM rollbacks WHERE open = 1 AND seq > ?1 ORDER BY seq LIMIT ?2",
+            )?;
+            let mut rows = statement.query([after.cast_signed(), count(limit)])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let seq = schema::seq(row.get(0)?);
+                found.push((seq, parse(seq, row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?));
+            }
+            Ok(found)
+        })
+        .await
     }
 
     /// The last rollback of the snapshot `id`.

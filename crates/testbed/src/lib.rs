@@ -3,4 +3,5 @@
 //! The architecture test and the tidy test are in `tests/`; the benchmark's entry point in `benches/`.
 
 pub mod bench;
+pub mod disk;
 pub mod servers;

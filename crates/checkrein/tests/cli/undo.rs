@@ -85,6 +85,12 @@ fn exit_codes_say_whether_it_ran() {
     server.expect(2, &["snapshot", "take", "shop.users"]);
     let taken = server.json(&["snapshot", "take", "shop.users", "--id", "1"]);
     assert_eq!((&taken["records"], &taken["sealed"]), (&1.into(), &false.into()), "{taken}");
+    let shown = server.expect(0, &["snapshot", "show", &id(&taken, "id")]);
+    assert!(shown.stdout.contains("possible until"), "{}", shown.stdout);
     let sealed = server.json(&["snapshot", "seal", &id(&taken, "id")]);
     assert_eq!(sealed["sealed"], true);
+    let shown = server.expect(0, &["snapshot", "show", &id(&taken, "id")]);
+    for part in [" by key_", "s later: what others changed in between", "1 record of shop.users"] {
+        assert!(shown.stdout.contains(part), "{part}: {}", shown.stdout);
+    }
 }

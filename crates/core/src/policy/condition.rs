@@ -167,7 +167,11 @@ impl Leaf {
             Self::Agent(p) => p.matches(&action.agent).into(),
             Self::Tool(p) => action.tool.as_ref().is_some_and(|t| p.matches(t)).into(),
             Self::Action(p) => effect.names.iter().any(|n| p.matches(n)).into(),
-            Self::Resource(p) => p.matching_resource(&effect.resource, spelling).is_some().into(),
+            Self::Resource(p) => match p.matching_resource(&effect.resource, spelling) {
+                Some(_) => Truth::True,
+                None if p.open_match(&effect.resource).is_some() => Truth::Unknown,
+                None => Truth::False,
+            },
             Self::DomainIn(hosts) => {
                 some_domain(action.domains.known.iter().any(|d| hosts.contains(d)), action.domains.unknown)
             }

@@ -13,6 +13,7 @@
 use super::{
     Policy,
     condition::{Condition, Leaf},
+    matcher,
     schema::{self, DEFAULT_SCHEMAS, Path},
 };
 use crate::{
@@ -130,6 +131,10 @@ impl Index {
         records: Count,
         mut visit: impl FnMut(u32),
     ) {
+        // Seldom, so that no key is needed for it.
+        if matcher::open(&effect.resource).is_some() {
+            return self.filed.iter().for_each(|filed| visit(filed.policy));
+        }
         let mut words = Words::default();
         let prefixes = self.prefixes(&effect.resource, self.deepest);
         let what = Resource { text: &effect.resource, prefixes: &prefixes, new_from: 0 };

@@ -60,6 +60,14 @@ impl Patterns {
         }
     }
 
+    /// Where `resource` leaves open which one below it is meant (`shop.*`): the first alternative that one of
+    /// those could fit.
+    pub(super) fn open_match(&self, resource: &str) -> Option<&str> {
+        let head = open(resource)?;
+        let literal = self.literals.iter().map(Name::as_str).find(|literal| literal.starts_with(head));
+        literal.or_else(|| self.globs.iter().find(|g| agree(g.prefix(), head)).map(Pattern::as_str))
+    }
+
     fn literal(&self, name: &str) -> Option<&str> {
         let at = self.literals.binary_search_by(|l| l.as_str().cmp(name)).ok()?;
         self.literals.get(at).map(Name::as_str)
@@ -76,6 +84,12 @@ impl Patterns {
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         self.literals.iter().map(Name::as_str).chain(self.globs.iter().map(Pattern::as_str))
     }
+}
+
+/// What every resource begins with that `resource` may stand for, when it leaves that open: `shop.` of
+/// `shop.*`.
+pub(super) fn open(resource: &str) -> Option<&str> {
+    resource.strip_suffix('*').filter(|head| head.ends_with('.'))
 }
 
 /// Whether one begins with the other.

@@ -140,8 +140,11 @@ impl Sentence<'_> {
                 }
             },
             Leaf::Resource(p) => {
-                if let Some(pattern) = p.matching_resource(&self.effect.resource, self.spelling) {
+                let resource = &self.effect.resource;
+                if let Some(pattern) = p.matching_resource(resource, self.spelling) {
                     self.add(format_args!("matches `{}`", shown(pattern)));
+                } else if let Some(pattern) = p.open_match(resource) {
+                    self.add(format_args!("may touch `{}`", shown(pattern)));
                 }
             }
             Leaf::Environment(_) => self.add(format_args!("is in {}", self.effect.environment.as_str())),

@@ -352,27 +352,10 @@ impl App {
             key_id: caller.key_id().to_owned(),
         };
         if report.status == OutcomeStatus::Ok {
-            self.seal_automatic(id).await;
+            self.seal_automatic(id, caller.key_id()).await;
         }
         self.append(vec![Event::Outcome(outcome)]).await?;
         Ok(report)
-    }
-
-    /// Adds what the action left to the snapshot that was taken before it. Without that a rollback still
-    /// works, and needs a person to look at what it would overwrite.
-    async fn seal_automatic(&self, check_id: &str) {
-        let sealed = async {
-            for snapshot in self.store.snapshots_of_check(check_id).await? {
-                if snapshot.record.origin == Origin::Automatic && !snapshot.record.sealed {
-                    self.seal(&snapshot.record.id).await?;
-                }
-            }
-            Ok::<_, Error>(())
-        };
-        if let Err(error) = sealed.await {
-            self.metrics.snapshots.failed.inc();
-            tracing::warn!(%error, check = check_id, "the snapshot of this action could not be sealed");
-        }
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn execution_lock(check_id: &str) -> String {
 pub(super) const EXECUTION_LOCKS: &str = "execution ";
 
 /// Whether such a system can tell only by its records, before and after, if a transaction took place.
-const fn needs_images(kind: Kind) -> bool {
+pub(super) const fn needs_images(kind: Kind) -> bool {
     !matches!(kind, Kind::Postgres)
 }
 

@@ -75,7 +75,8 @@ impl App {
                 (Some(found), notes)
             }
             Err(why) => {
-                action.records = Count::Unknown;
+                // Nor is it known what would go or change with them.
+                action.affect_unknown(&target.name, target.environment)?;
                 (None, format!(" Its records could not be counted: {why}."))
             }
         };

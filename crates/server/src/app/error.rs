@@ -78,6 +78,9 @@ pub enum Error {
     /// A snapshot could not be taken or kept. Nothing was changed.
     #[error("no snapshot could be taken: {0}")]
     Snapshot(String),
+    /// There is no room for what an agent asks for. Nothing was changed.
+    #[error("{0}")]
+    NoRoom(String),
     /// It is not known whether an execution took place.
     #[error("{message}")]
     ExecutionUnknown {

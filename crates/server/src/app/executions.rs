@@ -16,6 +16,7 @@ use super::{
     results::{self, Given},
     shelf,
     statements::{self, Statements},
+    to_the_end,
 };
 use checkrein_api::{ExecutionRequest, ExecutionView};
 use checkrein_core::{
@@ -200,13 +201,17 @@ impl App {
                     return self.hold(asked, None).await.map(|answer| results::nothing(answer.decision));
                 };
                 let (settled, used) = by_approval(&approval, &asked);
-                self.read_now(run, Decided { asked, settled: Some(settled), used: Some(used) }).await
+                let decided = Decided { asked, settled: Some(settled), used: Some(used) };
+                to_the_end(Arc::clone(self).read_now(run, decided)).await
             }
-            Verdict::Allow => self.read_now(run, Decided { asked, settled: None, used: None }).await,
+            Verdict::Allow => {
+                let decided = Decided { asked, settled: None, used: None };
+                to_the_end(Arc::clone(self).read_now(run, decided)).await
+            }
         }
     }
 
-    async fn read_now(self: &Arc<Self>, run: Run, decided: Decided) -> Result<ExecutionView, Error> {
+    async fn read_now(self: Arc<Self>, run: Run, decided: Decided) -> Result<ExecutionView, Error> {
         let checked = match self.record_execution(&run, decided, None).await? {
             Ok(checked) => checked,
             Err(before) => return self.repeated(*before, &run.fingerprint).await,

@@ -14,8 +14,10 @@ mod policies;
 mod recent;
 mod recovery;
 mod results;
+mod retention;
 mod rollbacks;
 mod rules;
+mod seals;
 mod shelf;
 mod snapshots;
 mod statements;
@@ -69,8 +71,8 @@ pub struct App {
     keep_log_seconds: Option<i64>,
     /// The files of snapshots.
     shelf: shelf::Shelf,
-    /// Seconds and bytes that snapshots are kept for.
-    keep_snapshots: (Option<i64>, Option<u64>),
+    /// How long snapshots are kept.
+    keeping: retention::Keeping,
     /// What happens once or one after the other: executions, changes of a snapshot, idempotency keys.
     locks: locks::Locks,
     /// How far rollbacks are, by snapshot.
@@ -120,7 +122,7 @@ impl App {
             approval_life_seconds: seconds(config.approvals.expire_after),
             keep_log_seconds: config.log.keep_for.map(seconds),
             shelf: shelf::Shelf::open(&config.data, config.snapshots.encryption_key.clone())?,
-            keep_snapshots: (config.snapshots.keep_for.map(seconds), config.snapshots.keep_bytes),
+            keeping: retention::Keeping::of(&config.snapshots),
             locks: locks::Locks::default(),
             rolling: Mutex::default(),
             look_again: Notify::new(),

@@ -71,7 +71,7 @@ impl App {
         // As it stands now that nobody else can change it.
         let state = self.store.snapshot(id).await?.ok_or_else(|| no_snapshot(id))?;
         let target = self.target_of(&state).map_err(Error::RollbackImpossible)?;
-        let snapshot = self.shelf.load(id, state.parts).await.map_err(impossible)?;
+        let snapshot = self.shelf.load(id, state.parts).await.map_err(unreadable)?;
         let progress = Arc::new(Progress::default());
         let options = UndoOptions { on_conflict: request.on_conflict, progress: Arc::clone(&progress) };
         let view = |status, plan: RollbackPlan| RollbackView {
@@ -227,6 +227,15 @@ impl App {
             tracing::error!(%error, rollback = id, "the end of a rollback is not on record yet");
             self.look_again.notify_one();
         }
+    }
+}
+
+/// Why a snapshot's file cannot be used.
+fn unreadable(error: TargetError) -> Error {
+    match error {
+        // It may be over the next time.
+        TargetError::Internal(message) => Error::Snapshot(message),
+        other => Error::RollbackImpossible(other.to_string()),
     }
 }
 

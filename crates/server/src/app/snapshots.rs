@@ -1,4 +1,4 @@
-//! Snapshots: taking, sealing, listing and exporting them.
+//! Snapshots: taking, listing and exporting them.
 
 use super::{App, Caller, Connected, Error, checks::new_id, counts::Undoable, shelf, to_the_end};
 use checkrein_api::{
@@ -15,7 +15,7 @@ use checkrein_core::{
 };
 use checkrein_store::{AppendError, SnapshotFilter};
 use checkrein_targets::{
-    Captured, Selection, Statement,
+    Captured, Kind, Selection, Statement,
     snapshot::{Block, Blocks, Side, Snapshot, SnapshotWriter},
 };
 use serde_json::{Map, Value};
@@ -107,12 +107,19 @@ impl App {
             origin: Origin::Requested,
             key_id: caller.key_id().to_owned(),
         };
-        let selection = selection(request, path)?;
+        let selection = selection(request, path, target.kind())?;
         let target = Arc::clone(target);
+        self.room_for(&purpose.agent, 0).await?;
         let draft = self.capture(&target, &selection).await.map_err(Error::of_target)?;
         let app = Arc::clone(self);
         let state = to_the_end(async move {
             let record = app.finish(&target, draft, purpose).await?;
+            // One after the other, so that several at once do not find the same room.
+            let _alone = app.locks.lock(&format!("room of {}", record.agent)).await;
+            if let Err(error) = app.room_for(&record.agent, record.bytes).await {
+                app.shelf.remove(&record.id, 1);
+                return Err(error);
+            }
             app.keep(record, |record| vec![Event::SnapshotTaken(Box::new(record))]).await
         })
         .await?;
@@ -212,43 +219,6 @@ impl App {
         }
     }
 
-    /// Adds after-images to a snapshot. Once is enough: again changes nothing.
-    ///
-    /// # Errors
-    /// When there is no such snapshot for this caller, it is gone, or the after-images cannot be read.
-    pub async fn seal_snapshot(self: &Arc<Self>, caller: &Caller, id: &str) -> Result<SnapshotView, Error> {
-        caller.within_limit()?;
-        self.visible_snapshot(caller, id).await?;
-        let (app, id) = (Arc::clone(self), id.to_owned());
-        let state = to_the_end(async move { app.seal(&id).await }).await?;
-        self.snapshot_view(state).await
-    }
-
-    pub(super) async fn seal(&self, id: &str) -> Result<SnapshotState, Error> {
-        let _alone = self.locks.lock(&snapshot_lock(id)).await;
-        let mut state = self.store.snapshot(id).await?.ok_or_else(|| no_snapshot(id))?;
-        if state.record.sealed {
-            return Ok(state);
-        }
-        let target = self.target_of(&state).map_err(Error::Conflict)?;
-        let snapshot = self.shelf.load(id, state.parts).await.map_err(Error::of_target)?;
-        // Left by an attempt that could not be recorded.
-        self.shelf.remove(id, 2);
-        let mut writer = self.shelf.begin(id, 2, &target).map_err(|e| Error::Snapshot(e.to_string()))?;
-        target.target.seal(&snapshot, &mut writer).await.map_err(Error::of_target)?;
-        writer.sealed();
-        let written = self.shelf.finish(id, 2, writer).await.map_err(|e| Error::Snapshot(e.to_string()))?;
-        let event = Event::SnapshotSealed { id: id.to_owned(), bytes: written.bytes };
-        if let Err(error) = self.append(vec![event]).await {
-            if !matches!(error, Error::InDoubt(_)) {
-                self.shelf.remove(id, 2);
-            }
-            return Err(error);
-        }
-        state.seal(written.bytes);
-        Ok(state)
-    }
-
     /// The target of a snapshot that is there.
     pub(super) fn target_of(&self, state: &SnapshotState) -> Result<Arc<Connected>, String> {
         if let Some(reason) = &state.removed {
@@ -308,7 +278,7 @@ impl App {
     pub async fn export_snapshot(&self, id: &str) -> Result<Export, Error> {
         let state = self.store.snapshot(id).await?.ok_or_else(|| no_snapshot(id))?;
         let target = self.target_of(&state).map_err(Error::Conflict)?;
-        let snapshot = self.shelf.load(id, state.parts).await.map_err(Error::of_target)?;
+        let snapshot = self.shelf.load(id, state.parts).await.map_err(|e| unusable(&e))?;
         let blocks = snapshot.blocks();
         Ok(Export { target, snapshot, blocks })
     }
@@ -338,7 +308,8 @@ impl App {
             }),
         };
         let records = state.records();
-        let SnapshotState { record, created_at, removed, parts: _ } = state;
+        let seal_until = Some(self.seal_until(&state)).filter(|_| state.live() && !state.record.sealed);
+        let SnapshotState { record, created_at, removed, seal, parts: _ } = state;
         Ok(SnapshotView {
             id,
             target: record.target,
@@ -348,6 +319,8 @@ impl App {
             check_id: record.check_id,
             origin: record.origin,
             sealed: record.sealed,
+            seal,
+            seal_until,
             state: if removed.is_none() { SnapshotStanding::Live } else { SnapshotStanding::Removed },
             removed_because: removed,
             records,
@@ -406,16 +379,22 @@ pub(super) fn snapshot_lock(id: &str) -> String {
     format!("snapshot {id}")
 }
 
+/// A file that cannot be read, now or ever.
+pub(super) fn unusable(error: &checkrein_targets::Error) -> Error {
+    Error::Snapshot(error.to_string())
+}
+
 pub(super) fn no_snapshot(id: &str) -> Error {
     Error::NotFound("snapshot", id.chars().take(64).collect())
 }
 
-fn selection(request: SnapshotRequest, path: &str) -> Result<Selection, Error> {
+fn selection(request: SnapshotRequest, path: &str, kind: Kind) -> Result<Selection, Error> {
     let SnapshotRequest { record_ids, filter, statement, params, action, .. } = request;
     let delete = action == Foreseen::Delete;
     let resource = path.to_owned();
     let named = || {
-        if path.is_empty() {
+        // Of a folder the target alone is all of it.
+        if path.is_empty() && kind != Kind::Files {
             return Err(Error::Invalid(
                 "resource: name the table, as `<target>.<path>`; the target alone is for `statement`"
                     .to_owned(),

@@ -7,23 +7,51 @@ use secrecy::{ExposeSecret as _, SecretString};
 use std::time::Duration;
 
 /// Snapshots.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Snapshots {
     /// How long one is kept; `None` for ever.
     pub keep_for: Option<Duration>,
-    /// Bytes that all of them together may take; beyond it the oldest go first. `None` for no limit.
+    /// Bytes that all of them together may take; beyond it those that were asked for go first. `None` for no
+    /// limit.
     pub keep_bytes: Option<u64>,
+    /// Bytes that those which one agent asked for may take. `None` for a quarter of `keep_bytes`, if there is
+    /// such a limit.
+    pub agent_bytes: Option<u64>,
+    /// How long after it was taken a snapshot can be sealed.
+    pub seal_within: Duration,
     /// They are encrypted with this.
     pub encryption_key: Option<SnapshotKey>,
 }
 
+impl Default for Snapshots {
+    fn default() -> Self {
+        Self {
+            keep_for: None,
+            keep_bytes: None,
+            agent_bytes: None,
+            seal_within: Duration::from_secs(15 * 60),
+            encryption_key: None,
+        }
+    }
+}
+
 /// Reads and checks the section.
 pub(super) fn read(mut section: Section<'_>, env: Option<Env<'_>>) -> Snapshots {
+    let default = Snapshots::default();
     let mut snapshots = Snapshots {
         keep_for: section.duration("keep_for", (HOUR, 36_500 * DAY)),
         keep_bytes: section.size("keep_bytes", (1 << 20, 1 << 50)),
+        agent_bytes: section.size("agent_bytes", (1 << 10, 1 << 50)),
+        seal_within: section
+            .duration("seal_within", (Duration::from_secs(1), 30 * DAY))
+            .unwrap_or(default.seal_within),
         encryption_key: None,
     };
+    if let (Some(each), Some(all)) = (snapshots.agent_bytes, snapshots.keep_bytes)
+        && each > all
+    {
+        section.problem("agent_bytes", "is more than `keep_bytes`, which is for all agents together");
+    }
     match section.secret("encryption_key", env).as_ref().map(key).transpose() {
         Ok(key) => snapshots.encryption_key = key,
         Err(e) => section.problem("encryption_key", e),

@@ -144,6 +144,12 @@ impl IntoResponse for Error {
                 "No snapshot could be taken or used",
                 detail,
             ),
+            Self::NoRoom(_) => draft(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "no-room",
+                "There is no room for more snapshots of this agent",
+                detail,
+            ),
             Self::ExecutionUnknown { check_id, .. } => Draft {
                 more: Box::new(More { check_id: Some(check_id), ..More::default() }),
                 ..draft(

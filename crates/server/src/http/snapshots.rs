@@ -28,6 +28,7 @@ use serde::Deserialize;
     (status = 404, description = "No such check for this key", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "The system cannot do this", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "It could not be taken or recorded", body = Problem, content_type = "application/problem+json"),
+    (status = 507, description = "The agent's snapshots take all the room that they may", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn create(
     State(app): State<Shared>,

@@ -9,7 +9,11 @@ mod databases;
 #[cfg(test)]
 mod databases_undo;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod executions;
+#[cfg(test)]
+mod files;
 #[cfg(test)]
 mod hooks;
 #[cfg(test)]
@@ -17,10 +21,16 @@ mod hostile;
 #[cfg(test)]
 mod interrupted;
 #[cfg(test)]
+mod keeping;
+#[cfg(test)]
 mod openapi;
+#[cfg(test)]
+mod recovery;
 #[cfg(test)]
 mod shop;
 #[cfg(test)]
 mod targets;
 #[cfg(test)]
 mod undo;
+#[cfg(test)]
+mod unsettled;

@@ -433,3 +433,32 @@ async fn targets_are_listed_and_tested_by_operators() {
         assert_eq!(server.send(method, path, &operator, "").await.status, 200);
     }
 }
+
+/// Where the count fails, what goes with a record through foreign keys is not known either.
+#[tokio::test]
+async fn policies_on_tables_that_a_failed_count_may_have_missed_match() {
+    let (server, _db) = shop().await;
+    let keep = |name: &str, rule: &str, condition: Value| json!({"name": name, "rule": rule, "condition": condition});
+    let orders = json!({"action": "delete", "resource_pattern": "shop.orders"});
+    server.policy(keep("keep_orders", "block", orders.clone())).await;
+    server.policy(keep("told", "alert", orders)).await;
+    let elsewhere = json!({"action": "delete", "resource_pattern": "mail.*"});
+    server.policy(keep("keep_mail", "block", elsewhere)).await;
+    let notes = json!({"action": "update", "resource_pattern": "shop.notes"});
+    server.policy(keep("ask_notes", "require_approval", notes)).await;
+    for (body, verdict, policies) in [
+        (json!({"action": "delete", "resource": "shop.users", "where": {"no_such": 1}}), "block", 2),
+        (sql("DELETE FROM users WHERE no_such = 1"), "block", 2),
+        (json!({"action": "update", "resource": "shop.users", "where": {"no_such": 1}}), "hold", 1),
+        (sql("INSERT INTO users (no_such) VALUES (1)"), "allow", 0),
+        (json!({"action": "delete", "resource": "shop.users", "record_ids": [9_000]}), "allow", 0),
+    ] {
+        let decision = server.check(body.clone()).await;
+        let matched = decision["policies"].as_array().unwrap();
+        assert_eq!((&decision["verdict"], matched.len()), (&json!(verdict), policies), "{body}: {decision}");
+        if policies == 2 {
+            let reason = decision["reason"].as_str().unwrap();
+            assert!(reason.contains("may touch `shop.orders`") && reason.contains("no_such"), "{reason}");
+        }
+    }
+}

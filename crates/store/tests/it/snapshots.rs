@@ -6,9 +6,11 @@ use checkrein_core::{
     key::Role,
     name::Pattern,
     rollback::OnConflict,
-    snapshot::{Execution, Held, Origin, RollbackRecord, RollbackStatus, SnapshotRecord},
+    snapshot::{Execution, Held, Origin, RollbackRecord, RollbackStatus, Seal, SnapshotRecord},
 };
-use checkrein_store::{AppendError, Difference, OpenExecution, Reader, SnapshotFilter, VerifyError};
+use checkrein_store::{
+    AppendError, Difference, LiveSnapshot, OpenExecution, Reader, SnapshotFilter, VerifyError,
+};
 use rusqlite::Connection;
 
 fn record(id: &str, agent: &str, check_id: Option<&str>) -> SnapshotRecord {
@@ -32,7 +34,7 @@ fn taken(id: &str, agent: &str, check_id: Option<&str>) -> Event {
 }
 
 fn sealed(id: &str) -> Event {
-    Event::SnapshotSealed { id: id.into(), bytes: 11 }
+    Event::SnapshotSealed { id: id.into(), bytes: 11, key_id: "key_2".into() }
 }
 
 fn removed(id: &str) -> Event {
@@ -83,9 +85,11 @@ async fn where_they_stand_follows_from_the_log() {
         token: "tx 7".into(),
         snapshot_id: Some("snp_1".into()),
     };
-    assert_eq!(store.open_executions(10).await.unwrap(), [open_one]);
+    let found = store.open_executions(0, 10).await.unwrap();
+    assert_eq!(found, [(found[0].0, open_one)]);
+    assert_eq!(store.open_executions(found[0].0, 10).await.unwrap(), [], "after that one");
     store.append(vec![outcome("chk_1")], at(3)).await.unwrap();
-    assert_eq!(store.open_executions(10).await.unwrap(), []);
+    assert_eq!(store.open_executions(0, 10).await.unwrap(), []);
 
     store.append(vec![sealed("snp_1")], at(4)).await.unwrap();
     for again in [sealed("snp_1"), taken("snp_1", "bot", None), finished("rbk_9", RollbackStatus::Done)] {
@@ -94,11 +98,14 @@ async fn where_they_stand_follows_from_the_log() {
     }
     let one = store.snapshot("snp_1").await.unwrap().unwrap();
     assert_eq!((one.record.sealed, one.parts, one.record.bytes, one.created_at), (true, 2, 111, at(1)));
+    assert_eq!(one.seal, Some(Seal { at: at(4), key_id: "key_2".into() }));
 
     store.append(vec![started("rbk_1", "snp_1")], at(6)).await.unwrap();
     let second = store.append(vec![started("rbk_2", "snp_1")], at(6)).await;
     assert!(matches!(second, Err(AppendError::Exists(_))), "one at a time: {second:?}");
-    assert_eq!(store.open_rollbacks(10).await.unwrap().len(), 1);
+    let open = store.open_rollbacks(0, 10).await.unwrap();
+    assert_eq!((open.len(), open[0].1.record.id.as_str()), (1, "rbk_1"));
+    assert_eq!(store.open_rollbacks(open[0].0, 10).await.unwrap(), []);
     store.append(vec![finished("rbk_1", RollbackStatus::NotDone)], at(7)).await.unwrap();
     store.append(vec![started("rbk_2", "snp_1")], at(8)).await.unwrap();
     let last = store.rollback_of("snp_1").await.unwrap().unwrap();
@@ -115,7 +122,14 @@ async fn where_they_stand_follows_from_the_log() {
     assert_eq!(page(bots, None, 10).await.unwrap().rows.len(), 1);
     let live = SnapshotFilter { live: Some(true), ..Default::default() };
     assert_eq!(page(live, None, 10).await.unwrap().rows[0].record.id, "snp_1");
-    assert_eq!(store.live_snapshots().await.unwrap(), [("snp_1".into(), at(1), 111)]);
+    let live = LiveSnapshot {
+        id: "snp_1".into(),
+        agent: "bot".into(),
+        origin: Origin::Execution,
+        created_at: at(1),
+        bytes: 111,
+    };
+    assert_eq!(store.live_snapshots().await.unwrap(), [live]);
     assert_eq!(store.snapshots_of_check("chk_1").await.unwrap().len(), 1);
     store.close().await;
     verified(dir.path());

@@ -8,7 +8,7 @@ use crate::Error;
 use serde::de::DeserializeOwned;
 use std::{
     fs::File,
-    io::{BufReader, Read},
+    io::{BufReader, ErrorKind, Read},
     path::{Path, PathBuf},
 };
 use tokio::sync::mpsc;
@@ -248,10 +248,17 @@ fn frames(
     was: Option<&[u8; SALT_BYTES]>,
     mut each: impl FnMut(FrameKind, Vec<u8>) -> Result<bool, Error>,
 ) -> Result<[u8; SALT_BYTES], Error> {
-    let file = File::open(path)
-        .map_err(|e| Error::Snapshot(format!("the snapshot {} cannot be read: {e}", path.display())))?;
+    // A file that is gone or cut off stays so. Another error may be over the next time.
+    let unread = |e: std::io::Error| format!("the snapshot {} cannot be read: {e}", path.display());
+    let file = File::open(path).map_err(|e| match e.kind() {
+        ErrorKind::NotFound => Error::Snapshot(unread(e)),
+        _ => Error::Internal(unread(e)),
+    })?;
     let mut file = BufReader::with_capacity(1 << 20, file);
-    let cut = |_| damaged(path, "its end");
+    let cut = |e: std::io::Error| match e.kind() {
+        ErrorKind::UnexpectedEof => damaged(path, "its end"),
+        _ => Error::Internal(unread(e)),
+    };
     let mut start = [0_u8; MAGIC.len() + SALT_BYTES + 1];
     file.read_exact(&mut start).map_err(cut)?;
     let (magic, rest) = start.split_at(MAGIC.len());

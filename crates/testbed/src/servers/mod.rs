@@ -6,6 +6,7 @@
 
 pub mod mariadb;
 pub mod postgres;
+pub mod proxy;
 mod watchdog;
 
 use std::ffi::OsStr;

@@ -47,6 +47,31 @@ fn of_the_action_itself() {
 }
 
 #[test]
+fn of_a_resource_that_is_left_open() {
+    let open = action("delete", "shop.*", Count::Known(1));
+    for (pattern, expected) in [
+        (json!("shop.*"), YES),
+        (json!("*"), YES),
+        (json!("shop.orders"), UNKNOWN),
+        (json!("shop.public.orders"), UNKNOWN),
+        (json!("*.orders"), UNKNOWN),
+        (json!("shop.o*"), UNKNOWN),
+        (json!(["mail.*", "SHOP.orders"]), UNKNOWN),
+        (json!("shop"), NO),
+        (json!("shopping.orders"), NO),
+        (json!("mail.*"), NO),
+        (json!("https://shop.example/*"), NO),
+    ] {
+        assert_eq!(holds(&json!({"resource_pattern": pattern}), &open), expected, "{pattern}");
+    }
+    assert_eq!(holds(&json!({"not": {"resource_pattern": "shop.orders"}}), &open), UNKNOWN);
+    assert_eq!(holds(&json!({"not": {"resource_pattern": "mail.*"}}), &open), YES);
+    let set =
+        set(&json!([{"name": "keep", "rule": "block", "condition": {"resource_pattern": "shop.orders"}}]));
+    assert_eq!(judge(&set, &open).reason, "Blocked by keep: delete on shop.* may touch `shop.orders`.");
+}
+
+#[test]
 fn of_counts() {
     for (key, set_count) in [
         ("record_count_exceeds", (|a, c| a.records = c) as fn(&mut Action, Count)),

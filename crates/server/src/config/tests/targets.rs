@@ -200,6 +200,13 @@ fn snapshots_are_kept_and_sealed_as_told() {
         assert!(!error.contains(bad), "{error}");
     }
     assert_one("[snapshots]\nencryption_key = 'x'\n", "2: snapshots.encryption_key:", "is not written");
+    let text = "[snapshots]\nkeep_bytes = '1GiB'\nagent_bytes = '10MiB'\nseal_within = '5m'\n";
+    let given = load(text).unwrap().snapshots;
+    assert_eq!((given.agent_bytes, given.seal_within), (Some(10 << 20), Duration::from_secs(300)));
+    assert_one("[snapshots]\nseal_within = '0s'\n", "2: snapshots.seal_within:", "outside 1s");
+    let text = "[snapshots]\nkeep_bytes = '1GiB'\nagent_bytes = '2GiB'\n";
+    assert_one(text, "3: snapshots.agent_bytes:", "more than `keep_bytes`");
     let none = load("").unwrap().snapshots;
+    assert_eq!((none.agent_bytes, none.seal_within), (None, Duration::from_secs(900)));
     assert!(none.keep_for.is_none() && none.keep_bytes.is_none() && none.encryption_key.is_none());
 }

@@ -22,18 +22,23 @@ impl Remote {
     where
         F: Future<Output = std::result::Result<T, ClientError>>,
     {
+        let client = self.client()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
+        Ok(runtime.block_on(ask(client))?)
+    }
+
+    /// Speaks to the server.
+    pub(crate) fn client(&self) -> Result<Client> {
         if !self.url.starts_with("http://") && !self.url.starts_with("https://") {
             return Err(Failure::usage(format!(
                 "`{}` is no address of a server; it begins with http:// or https://",
                 self.url
             )));
         }
-        let client = Client::new(&self.url, &self.key()?)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
-        Ok(runtime.block_on(ask(client))?)
+        Ok(Client::new(&self.url, &self.key()?)?)
     }
 
     fn key(&self) -> Result<String> {

@@ -1,0 +1,6 @@
+//! The MCP gateway as a process, in front of servers that are other people's programs.
+
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod stdio;

@@ -6,11 +6,15 @@ with a command. Tests of what only the SDK's own client decides (`on_unreachable
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import socket
+import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -54,6 +58,34 @@ def environment(client: Checkrein, folder: Path) -> dict[str, str]:
         "SHOP_RAN": str(folder / "ran"),
     }
     return {**{k: v for k, v in os.environ.items() if not k.startswith("CHECKREIN_")}, **ours}
+
+
+@contextlib.contextmanager
+def fronted(command: list[str], env: dict[str, str]) -> Iterator[str]:
+    """Start the server that ``command`` fronts as one that speaks HTTP; give the address of its gateway."""
+    at = command.index("--")
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    quiet = {"env": env, "stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with contextlib.ExitStack() as running:
+        server = subprocess.Popen([*command[at + 1 :], str(port)], stdout=subprocess.DEVNULL, **quiet)
+        running.callback(stop, server)
+        for _ in range(400):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
+        flags = ["--listen=127.0.0.1:0", f"--upstream=http://127.0.0.1:{port}/mcp", "--json"]
+        gate = subprocess.Popen([*command[:at], *flags], stdout=subprocess.PIPE, text=True, **quiet)
+        running.callback(stop, gate)
+        assert gate.stdout is not None
+        yield json.loads(gate.stdout.readline())["listening"][0]
+
+
+def stop(child: subprocess.Popen[Any]) -> None:
+    child.terminate()
+    child.wait(20)
+    if child.stdout is not None:
+        child.stdout.close()
 
 
 def collect(folder: Path) -> None:

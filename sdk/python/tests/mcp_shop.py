@@ -1,6 +1,7 @@
 """An MCP server with the tools of the contract, on whichever version of the SDK is there.
 
-It notes what ran in the file `$SHOP_RAN`, a JSON list a line.
+It notes what ran in the file `$SHOP_RAN`, a JSON list a line. With a port it speaks streamable HTTP there,
+else over its standard input and output.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ def shop(**settings: Any) -> MCPServer:
         ran("delete_users", ids)
         return f"{len(ids)} users deleted"
 
+    @server.tool(description=os.environ.get("SHOP_SAYS", "Tell how many users there are."))
+    def count_users() -> str:
+        ran("count_users", None)
+        return "3 users"
+
     @server.tool()
     def send_mail(to: str) -> str:
         """Send a mail."""
@@ -49,4 +55,9 @@ def shop(**settings: Any) -> MCPServer:
 
 
 if __name__ == "__main__":
-    shop().run(sys.argv[1] if len(sys.argv) > 1 else "stdio")
+    if len(sys.argv) == 1:
+        shop().run()
+    elif MCPServer.__name__ == "FastMCP":
+        shop(port=int(sys.argv[1])).run("streamable-http")
+    else:
+        shop().run("streamable-http", port=int(sys.argv[1]))

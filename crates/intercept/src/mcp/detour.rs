@@ -6,16 +6,14 @@
 
 use super::{
     message::{self, Call},
+    recent::Recent,
     watch::Change,
     words::QUESTION,
 };
 use crate::gate::Held;
 use checkrein_core::{fingerprint::hex, json::write_canonical};
 use sha2::{Digest as _, Sha256};
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
-};
+use std::sync::{Mutex, PoisonError};
 
 /// Detours that are remembered; what is forgotten is asked about anew.
 const REMEMBERED: usize = 1_000;
@@ -59,37 +57,29 @@ impl Detour {
     }
 }
 
-/// Every call that is on a detour.
-#[derive(Debug, Default)]
-pub(super) struct Detours(Mutex<Kept>);
+/// Every call that is on a detour, by its token.
+#[derive(Debug)]
+pub(super) struct Detours(Mutex<Recent<String, Detour>>);
 
-#[derive(Debug, Default)]
-struct Kept {
-    by_token: HashMap<String, Detour>,
-    oldest_first: VecDeque<String>,
+impl Default for Detours {
+    fn default() -> Self {
+        Self(Mutex::new(Recent::new(REMEMBERED)))
+    }
 }
 
 impl Detours {
     /// Remembers a detour; what the client has to return.
     pub(super) fn keep(&self, detour: Detour) -> String {
         let token = format!("{PREFIX}{}", uuid::Uuid::now_v7().simple());
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.by_token.insert(token.clone(), detour);
-        kept.oldest_first.push_back(token.clone());
-        while kept.oldest_first.len() > REMEMBERED {
-            if let Some(oldest) = kept.oldest_first.pop_front() {
-                kept.by_token.remove(&oldest);
-            }
-        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), detour);
         token
     }
 
     /// The detour that `call` comes back from. `Err`: the client's user does not want to wait any longer.
     pub(super) fn take(&self, call: &Call) -> Result<Option<Detour>, Held> {
         let Some(token) = ours(call) else { return Ok(None) };
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(detour) = kept.by_token.remove(token) else { return Ok(None) };
-        kept.oldest_first.retain(|kept| kept != token);
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&token.to_owned());
+        let Some(detour) = taken else { return Ok(None) };
         if detour.digest != digest(call) {
             return Ok(None);
         }

@@ -12,7 +12,9 @@
 //! they have in common is [`Gateway`].
 
 mod detour;
+pub mod http;
 mod message;
+mod recent;
 mod reply;
 pub mod stdio;
 mod watch;

@@ -83,6 +83,7 @@ pub async fn serve(
     hosts: Vec<String>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), HttpError> {
+    room_for_connections();
     let mut by_path = HashMap::new();
     let mut gateways = Vec::new();
     for Upstream { gateway, path, url, authorization } in upstreams {
@@ -135,10 +136,22 @@ pub async fn serve(
     Ok(())
 }
 
+/// A request takes two connections, and a process has by default only 1,024 of all kinds.
+fn room_for_connections() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("only few connections can be open at a time: {error}");
+    }
+}
+
 fn client(url: &Url) -> Result<reqwest::Client, HttpError> {
     let client = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(10));
+        .connect_timeout(Duration::from_secs(30))
+        // Many servers close a connection that is idle for five seconds, and a call that meets that is lost.
+        .pool_idle_timeout(Duration::from_secs(2));
     let host = url.host_str().unwrap_or_default();
     let here = host == "localhost"
         || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());

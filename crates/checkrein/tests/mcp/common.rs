@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -86,6 +87,23 @@ impl Server {
 
     pub(crate) fn gateway(&self, flags: &[&str], server: &[&str]) -> Gateway {
         Gateway::start(&self.url, &self.key, self.dir.path(), flags, server)
+    }
+
+    /// A gateway that listens.
+    pub(crate) fn front(&self, flags: &[&str]) -> Front {
+        let mut child = command(&[("CHECKREIN_URL", &self.url), ("CHECKREIN_API_KEY", &self.key)])
+            .env("CHECKREIN_MCP_STATE", self.dir.path().join("state"))
+            .args(["mcp", "--json", "--listen", "127.0.0.1:0"])
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        let url = ready["listening"][0].as_str().unwrap().to_owned();
+        Front { child, addr: url.split('/').nth(2).unwrap().parse().unwrap() }
     }
 
     pub(crate) fn kill(&mut self) {
@@ -192,6 +210,25 @@ impl Gateway {
 }
 
 impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// A gateway that listens. Killed when it goes out of scope.
+pub(crate) struct Front {
+    child: Child,
+    addr: SocketAddr,
+}
+
+impl Front {
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl Drop for Front {
     fn drop(&mut self) {
         let _gone = self.child.kill();
         let _reaped = self.child.wait();

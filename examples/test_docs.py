@@ -165,6 +165,9 @@ def check_command(words: list[str], where: str, *, whole: bool) -> None:
     known, arguments = command(path), 0
     while words:
         word = words.pop(0)
+        if word == "--":  # what follows is another program's
+            arguments += len(words)
+            break
         if not word.startswith("-") or word == "-":
             arguments += 1
             continue

@@ -33,6 +33,8 @@ pub(crate) enum Failure {
     Message(Code, String),
     /// The output says it already.
     Quiet(Code),
+    /// A program that was run in between ended like this.
+    Ended(u8),
     /// Whoever read the output has had enough. Nobody is left to tell.
     ClosedPipe,
 }
@@ -54,6 +56,7 @@ impl Failure {
                 ExitCode::from(code as u8)
             }
             Self::Quiet(code) => ExitCode::from(code as u8),
+            Self::Ended(code) => ExitCode::from(code),
             Self::ClosedPipe => ExitCode::SUCCESS,
         }
     }

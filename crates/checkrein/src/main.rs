@@ -12,6 +12,8 @@ mod hook;
 mod input;
 mod keys;
 mod log;
+mod logs;
+mod mcp;
 mod openapi;
 mod output;
 mod policy;
@@ -60,6 +62,8 @@ enum Command {
     Snapshot(snapshot::Command),
     /// Give the records of a snapshot back their old content
     Rollback(rollback::Args),
+    /// Stand between an MCP client and a server, and check every call of a tool
+    Mcp(Box<mcp::Args>),
     /// Explain what a check is taken for, without a server
     Classify(classify::Args),
     /// See, change, test and replay policies
@@ -106,6 +110,7 @@ fn main() -> ExitCode {
         Command::Execute(args) => execute::run(*args, &mut out),
         Command::Snapshot(command) => snapshot::run(command, &mut out),
         Command::Rollback(args) => rollback::run(args, &mut out),
+        Command::Mcp(args) => mcp::run(&args, &mut out),
         Command::Classify(args) => classify::run(&args, &mut out),
         Command::Policy(command) => policy::run(command, &mut out),
         Command::Approvals(command) => approvals::run(command, &mut out),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::{
     borrow::Cow,
     fmt::Write as _,
-    io::{self, BufWriter, IsTerminal as _, StdoutLock, Write},
+    io::{self, BufWriter, IsTerminal as _, Stdout, Write},
 };
 
 /// The widest cell of a table, in characters.
@@ -16,7 +16,8 @@ const MAX_CELL: usize = 60;
 
 /// Standard output.
 pub(crate) struct Out {
-    stream: BufWriter<StdoutLock<'static>>,
+    // Not locked: a command may hand it to somebody else.
+    stream: BufWriter<Stdout>,
     /// Whether results are wanted as JSON.
     pub(crate) json: bool,
     colour: bool,
@@ -27,7 +28,7 @@ impl Out {
         let off = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let colour = io::stdout().is_terminal() && !off("NO_COLOR") && !dumb;
-        Self { stream: BufWriter::new(io::stdout().lock()), json, colour }
+        Self { stream: BufWriter::new(io::stdout()), json, colour }
     }
 
     /// A line of text, of which every part that is not this program's own is [`clean`].

@@ -22,8 +22,14 @@ impl Remote {
     where
         F: Future<Output = std::result::Result<T, ClientError>>,
     {
+        run(self.client()?, ask)
+    }
+
+    /// Speaks to the server.
+    pub(crate) fn client(&self) -> Result<Client> {
+        // Before the key is looked for.
         address(&self.url)?;
-        ask_at(&self.url, &self.key()?, ask)
+        connect(&self.url, &self.key()?)
     }
 
     fn key(&self) -> Result<String> {
@@ -49,6 +55,10 @@ pub(crate) fn ask_at<T, F>(url: &str, key: &str, ask: impl FnOnce(Client) -> F) 
 where
     F: Future<Output = std::result::Result<T, ClientError>>,
 {
+    run(connect(url, key)?, ask)
+}
+
+fn connect(url: &str, key: &str) -> Result<Client> {
     address(url)?;
     let key = key.trim();
     if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
@@ -57,7 +67,13 @@ where
             "the key is empty or holds a character that no key has; copy it again".to_owned(),
         ));
     }
-    let client = Client::new(url, key)?;
+    Ok(Client::new(url, key)?)
+}
+
+fn run<T, F>(client: Client, ask: impl FnOnce(Client) -> F) -> Result<T>
+where
+    F: Future<Output = std::result::Result<T, ClientError>>,
+{
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

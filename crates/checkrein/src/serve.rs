@@ -3,6 +3,7 @@
 use crate::{
     config::env,
     failure::{Failure, Result},
+    logs,
     output::{Out, clean},
 };
 use checkrein_server::{
@@ -11,7 +12,6 @@ use checkrein_server::{
 };
 use serde_json::json;
 use std::{io, net::SocketAddr, path::PathBuf};
-use tracing_subscriber::EnvFilter;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -46,7 +46,7 @@ pub(crate) fn run(args: Args, out: &mut Out) -> Result {
         insecure_listen: args.insecure_listen,
     };
     let config = Config::load(&overrides, &env)?;
-    log_to_stderr()?;
+    logs::to_stderr("info")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -59,22 +59,6 @@ pub(crate) fn run(args: Args, out: &mut Out) -> Result {
     runtime
         .block_on(checkrein_server::run(config, reload, on_ready))
         .map_err(|e| Failure::failed(e.to_string()))
-}
-
-fn log_to_stderr() -> Result {
-    let filter = env("CHECKREIN_LOG").filter(|f| !f.is_empty()).unwrap_or_else(|| "info".to_owned());
-    let filter = EnvFilter::try_new(&filter).map_err(|e| {
-        Failure::usage(format!("CHECKREIN_LOG={filter} is no filter: {e}; write e.g. info or debug"))
-    })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
-    match env("CHECKREIN_LOG_FORMAT").as_deref() {
-        Some("json") => builder.json().init(),
-        None | Some("" | "text") => builder.init(),
-        Some(other) => {
-            return Err(Failure::usage(format!("CHECKREIN_LOG_FORMAT={other} is neither json nor text")));
-        }
-    }
-    Ok(())
 }
 
 fn announce(ready: &Ready, out: &mut Out) -> io::Result<()> {

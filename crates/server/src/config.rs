@@ -6,6 +6,7 @@
 mod catalogue;
 mod document;
 mod human;
+mod mcp;
 mod policies;
 mod problem;
 mod secret;
@@ -14,6 +15,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
+pub use mcp::{McpServer, mcp_name};
 pub(crate) use policies::compile_set;
 pub use policies::{FilePolicy, compile_policies, parse_policies, read_policies};
 pub use problem::{ConfigError, ConfigProblem};
@@ -282,6 +284,18 @@ pub fn read_target(path: &Path, name: &str, env: Env<'_>) -> Result<Option<Conne
     Ok(found.into_iter().filter_map(|(_, _, connected)| connected).find(|c| same(&c.config.name)))
 }
 
+/// The MCP servers that a configuration file describes, with their secrets. Nothing else of the file has to be
+/// in order, but it must be TOML.
+///
+/// # Errors
+/// What is wrong with their descriptions.
+pub fn read_mcp(path: &Path, env: Env<'_>) -> Result<Vec<McpServer>, ConfigError> {
+    let text = document::read(path)?;
+    let source = Source::new(path, &text);
+    let found = source.parse().map(|table| mcp::read(&mut Section::root(&source, &table), Some(env)));
+    ConfigError::unless_empty(source.into_problems()).map(|()| found.unwrap_or_default())
+}
+
 /// Whether `text` would be a good configuration file at `path`, as far as that can be told without looking
 /// its secrets up.
 ///
@@ -320,6 +334,8 @@ fn read(path: &Path, text: &str, env: Option<Env<'_>>, problems: &mut Vec<Config
             section.finish();
         }
         (file.catalogue, file.targets) = catalogue::read(&mut root, env);
+        // Somebody else's secrets: they are looked up by `checkrein mcp`.
+        mcp::read(&mut root, None);
         if let Some(section) = root.section("snapshots") {
             file.snapshots = snapshots::read(section, env);
         }

@@ -21,7 +21,8 @@ const PERMITTED: &[(&str, &[&str])] = &[
     ("store", &["core"]),
     ("targets", &["core"]),
     ("server", &["core", "api", "store", "targets"]),
-    ("checkrein", &["core", "api", "store", "server"]),
+    ("intercept", &["core", "api"]),
+    ("checkrein", &["core", "api", "store", "server", "intercept"]),
     ("testbed", &["core", "api", "store", "server"]),
 ];
 

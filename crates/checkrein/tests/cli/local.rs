@@ -8,7 +8,7 @@ fn help_is_what_it_was() {
     let groups = ["policy", "approvals", "log", "keys", "target", "snapshot", "hook", "config", "drift"];
     let mut pages = vec![vec![]];
     pages.extend(groups.iter().map(|g| vec![*g]));
-    for command in ["serve", "check", "execute", "rollback", "classify", "openapi"] {
+    for command in ["serve", "check", "execute", "rollback", "mcp", "classify", "openapi"] {
         pages.push(vec![command]);
     }
     for (group, commands) in groups.iter().zip([

@@ -1,0 +1,8 @@
+//! The MCP gateway as a process, in front of servers that are other people's programs.
+
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod http;
+#[cfg(test)]
+mod stdio;

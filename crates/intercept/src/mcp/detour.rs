@@ -1,0 +1,112 @@
+//! Calls that were sent back to the client to be made again, once a person has answered (2026-07-28).
+//!
+//! The client gets a token and returns it. What it stands for stays here and is taken out when it comes back,
+//! so that one approval lets one call run. After a restart nothing is known of it, and the call is a new one:
+//! the server finds the approval, if there is one, by what the call does.
+
+use super::{
+    message::{self, Call},
+    recent::Recent,
+    watch::Change,
+    words::QUESTION,
+};
+use crate::gate::Held;
+use checkrein_core::{fingerprint::hex, json::write_canonical};
+use sha2::{Digest as _, Sha256};
+use std::sync::{Mutex, PoisonError};
+
+/// Detours that are remembered; what is forgotten is asked about anew.
+const REMEMBERED: usize = 1_000;
+const PREFIX: &str = "checkrein:";
+
+/// What was asked about.
+#[derive(Clone, Debug)]
+pub(super) enum About {
+    /// The call itself.
+    Call,
+    /// The tool, which is not what it was.
+    Change(Change),
+}
+
+/// A call on its detour.
+#[derive(Debug)]
+pub(super) struct Detour {
+    pub(super) about: About,
+    pub(super) held: Held,
+    /// How often it has been sent back.
+    pub(super) rounds: u32,
+    /// Of tool and arguments: another call does not use this one's token.
+    digest: String,
+    /// What the server itself wanted to have back, as JSON.
+    state: Option<String>,
+    responses: Option<String>,
+}
+
+impl Detour {
+    /// Of `call`, which may have been on one before.
+    pub(super) fn of(call: &Call, about: About, held: Held, rounds: u32, before: Option<Self>) -> Self {
+        let (state, responses) = match before {
+            Some(before) => (before.state, before.responses),
+            None if ours(call).is_some() => (None, None),
+            None => (
+                call.state.as_ref().and_then(|state| serde_json::to_string(state).ok()),
+                call.responses.as_ref().and_then(|responses| serde_json::to_string(responses).ok()),
+            ),
+        };
+        Self { about, held, rounds, digest: digest(call), state, responses }
+    }
+}
+
+/// Every call that is on a detour, by its token.
+#[derive(Debug)]
+pub(super) struct Detours(Mutex<Recent<String, Detour>>);
+
+impl Default for Detours {
+    fn default() -> Self {
+        Self(Mutex::new(Recent::new(REMEMBERED)))
+    }
+}
+
+impl Detours {
+    /// Remembers a detour; what the client has to return.
+    pub(super) fn keep(&self, detour: Detour) -> String {
+        let token = format!("{PREFIX}{}", uuid::Uuid::now_v7().simple());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), detour);
+        token
+    }
+
+    /// The detour that `call` comes back from. `Err`: the client's user does not want to wait any longer.
+    pub(super) fn take(&self, call: &Call) -> Result<Option<Detour>, Held> {
+        let Some(token) = ours(call) else { return Ok(None) };
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&token.to_owned());
+        let Some(detour) = taken else { return Ok(None) };
+        if detour.digest != digest(call) {
+            return Ok(None);
+        }
+        match call.responses.as_ref().and_then(|responses| responses.get(QUESTION)) {
+            Some(answer) if !message::accepted(Some(answer)) => Err(detour.held),
+            _ => Ok(Some(detour)),
+        }
+    }
+
+    /// The message that the server would have got without the detour; `None` where that is what came.
+    pub(super) fn original(call: &Call, from: Option<Detour>) -> Option<Option<String>> {
+        if ours(call).is_none() {
+            return Some(None);
+        }
+        let (state, responses) = from.map_or((None, None), |detour| (detour.state, detour.responses));
+        call.without_detour(state.as_deref(), responses.as_deref()).map(Some)
+    }
+}
+
+/// The gateway's own token, if that is what the client returns.
+fn ours(call: &Call) -> Option<&str> {
+    call.state.as_deref().filter(|state| state.starts_with(PREFIX))
+}
+
+fn digest(call: &Call) -> String {
+    let mut canonical = Vec::new();
+    write_canonical(&serde_json::Value::from(call.tool.as_str()), &mut canonical);
+    write_canonical(&call.arguments, &mut canonical);
+    hex(&Sha256::digest(&canonical))
+}

@@ -110,7 +110,7 @@ impl Baseline {
     pub fn observe(&mut self, action: &Observed<'_>, group: &mut Group) -> Reading {
         let before = self.now;
         self.advance(action.at);
-        let pause = ((self.now - before) as f32 / 1e6).min(LONGEST_PAUSE);
+        let pause = (self.now.saturating_sub(before) as f32 / 1e6).min(LONGEST_PAUSE);
         let pause = if self.calls == 0 { LONGEST_PAUSE } else { pause };
         self.calls = self.calls.saturating_add(1);
 

@@ -9,41 +9,46 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Recent<K, V> {
     most: usize,
-    by_key: HashMap<K, V>,
-    oldest_first: VecDeque<K>,
+    /// Each with the number under which it stands in line.
+    by_key: HashMap<K, (u64, V)>,
+    /// Also those that were taken out or replaced meanwhile.
+    oldest_first: VecDeque<(u64, K)>,
+    next: u64,
 }
 
 impl<K: Hash + Eq + Clone, V> Recent<K, V> {
     pub(super) fn new(most: usize) -> Self {
-        Self { most, by_key: HashMap::new(), oldest_first: VecDeque::new() }
+        Self { most, by_key: HashMap::new(), oldest_first: VecDeque::new(), next: 0 }
     }
 
     pub(super) fn insert(&mut self, key: K, value: V) {
-        if self.by_key.insert(key.clone(), value).is_none() {
-            self.oldest_first.push_back(key);
-        }
-        // What was taken out meanwhile is still in line.
-        while self.by_key.len() > self.most || self.oldest_first.len() > 2 * self.most {
-            let Some(oldest) = self.oldest_first.pop_front() else { return };
-            if self.by_key.len() > self.most || !self.by_key.contains_key(&oldest) {
+        self.next += 1;
+        self.by_key.insert(key.clone(), (self.next, value));
+        self.oldest_first.push_back((self.next, key));
+        while self.by_key.len() > self.most
+            && let Some((number, oldest)) = self.oldest_first.pop_front()
+        {
+            if self.by_key.get(&oldest).is_some_and(|(own, _)| *own == number) {
                 self.by_key.remove(&oldest);
-            } else {
-                self.oldest_first.push_back(oldest);
             }
+        }
+        if self.oldest_first.len() > 2 * self.most {
+            self.retain(|_| true);
         }
     }
 
     pub(super) fn get(&self, key: &K) -> Option<&V> {
-        self.by_key.get(key)
+        self.by_key.get(key).map(|(_, value)| value)
     }
 
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
-        self.by_key.remove(key)
+        self.by_key.remove(key).map(|(_, value)| value)
     }
 
     pub(super) fn retain(&mut self, keep: impl Fn(&K) -> bool) {
         self.by_key.retain(|key, _| keep(key));
-        self.oldest_first.retain(|key| keep(key));
+        let by_key = &self.by_key;
+        self.oldest_first.retain(|(number, key)| by_key.get(key).is_some_and(|(own, _)| own == number));
     }
 }
 

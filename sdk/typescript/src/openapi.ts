@@ -177,6 +177,40 @@ export interface components {
       /** The tool, in the raw form. */
       tool?: string | null;
     };
+    /** What Claude Code is told. Empty: nothing is against it, and its own permissions decide. */
+    ClaudeCodeAnswer: {
+      hookSpecificOutput?: components["schemas"]["ClaudeCodeDenial"] | null;
+    };
+    /** Why a call does not run. */
+    ClaudeCodeDenial: {
+      /** `PreToolUse` */
+      hookEventName: string;
+      /** `deny` */
+      permissionDecision: string;
+      /** For Claude and the person who watches it. */
+      permissionDecisionReason: string;
+    };
+    /** What Claude Code sends; fields that are not listed are not looked at. */
+    ClaudeCodeHook: {
+      /** The subagent that makes the call. */
+      agent_id?: string | null;
+      /** Where Claude Code stands. A command line is asked about together with it. */
+      cwd?: string | null;
+      /** Of `PostToolUseFailure`: what went wrong. */
+      error?: string | null;
+      /** `PreToolUse`, `PostToolUse` or `PostToolUseFailure`. */
+      hook_event_name: string;
+      /** Of `PostToolUseFailure`: it was broken off. */
+      is_interrupt?: boolean | null;
+      /** The session on record. */
+      session_id: string;
+      /** Its arguments. */
+      tool_input: unknown;
+      /** The tool. */
+      tool_name: string;
+      /** Claude Code's name for the call, by which the outcome finds its check. */
+      tool_use_id: string;
+    };
     /** Why a record cannot be restored without harm. */
     ConflictKind: "changed" | "removed" | "replaced" | "unsealed";
     /** A key that was made. `key` is shown this once. */
@@ -295,6 +329,26 @@ export interface components {
       name: string;
       /** What it may do. */
       role: components["schemas"]["Role"];
+    };
+    /** What LiteLLM is told. */
+    LitellmAnswer: {
+      /** `NONE`: nothing is against it; `BLOCKED`: neither the response nor any call in it gets through. */
+      action: string;
+      /** Why, for the model and whoever runs it. */
+      blocked_reason?: string | null;
+    };
+    /** What LiteLLM sends; fields that are not listed are not looked at. */
+    LitellmGuardrail: {
+      /** `wait`: how long a hold is waited for, e.g. `30s`; at most 600 s, and less than LiteLLM's time-out. */
+      additional_provider_specific_params?: unknown | null;
+      /** `response`: what the model said; `request`: what it is about to be told. */
+      input_type?: string | null;
+      /** The session on record. */
+      litellm_trace_id?: string | null;
+      /** Of a request: the conversation. A call whose result is in it has run, and is not checked again. */
+      structured_messages?: Array<unknown> | null;
+      /** The tool calls in it, in OpenAI's form. */
+      tool_calls?: Array<unknown> | null;
     };
     /** A policy that matched. */
     Matched: {
@@ -499,6 +553,16 @@ export interface components {
     };
     /** What a policy asks for. Ordered by precedence: the later wins. */
     Rule: "allow" | "alert" | "require_approval" | "block";
+    /**
+     * The moment in which after-images were added to a snapshot. What others changed between the snapshot and
+     * this moment looks like the action's own work.
+     */
+    Seal: {
+      /** When. */
+      at: string;
+      /** The key that asked for it. */
+      key_id: string;
+    };
     /** A page of snapshots, newest first. */
     SnapshotPage: {
       /** Ask again with `cursor` set to this for the next page; absent on the last one. */
@@ -552,6 +616,9 @@ export interface components {
       /** What it is of. */
       resource: string;
       rollback?: components["schemas"]["RollbackStanding"] | null;
+      seal?: components["schemas"]["Seal"] | null;
+      /** Until when it can be sealed. After that it stays unsealed. Absent once it is sealed or gone. */
+      seal_until?: string | null;
       /**
        * Whether it holds what the action left, too. Without that a rollback cannot tell the action's work
        * from somebody else's.

@@ -82,7 +82,8 @@ pub(super) fn svg(agent: &str, hours: &[Hour]) -> String {
 
 /// The next number that reads well: 1, 2, 4, 6, 8 or 10 times a power of ten, at least 4.
 fn round_up(value: f64) -> f64 {
-    let power = 10_f64.powf(value.max(4.0).log10().floor());
+    let value = value.max(4.0);
+    let power = 10_f64.powf(value.log10().floor());
     [1.0, 2.0, 4.0, 6.0, 8.0].into_iter().map(|n| n * power).find(|n| *n >= value).unwrap_or(10.0 * power)
 }
 

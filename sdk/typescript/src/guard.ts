@@ -1,4 +1,5 @@
 /** Guards: check, run, report. A guarded function runs only after its own check was allowed. */
+import { types } from "node:util";
 import { BadRequestError, PolicyViolationError } from "./errors.js";
 import { exact, type Json } from "./exact.js";
 import { type Body, sameAction } from "./protocol.js";
@@ -107,6 +108,11 @@ function checkable(fn: unknown): void {
       `a guard goes around a function, not ${typeof fn === "function" ? "a class" : typeof fn}`,
     );
   }
+  if (isBound(fn)) {
+    throw new TypeError(
+      "a bound function hides what it is bound to; guard (args) => object.method(args), and say `tool`",
+    );
+  }
   const made = Object.getPrototypeOf(fn) as object;
   if (made === GENERATOR || made === ASYNC_GENERATOR) {
     throw new TypeError(
@@ -116,6 +122,12 @@ function checkable(fn: unknown): void {
   }
 }
 
+/** Whether `fn` comes of `bind`, which leaves it no source, even where somebody has given it another name. */
+function isBound(fn: { readonly name: string }): boolean {
+  const nameless = Function.prototype.toString.call(fn) === "function () { [native code] }";
+  return fn.name.startsWith("bound ") || (nameless && !types.isProxy(fn));
+}
+
 const GENERATOR: unknown = Object.getPrototypeOf(function* () {});
 const ASYNC_GENERATOR: unknown = Object.getPrototypeOf(async function* () {});
 
@@ -123,11 +135,6 @@ const ASYNC_GENERATOR: unknown = Object.getPrototypeOf(async function* () {});
 export function toolName(fn: (...args: never[]) => unknown): string {
   checkable(fn);
   if (fn.name === "") throw new TypeError("this function has no name; say which tool (or action) it is");
-  if (fn.name.startsWith("bound ")) {
-    throw new TypeError(
-      "a bound function hides what it is bound to; guard (args) => object.method(args), and say `tool`",
-    );
-  }
   return fn.name;
 }
 

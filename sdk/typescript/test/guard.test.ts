@@ -114,6 +114,7 @@ test("what cannot be checked before is refused when it is guarded", () => {
   const client = new Checkrein();
   class Job {}
   const bound = { run() {} }.run.bind({});
+  const renamed = Object.defineProperty(bound.bind({}), "name", { value: "run" });
   const wrong: unknown[] = [
     7,
     undefined,
@@ -127,9 +128,21 @@ test("what cannot be checked before is refused when it is guarded", () => {
   ];
   for (const fn of wrong) assert.throws(() => client.guard(fn as () => void), TypeError);
   assert.throws(() => client.guard(Job as never, UPDATE), /a class/);
+  for (const fn of [bound, renamed]) {
+    for (const options of [{ tool: "get_x" }, UPDATE, { arguments: () => ({}) }]) {
+      assert.throws(() => client.guard(fn, options), /a bound function hides/);
+    }
+  }
+  client.guard(new Proxy(never, {}), UPDATE); // as mocks are
   assert.throws(() => client.guard(never, { action: "a", tool: "b" }), /not both/);
   assert.throws(() => client.guard(never, { waitMs: NaN }), /waitMs/);
 });
+
+function revoked(): object {
+  const { proxy, revoke } = Proxy.revocable({}, {});
+  revoke();
+  return proxy;
+}
 
 suite("a value that JSON cannot say exactly does not run", () => {
   const loop: Record<string, unknown> = {};
@@ -173,9 +186,36 @@ suite("a value that JSON cannot say exactly does not run", () => {
     ["a hidden property", Object.defineProperty({}, "n", { value: 1 }), /JSON leaves out/],
     ["toJSON", { toJSON: () => 1 }, /is a function/],
     ["inherited fields", Object.create({ n: 1 }), /so it cannot be checked/],
+    [
+      "fields inherited of what looks like Object.prototype",
+      Object.create(Object.assign(Object.create(null), { ids: [1], isPrototypeOf: 1, constructor: Object })),
+      /is a Object with another prototype/,
+    ],
+    [
+      "fields inherited in another realm",
+      vm.runInNewContext("Object.prototype.ids = [1]; ({})"),
+      /of another realm.*plain object/,
+    ],
+    ["a list of another realm", vm.runInNewContext("[1]"), /of another realm.*plain list/],
+    [
+      "a list with an iterator of its class",
+      new (class Ids extends Array<number> {
+        override *[Symbol.iterator](): ArrayIterator<number> {
+          yield 7;
+        }
+      })(3).fill(0),
+      /arguments\.x is a Ids, no plain list/,
+    ],
+    ["a list without a class", Object.setPrototypeOf([1], null), /no plain list/],
+    ["a getter in a list", Object.defineProperty([1], 0, { get: () => 2 }), /x\[0\] is computed by a getter/],
+    ["a Proxy of a list", new Proxy([1], {}), /arguments\.x is a Proxy/],
+    ["a Proxy", new Proxy({ n: 1 }, {}), /arguments\.x is a Proxy/],
+    ["a revoked Proxy", revoked(), /arguments\.x is a Proxy/],
+    ["minus zero", [-0], /arguments\.x\[0\] is -0.*send 0/],
     ["a hole", [1, , 2], /is undefined/],
     ["a list with more", Object.assign([1], { more: 2 }), /holes or properties/],
     ["half a character", "\ud800", /lone surrogate/],
+    ["half a character in a name", { "a\ud800": 1 }, /x\["a\\ud800"\] has a name with half a character/],
     ["what contains itself", loop, /contains itself/],
     ["what is nested deep", deep, /nested deeper than 60/],
     ["too many", Array(100_001).fill(1), /100001 items/],
@@ -193,6 +233,9 @@ suite("a value that JSON cannot say exactly does not run", () => {
         };
         await assert.rejects(guarded({ x: value }), refused);
         await assert.rejects(client.check({ tool: "t", arguments: { x: value } }), refused);
+        const explicit = client.guard(never as (x: unknown) => never, { ...UPDATE, payload: (x) => ({ x }) });
+        // What it says of `payload.x` is the same.
+        await assert.rejects(explicit(value), BadRequestError);
         assert.deepEqual(server.asked, []);
       }),
     );
@@ -212,12 +255,10 @@ test("what JSON can say runs as it is", () =>
       { a: [], "": {} },
       Object.create(null) as object,
     ];
-    const foreign: unknown = vm.runInNewContext("({ n: [1] })");
     const echo = make(server).guard(function echo(args: { x: unknown }) {
       return args.x;
     });
     assert.deepEqual(JSON.stringify(await echo({ x })), JSON.stringify(x));
-    assert.deepEqual(JSON.stringify(await echo({ x: foreign })), '{"n":[1]}');
   }));
 
 test("errors are reported, and pass unchanged", () =>

@@ -57,6 +57,9 @@ test("what cannot be guarded is refused at once", () => {
   const client = new Checkrein();
   assert.throws(() => guardTools([7 as never], client), /goes around a function/);
   assert.throws(() => guardTools([() => 1], client), /no name/);
+  const bound = deleteUsers.bind(null, { ids: [1] }) as () => unknown;
+  assert.throws(() => guardTools({ get_x: bound }, client), /a bound function hides/);
+  assert.throws(() => guardTools([bound], client), /a bound function hides/);
   assert.throws(() => guardTools([deleteUsers], {} as Checkrein), /give the adapter a Checkrein/);
   assert.throws(() => guardTools([deleteUsers], client, { waitMs: -1 }), /waitMs/);
 });

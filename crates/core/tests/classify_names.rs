@@ -370,6 +370,81 @@ fn tools_of_claude_code_are_known_by_their_arguments() {
 }
 
 #[test]
+fn arguments_that_the_tool_does_not_have_hide_nothing() {
+    let of = |tool: &str, arguments: Value| {
+        let check = Check { tool: Some(tool.into()), arguments: Some(arguments), ..Check::default() };
+        Catalogue::default().classify(&check, Name::default_agent()).unwrap()
+    };
+    let with = |tool: &str, more: Value| {
+        let mut arguments = json!({"description": "", "prompt": ""});
+        arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        of(tool, arguments).category
+    };
+    assert_eq!(with("Agent", json!({})), Read);
+    assert!(with("Agent", json!({"command": "rm -rf /", "sql": "DELETE FROM users"})) >= Execute);
+    assert_eq!(with("Task", json!({"operation": "delete", "ids": [1, 2]})), Delete);
+    assert!(with("Agent", json!({"model": {"command": "rm -rf /"}})) >= Execute);
+    for (tool, arguments, category) in [
+        ("Skill", json!({"skill": "deploy"}), Execute),
+        ("Skill", json!({"skill": "deploy", "args": "now"}), Execute),
+        ("Skill", json!({"skill": "x", "other": 1}), Execute),
+        ("SlashCommand", json!({"command": "/deploy now"}), Execute),
+        ("Read", json!({"file_path": "/x", "command": "rm -rf /"}), Execute),
+        ("LS", json!({"path": "/x", "sql": "DELETE FROM users"}), Delete),
+        (
+            "TaskCreate",
+            json!({"subject": "", "description": "", "method": "DELETE", "url": "https://x.example/"}),
+            Delete,
+        ),
+        ("TodoWrite", json!({"todos": [{"sql": "DELETE FROM users"}]}), Delete),
+        (
+            "TodoWrite",
+            json!({"todos": [{"content": "delete users", "status": "pending", "activeForm": "x"}]}),
+            Read,
+        ),
+        (
+            "AskUserQuestion",
+            json!({"questions": [{"question": "Drop?", "header": "h", "multiSelect": false, "options": [{"label": "delete", "description": "d"}]}]}),
+            Read,
+        ),
+    ] {
+        assert!(of(tool, arguments.clone()).category >= category, "{tool} {arguments}");
+        if category == Read {
+            assert_eq!(of(tool, arguments.clone()).category, Read, "{tool} {arguments}");
+        }
+    }
+    // An argument more does not take the file out of what is judged.
+    let read = of("Read", json!({"file_path": "/home/me/.ssh/id", "x": 1}));
+    assert!(read.effects.iter().any(|e| e.resource.as_str() == "/home/me/.ssh/id"), "{read:?}");
+}
+
+#[test]
+fn what_is_searched_is_judged_with_the_files_that_are_meant() {
+    let resources = |tool: &str, arguments: Value| -> Vec<String> {
+        let check = Check { tool: Some(tool.into()), arguments: Some(arguments), ..Check::default() };
+        let action = Catalogue::default().classify(&check, Name::default_agent()).unwrap();
+        action.effects.iter().map(|e| e.resource.to_string()).collect()
+    };
+    for (tool, arguments, found) in [
+        ("Grep", json!({"pattern": ".", "path": "/home/me/.ssh"}), &["/home/me/.ssh"][..]),
+        (
+            "Grep",
+            json!({"pattern": ".", "path": "/work", "glob": ".env*", "-n": true}),
+            &["/work", "/work/.env*"],
+        ),
+        (
+            "Glob",
+            json!({"pattern": "id_*", "path": "/home/me/.ssh"}),
+            &["/home/me/.ssh", "/home/me/.ssh/id_*"],
+        ),
+        ("Glob", json!({"pattern": "/home/me/.ssh/*", "path": "/work"}), &["/work", "/home/me/.ssh/*"]),
+        ("Glob", json!({"pattern": "/home/me/.ssh/*"}), &["glob", "/home/me/.ssh/*"]),
+    ] {
+        assert_eq!(resources(tool, arguments.clone()), found, "{tool} {arguments}");
+    }
+}
+
+#[test]
 fn an_operators_rule_stands_in_the_place_of_what_is_known() {
     let config = r#"{"tools":[{"tool":"Write","resource":"files"}],
         "targets":[{"name":"work","environment":"sandbox","resources":["/home/me/work/*"]}]}"#;

@@ -120,7 +120,8 @@ impl Catalogue {
             let patterns: Vec<_> = rule.tool.iter().map(ToString::to_string).collect();
             notes.say(|| format!("the catalogue's rule for `{}` applies", patterns.join("`, `")));
         }
-        let builtin = if rule.is_none() { builtin::of(&asked) } else { None };
+        let known = if rule.is_none() { builtin::of(&asked) } else { None };
+        let builtin = known.filter(|known| known.explains(&asked));
         let named = rule.and_then(|r| r.action.as_ref()).map(|(text, _)| text.as_str());
         let named = named.or_else(|| builtin.and_then(|b| b.verb)).unwrap_or(asked.text);
         let mut verb = self.verbs.of(named);
@@ -136,6 +137,9 @@ impl Catalogue {
             notes.say(|| {
                 format!("with these arguments it is Claude Code's tool, which is {}", known.category.as_str())
             });
+        } else if let Some(known) = known {
+            verb.category = verb.category.max(known.category);
+            notes.say(|| "it has arguments that Claude Code's tool of this name does not have".into());
         }
         // A tool of a database sends texts to it, whatever it calls them.
         verb.database |= asked.tool && self.targets.takes_sql(&asked.name);
@@ -163,6 +167,9 @@ impl Catalogue {
             notes.say(|| "its name says only that it runs SQL: what the SQL does counts".into());
         } else {
             plan.named(&verb)?;
+        }
+        if let Some(known) = known {
+            plan.done_to(known.files(&asked)?, known.category)?;
         }
         if !settled {
             plan.raise(&findings, &verb, notes)?;

@@ -103,6 +103,15 @@ impl<'a> Plan<'a> {
         self.effect(names, verb.category, self.resource.clone(), self.environment)
     }
 
+    /// The files of a tool that is known, beside its resource.
+    pub(super) fn done_to(&mut self, files: SmallVec<[Name; 2]>, category: Category) -> Result<(), Refused> {
+        for file in files.into_iter().filter(|file| *file != self.resource).collect::<Names>() {
+            let environment = self.catalogue.targets.environment(&file);
+            self.effect(self.own_names(), category, file, environment)?;
+        }
+        Ok(())
+    }
+
     /// What the arguments say beside SQL. They make an action graver, never more harmless.
     pub(super) fn raise(
         &mut self,

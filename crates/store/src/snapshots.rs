@@ -58,6 +58,8 @@ pub struct LiveSnapshot {
     pub id: String,
     /// Whose action it belongs to.
     pub agent: String,
+    /// The key that it was taken with.
+    pub key_id: String,
     /// Why it was taken.
     pub origin: Origin,
     /// When it was taken.
@@ -275,6 +277,7 @@ impl Store {
                 found.push(LiveSnapshot {
                     id: state.record.id,
                     agent: state.record.agent,
+                    key_id: state.record.key_id,
                     origin: state.record.origin,
                     created_at: state.created_at,
                     bytes: state.record.bytes,

@@ -4,7 +4,7 @@ use super::{App, Error, seconds, snapshots::snapshot_lock};
 use crate::config::Snapshots;
 use checkrein_core::snapshot::Origin;
 use checkrein_store::LiveSnapshot;
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 /// What the operator says about keeping snapshots.
 pub(super) struct Keeping {
@@ -30,19 +30,25 @@ impl Keeping {
 }
 
 impl App {
-    /// Whether `agent` may ask for another snapshot of `bytes`: else it could push those of others out.
+    /// Whether `agent` may ask for another snapshot of `bytes` with the key `key_id`: else it could push those of
+    /// others out. Both are counted, because a key may speak for any number of agents.
     ///
     /// # Errors
-    /// When it has taken the room that it may, or the store cannot be read.
-    pub(super) async fn room_for(&self, agent: &str, bytes: u64) -> Result<(), Error> {
+    /// When one of them has taken the room that it may, or the store cannot be read.
+    pub(super) async fn room_for(&self, agent: &str, key_id: &str, bytes: u64) -> Result<(), Error> {
         let Some(most) = self.keeping.agent_bytes else { return Ok(()) };
         let live = self.store.live_snapshots().await?;
-        let taken = requested_by_agent(&live).get(agent).copied().unwrap_or(0);
+        let asked = |of: &dyn Fn(&LiveSnapshot) -> bool| {
+            let theirs = live.iter().filter(|one| one.origin == Origin::Requested && of(one));
+            theirs.fold(0_u64, |sum, one| sum.saturating_add(one.bytes))
+        };
+        let (by_agent, by_key) = (asked(&|one| one.agent == agent), asked(&|one| one.key_id == key_id));
+        let (taken, whose) = if by_agent >= by_key { (by_agent, agent) } else { (by_key, "this key") };
         if taken < most && taken.saturating_add(bytes) <= most {
             return Ok(());
         }
         Err(Error::NoRoom(format!(
-            "the snapshots that {agent} asked for take {taken} of the {most} bytes that they may, which leaves \
+            "the snapshots that {whose} asked for take {taken} of the {most} bytes that they may, which leaves \
              no room for another; nothing was taken. Let the change run through POST /v1/executions, which \
              keeps what it changes, or ask an operator to raise [snapshots] agent_bytes"
         )))
@@ -89,28 +95,26 @@ impl App {
     }
 }
 
-fn requested_by_agent(live: &[LiveSnapshot]) -> BTreeMap<String, u64> {
-    let mut sums = BTreeMap::<String, u64>::new();
-    for one in live.iter().filter(|one| one.origin == Origin::Requested) {
-        let sum = sums.entry(one.agent.clone()).or_default();
+/// The order in which they go when there are too many: first what agents asked for, which costs them nothing
+/// and undoes nothing that is known to have happened; then what was taken with checks; last what executions and
+/// rollbacks left. Within each those of the key that has the most first, so that nobody pushes out another's by
+/// making more; then the oldest.
+fn in_order_of_leaving(mut live: Vec<LiveSnapshot>) -> Vec<LiveSnapshot> {
+    let rank = |one: &LiveSnapshot| match one.origin {
+        Origin::Requested => 0,
+        Origin::Automatic => 1,
+        Origin::Execution | Origin::Rollback => 2,
+    };
+    let mut held = BTreeMap::<(u8, String), u64>::new();
+    for one in &live {
+        let sum = held.entry((rank(one), one.key_id.clone())).or_default();
         *sum = sum.saturating_add(one.bytes);
     }
-    sums
-}
-
-/// The order in which they go when there are too many: first what agents asked for, which costs them nothing
-/// and undoes nothing that is known to have happened, those of the agent with the most first; then what was
-/// taken with checks; last what executions and rollbacks left. Within each the oldest first.
-fn in_order_of_leaving(live: Vec<LiveSnapshot>) -> Vec<LiveSnapshot> {
-    let most = requested_by_agent(&live);
-    let rank = |one: &LiveSnapshot| match one.origin {
-        Origin::Requested => (0, std::cmp::Reverse(most.get(&one.agent).copied())),
-        Origin::Automatic => (1, std::cmp::Reverse(None)),
-        Origin::Execution | Origin::Rollback => (2, std::cmp::Reverse(None)),
-    };
-    let mut live = live;
     // Stable: they come oldest first.
-    live.sort_by_cached_key(rank);
+    live.sort_by_cached_key(|one| {
+        let holder = (rank(one), one.key_id.clone());
+        (holder.0, Reverse(held.get(&holder).copied()))
+    });
     live
 }
 
@@ -124,6 +128,7 @@ mod tests {
         let one = |id: &str, agent: &str, origin, bytes| LiveSnapshot {
             id: id.to_owned(),
             agent: agent.to_owned(),
+            key_id: format!("key_{agent}"),
             origin,
             created_at: Timestamp::default(),
             bytes,

@@ -109,14 +109,14 @@ impl App {
         };
         let selection = selection(request, path, target.kind())?;
         let target = Arc::clone(target);
-        self.room_for(&purpose.agent, 0).await?;
+        self.room_for(&purpose.agent, &purpose.key_id, 0).await?;
         let draft = self.capture(&target, &selection).await.map_err(Error::of_target)?;
         let app = Arc::clone(self);
         let state = to_the_end(async move {
             let record = app.finish(&target, draft, purpose).await?;
             // One after the other, so that several at once do not find the same room.
-            let _alone = app.locks.lock(&format!("room of {}", record.agent)).await;
-            if let Err(error) = app.room_for(&record.agent, record.bytes).await {
+            let _alone = app.locks.lock("room for snapshots").await;
+            if let Err(error) = app.room_for(&record.agent, &record.key_id, record.bytes).await {
                 app.shelf.remove(&record.id, 1);
                 return Err(error);
             }

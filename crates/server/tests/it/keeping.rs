@@ -121,6 +121,14 @@ async fn an_agent_takes_no_more_room_than_it_may() {
     }
     assert_eq!(shop::snapshot_files(server.dir.path()).len(), taken.len(), "what was refused left nothing");
     assert_eq!(take(&other).await.status, 201, "another agent has room of its own");
+    // Nor does a key find more by speaking for one agent after the other.
+    let many = server.key("agent", Some("bot-*")).await;
+    let mut statuses = Vec::new();
+    for n in 0..8 {
+        let body = json!({"resource": "shop.users", "where": {}, "agent": format!("bot-{n}")}).to_string();
+        statuses.push(server.send("POST", "/v1/snapshots", &many, &body).await.status);
+    }
+    assert_eq!((statuses.first(), statuses.last()), (Some(&201), Some(&507)), "{statuses:?}");
     // What Checkrein takes by itself is not what an agent asks for.
     let execution = json!({"target": "shop", "statement": "UPDATE users SET plan = 'x'"}).to_string();
     let run = server.send("POST", "/v1/executions", &greedy, &execution).await.json();

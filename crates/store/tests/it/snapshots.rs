@@ -125,6 +125,7 @@ async fn where_they_stand_follows_from_the_log() {
     let live = LiveSnapshot {
         id: "snp_1".into(),
         agent: "bot".into(),
+        key_id: "key_1".into(),
         origin: Origin::Execution,
         created_at: at(1),
         bytes: 111,

@@ -41,8 +41,8 @@ pub(super) fn run(args: &ClaudeCode, out: &mut Out) -> Result {
         None => finding("Claude Code", Code::Failed, Ok(version.told())),
         Some(problem) => finding("Claude Code", Code::Failed, Err(problem)),
     });
-    if let Some(found) = &found {
-        findings.push(of_server(found));
+    if found {
+        findings.push(of_server(args));
     }
     if out.json {
         let ok = findings.iter().all(|f| f.ok);
@@ -62,13 +62,16 @@ fn finding(about: &'static str, code: Code, what: std::result::Result<String, St
 }
 
 /// Looks through all settings that Claude Code would read, since each can take the hook away again.
-fn of_settings(args: &ClaudeCode) -> Result<(Vec<Finding>, Option<Found>)> {
+fn of_settings(args: &ClaudeCode) -> Result<(Vec<Finding>, bool)> {
     let folder = args.project.clone().unwrap_or_else(|| PathBuf::from(".")).join(".claude");
     let mut files = vec![PathBuf::from(MANAGED), user_settings()?];
     if !args.user {
         files.extend(["settings.json", "settings.local.json"].map(|name| folder.join(name)));
     }
     let mut problems = Vec::new();
+    if env::var_os(SIMPLE).is_some_and(|value| !value.is_empty()) {
+        problems.push(format!("{SIMPLE} is set here, which turns all hooks off; unset it"));
+    }
     let mut all = Vec::new();
     for file in files {
         match settings_of(&file) {
@@ -77,16 +80,22 @@ fn of_settings(args: &ClaudeCode) -> Result<(Vec<Finding>, Option<Found>)> {
             Err(problem) => problems.push(problem),
         }
     }
+    problems.extend(all.iter().flat_map(|(file, settings)| off(file, settings)));
     let hooks = all.iter().flat_map(|(file, s)| settings::found(s).into_iter().map(move |hook| (file, hook)));
+    let (hooks, others): (Vec<_>, Vec<_>) = hooks.partition(|(_, hook)| is_asked_for(hook, args));
+    problems.extend(others.iter().map(|(file, hook)| another(file, hook, args)));
+    let any = !hooks.is_empty() || !others.is_empty();
     // The best there is: one that holds makes up for another that does not.
-    let found = hooks.max_by_key(|(_, hook)| (hook.closed, hook.key_env.is_some()));
+    let found = hooks.into_iter().max_by_key(|(_, hook)| (hook.closed, hook.key_env.is_some()));
     match &found {
+        None if any => {}
         None => problems.push(
             "the hook is in none of Claude Code's settings; put it there with `checkrein hook claude-code --install`"
                 .to_owned(),
         ),
         Some((file, Found { closed: false, .. })) => problems.push(format!(
-            "{}: the hook is not for every tool, or lets a call run when it fails; install it again",
+            "{}: the hook is not for every tool, lets a call run when it fails, or has keys (`if`, `once`, `async`) \
+             that may let one run; install it again",
             file.display()
         )),
         Some((file, Found { key_env: None, .. })) => problems.push(format!(
@@ -102,7 +111,33 @@ fn of_settings(args: &ClaudeCode) -> Result<(Vec<Finding>, Option<Found>)> {
         (Some((file, _)), true) => vec![finding("settings", Code::Failed, Ok(file.display().to_string()))],
         _ => problems.into_iter().map(|p| finding("settings", Code::Failed, Err(p))).collect(),
     };
-    Ok((told, found.map(|(_, hook)| hook)))
+    Ok((told, any))
+}
+
+/// Whether the hook sends the key that was named to the server that was named, and nothing elsewhere.
+fn is_asked_for(hook: &Found, args: &ClaudeCode) -> bool {
+    let key = hook.key_env.as_ref().is_none_or(|name| *name == args.key_env);
+    key && hook.url == args.url.trim_end_matches('/')
+}
+
+/// A project's settings are whatever its author wrote: where they point to gets no key from here.
+fn another(file: &Path, hook: &Found, args: &ClaudeCode) -> String {
+    format!(
+        "{}: a hook sends {} to {}, not {} to {}; take it out, or name it with `--url` and `--key-env` if it is yours",
+        file.display(),
+        hook.key_env.as_deref().unwrap_or("no key"),
+        hook.url,
+        args.key_env,
+        args.url,
+    )
+}
+
+/// What turns all hooks off without a word.
+const SIMPLE: &str = "CLAUDE_CODE_SIMPLE";
+
+fn off(file: &Path, settings: &Map<String, Value>) -> Option<String> {
+    settings.get("env")?.get(SIMPLE)?;
+    Some(format!("{}: `{SIMPLE}` turns all hooks off", file.display()))
 }
 
 fn settings_of(file: &Path) -> std::result::Result<Option<Map<String, Value>>, String> {
@@ -149,9 +184,9 @@ fn left_out(all: &[(PathBuf, Map<String, Value>)], hook: &Found) -> Vec<String> 
         .collect()
 }
 
-fn of_server(hook: &Found) -> Finding {
-    let url = &hook.url;
-    let name = hook.key_env.as_deref().unwrap_or("CHECKREIN_API_KEY");
+/// Asks the server that was named with the key that was named, never those of the settings.
+fn of_server(args: &ClaudeCode) -> Finding {
+    let (url, name) = (args.url.trim_end_matches('/'), args.key_env.as_str());
     let Ok(key) = env::var(name) else {
         let problem =
             format!("{name} is not set here, so Claude Code started from here is refused everything");

@@ -56,7 +56,7 @@ pub(crate) struct ClaudeCode {
     /// The environment variable in which Claude Code finds the key. The key itself is not written
     #[arg(long, value_name = "NAME", default_value = "CHECKREIN_API_KEY", value_parser = variable)]
     key_env: String,
-    /// Where the server is
+    /// Where the server is. `--check` asks this one alone
     #[arg(long, env = "CHECKREIN_URL", default_value = "http://127.0.0.1:7070")]
     url: String,
 }
@@ -102,6 +102,9 @@ fn user_settings() -> Result<PathBuf> {
 fn change(args: &ClaudeCode, out: &mut Out) -> Result {
     let path = args.file()?;
     let at = |e: &dyn std::fmt::Display| Failure::failed(format!("{}: {e}", path.display()));
+    if path.is_symlink() && !path.exists() {
+        return Err(at(&"it is a link that leads nowhere; take it away, or make what it leads to"));
+    }
     let before = match fs::read_to_string(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         read => Some(read.map_err(|e| at(&e))?),
@@ -160,8 +163,10 @@ fn next(args: &ClaudeCode) {
     note(&format!(
         "Claude Code reads an agent's key from {name}, where you start it:\n  \
          export {name}=…    # from: checkrein keys create --role agent --name claude-code --agent claude-code\n\
-         Then see whether all is well, in the same place: checkrein hook claude-code --check{user}",
+         Then see whether all is well, in the same place: checkrein hook claude-code --check{user} --url {url} --key-env \
+         {name}",
         name = args.key_env,
+        url = clean(args.url.trim_end_matches('/')),
         user = if args.user { " --user" } else { "" },
     ));
 }

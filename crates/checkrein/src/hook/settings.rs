@@ -11,6 +11,8 @@ use serde_json::{Map, Value};
 pub(super) const PATH: &str = "/v1/hooks/claude-code";
 /// What Claude Code asks before a tool runs, and what it tells afterwards.
 const EVENTS: [&str; 3] = ["PreToolUse", "PostToolUse", "PostToolUseFailure"];
+/// What the hook has. With any other key (`if`, `once`, `async`) it may be asked less, or not be waited for.
+const KEYS: [&str; 7] = ["type", "url", "headers", "allowedEnvVars", "timeout", "onFailure", "statusMessage"];
 /// Seconds that Claude Code waits for an answer besides the wait for a person.
 const PATIENCE: u64 = 30;
 
@@ -31,7 +33,7 @@ pub(super) struct Found {
     pub(super) url: String,
     /// The environment variable that holds the key, if the hook names one as it must.
     pub(super) key_env: Option<String>,
-    /// Whether a call is blocked when the hook fails, and every tool is meant.
+    /// Whether a call is blocked when the hook fails, every tool is meant, and nothing else is said of it.
     pub(super) closed: bool,
 }
 
@@ -76,6 +78,7 @@ pub(super) fn found(settings: &Map<String, Value>) -> Vec<Found> {
     let mut found = Vec::new();
     for group in groups.into_iter().flatten() {
         let every = matches!(group.get("matcher").and_then(Value::as_str), None | Some("" | "*"));
+        let every = every && only(group, &["matcher", "hooks"]);
         for hook in group.get("hooks").and_then(Value::as_array).into_iter().flatten() {
             let Some(url) = ours(hook) else { continue };
             let key = hook.pointer("/headers/Authorization").and_then(Value::as_str);
@@ -85,11 +88,17 @@ pub(super) fn found(settings: &Map<String, Value>) -> Vec<Found> {
             found.push(Found {
                 url: url.to_owned(),
                 key_env: key_env.map(str::to_owned),
-                closed: every && hook.get("onFailure").and_then(Value::as_str) == Some("block"),
+                closed: every
+                    && only(hook, &KEYS)
+                    && hook.get("onFailure").and_then(Value::as_str) == Some("block"),
             });
         }
     }
     found
+}
+
+fn only(value: &Value, keys: &[&str]) -> bool {
+    value.as_object().is_some_and(|fields| fields.keys().all(|key| keys.contains(&key.as_str())))
 }
 
 /// The server's address, if it is a hook of Checkrein's.
@@ -246,9 +255,14 @@ mod tests {
     #[test]
     fn a_hook_that_fails_open_is_seen() {
         let good = installed("", &NEW).unwrap();
-        for (from, to) in
-            [("\"block\"", "\"continue\""), ("\"*\"", "\"Bash\""), ("\"onFailure\": \"block\",", "")]
-        {
+        for (from, to) in [
+            ("\"block\"", "\"continue\""),
+            ("\"*\"", "\"Bash\""),
+            ("\"onFailure\": \"block\",", ""),
+            ("\"onFailure\"", "\"if\": \"Bash(ls)\", \"onFailure\""),
+            ("\"onFailure\"", "\"async\": true, \"onFailure\""),
+            ("\"matcher\"", "\"if\": \"x\", \"matcher\""),
+        ] {
             let open = good.replacen(from, to, 1);
             assert!(found(&read(&open).unwrap()).iter().all(|hook| !hook.closed), "{open}");
         }

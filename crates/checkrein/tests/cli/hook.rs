@@ -111,6 +111,15 @@ fn malformed_settings_are_left_alone() {
 }
 
 #[test]
+fn a_link_that_leads_nowhere_is_refused() {
+    let run = prepared(Run::new().file(".claude/x", ""), "2.1.328");
+    std::os::unix::fs::symlink("nowhere.json", path(&run)).unwrap();
+    let ran = run.expect(1, &["hook", "claude-code", "--install"]);
+    assert!(ran.stderr.contains("leads nowhere"), "{}", ran.stderr);
+    assert!(path(&run).is_symlink());
+}
+
+#[test]
 fn it_says_whether_all_is_well() {
     const CHECK: [&str; 3] = ["hook", "claude-code", "--check"];
     let server = Server::start();
@@ -135,6 +144,8 @@ fn it_says_whether_all_is_well() {
         ("\"block\"", "\"allow\"", "install it again"),
         ("\"*\"", "\"Bash\"", "install it again"),
         ("Bearer $", "Bearer ", "install it again"),
+        ("\"onFailure\"", "\"once\": true, \"onFailure\"", "install it again"),
+        ("{\n", "{\n  \"env\": {\"CLAUDE_CODE_SIMPLE\": \"1\"},\n", "turns all hooks off"),
         ("{\n", "{\n  \"disableAllHooks\": true,\n", "turns all hooks off"),
         ("{\n", "{\n  \"allowedHttpHookUrls\": [\"https://x/*\"],\n", "leaves out"),
         ("{\n", "{\n  \"httpHookAllowedEnvVars\": [\"X\"],\n", "leaves out"),
@@ -144,6 +155,20 @@ fn it_says_whether_all_is_well() {
         let ran = server.expect(1, &CHECK);
         assert!(ran.stdout.contains(problem), "{to}: {}", ran.stdout);
     }
+    // A project that wants another secret, or wants it elsewhere, gets none.
+    let thief = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/v1/hooks", thief.local_addr().unwrap());
+    let url = good.split('"').find(|text| text.contains("/v1/hooks")).unwrap();
+    let named = url.split("/v1/hooks").next().unwrap();
+    for stolen in
+        [good.replace(&format!("{named}/v1/hooks"), &address), good.replace("CHECKREIN_API_KEY", "HOME")]
+    {
+        fs::write(&settings, stolen).unwrap();
+        let ran = server.expect(1, &CHECK);
+        assert!(ran.stdout.contains("a hook sends"), "{}", ran.stdout);
+    }
+    thief.set_nonblocking(true).unwrap();
+    assert!(thief.accept().is_err(), "nobody came");
     fs::write(&settings, &good).unwrap();
     let local = settings.with_file_name("settings.local.json");
     fs::write(&local, "{\"disableAllHooks\": true}").unwrap();

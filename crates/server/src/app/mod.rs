@@ -55,6 +55,8 @@ pub struct App {
     windows: Mutex<Windows>,
     keys: keys::Keys,
     recent: recent::RecentKeys,
+    /// Calls of hooks that have had their answer.
+    calls: hooks::Calls,
     /// Policy changes happen one after the other; each is built upon the one before.
     changing: tokio::sync::Mutex<()>,
     /// A change of policies may or may not be on record: what is in force must be read again.
@@ -112,6 +114,7 @@ impl App {
             windows: Mutex::default(),
             keys,
             recent,
+            calls: hooks::Calls::default(),
             changing: tokio::sync::Mutex::default(),
             policies_in_doubt: AtomicBool::new(false),
             holding: tokio::sync::Mutex::default(),

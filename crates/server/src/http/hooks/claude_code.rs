@@ -1,6 +1,6 @@
 //! `/v1/hooks/claude-code`: the HTTP hooks of Claude Code.
 
-use super::{refusal, unchecked};
+use super::{only_an_agents, refusal, unchecked};
 use crate::{
     app::{Caller, Error},
     http::{
@@ -13,7 +13,7 @@ use axum::{Json, extract::State};
 use checkrein_api::{Check, OutcomeReport, OutcomeStatus, Problem, Verdict};
 use checkrein_core::json::Named;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// The longest that a hook waits for a person, whatever its address says.
@@ -36,7 +36,7 @@ pub(in crate::http) struct Input {
     hook_event_name: String,
     /// The session on record.
     session_id: String,
-    /// Where Claude Code stands. A command line is asked about together with it.
+    /// Where Claude Code stands. A command line is asked about together with it, and paths are taken from there.
     #[serde(default)]
     #[schema(required = false)]
     cwd: Option<String>,
@@ -136,20 +136,11 @@ async fn before(
     input: Input,
     wait: Duration,
 ) -> Result<Option<String>, Error> {
-    if caller.may_approve() {
-        return Err(Error::Forbidden(
-            "this key may approve what it asks for, and the commands that Claude Code runs can read it; make an \
-             agent's key with `checkrein keys create --role agent --name claude-code --agent claude-code`"
-                .to_owned(),
-        ));
-    }
+    only_an_agents(caller, "the commands that Claude Code runs can read it")?;
     let call = input.call();
     let mut arguments = input.tool_input;
-    // `rm -rf build` is another action in another folder.
-    if let (Value::Object(arguments), Some(cwd)) = (&mut arguments, input.cwd)
-        && arguments.contains_key("command")
-    {
-        arguments.entry("cwd").or_insert(Value::String(cwd));
+    if let (Value::Object(arguments), Some(cwd)) = (&mut arguments, &input.cwd) {
+        stand(&input.tool_name, arguments, cwd);
     }
     let check = Check {
         session: Some(input.session_id),
@@ -158,12 +149,37 @@ async fn before(
         idempotency_key: Some(call),
         ..Check::default()
     };
-    let decision = app.check_and_wait(caller, check, wait).await?;
+    let decision = app.check_once(caller, check, wait).await?;
     Ok((decision.verdict != Verdict::Allow).then(|| refusal(&decision)))
 }
 
+/// Writes down where Claude Code stands, where that is a part of what the call does.
+fn stand(tool: &str, arguments: &mut Map<String, Value>, cwd: &str) {
+    // `rm -rf build` is another action in another folder.
+    if arguments.contains_key("command") {
+        arguments.entry("cwd").or_insert_with(|| cwd.into());
+    }
+    let (path, searches) = match tool {
+        "Read" | "Write" | "Edit" | "MultiEdit" => ("file_path", false),
+        "NotebookRead" | "NotebookEdit" => ("notebook_path", false),
+        "Grep" | "Glob" | "LS" => ("path", true),
+        _ => return,
+    };
+    let whole = match arguments.get(path) {
+        None | Some(Value::Null) if searches => cwd.to_owned(),
+        Some(Value::String(text)) if text.is_empty() && searches => cwd.to_owned(),
+        Some(Value::String(text))
+            if !text.starts_with(['/', '~', '\\']) && text.as_bytes().get(1) != Some(&b':') =>
+        {
+            format!("{cwd}/{text}")
+        }
+        _ => return,
+    };
+    arguments.insert(path.to_owned(), Value::String(whole));
+}
+
 impl Input {
-    /// Names the call for good: also when Claude Code asks twice, or two of its settings have the hook.
+    /// Names the call for good: also when two of its settings have the hook.
     fn call(&self) -> String {
         let agent = self.agent_id.as_deref().unwrap_or_default();
         ["claude-code", &self.session_id, agent, &self.tool_use_id].join("/")

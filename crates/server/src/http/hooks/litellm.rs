@@ -1,6 +1,6 @@
 //! `/beta/litellm_basic_guardrail_api`: LiteLLM's Generic Guardrail API.
 
-use super::{refusal, unchecked};
+use super::{only_an_agents, refusal, unchecked};
 use crate::{
     app::{Caller, Error},
     http::{
@@ -21,6 +21,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 const MAX_WAIT: Duration = Duration::from_secs(600);
 /// Tool calls in one message that are checked; more are refused together.
 const MAX_CALLS: usize = 128;
+/// Types of tools whose calls the agent runs itself and LiteLLM 1.106.2 does not ask about.
+const UNSEEN: &[&str] = &["custom", "local_shell", "shell", "apply_patch"];
 
 /// The key, in `x-api-key`, where LiteLLM's `api_key` goes, or as everywhere else.
 pub(in crate::http) struct ProxyKey(Arc<Caller>);
@@ -52,6 +54,10 @@ pub(in crate::http) struct Input {
     #[serde(default)]
     #[schema(value_type = Option<Vec<Object>>, required = false)]
     tool_calls: Option<Vec<Value>>,
+    /// Of a request: the tools that it offers.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<Object>>, required = false)]
+    tools: Option<Vec<Value>>,
     /// Of a request: the conversation. A call whose result is in it has run, and is not checked again.
     #[serde(default)]
     #[schema(value_type = Option<Vec<Object>>, required = false)]
@@ -104,7 +110,9 @@ pub(in crate::http) async fn guardrail(
 
 /// Why the calls may not run, if they may not.
 async fn judge(app: &Shared, caller: &Caller, input: Input) -> Result<Option<String>, String> {
+    only_an_agents(caller, "a proxy needs no more than to ask").map_err(|e| e.to_string())?;
     let wait = patience(&input)?;
+    unseen(&input)?;
     let run = answered(&input);
     let calls = input.tool_calls.iter().flatten();
     let open: Vec<_> = calls.filter(|call| id(call).is_none_or(|id| !run.contains(id))).collect();
@@ -164,22 +172,51 @@ fn answered(input: &Input) -> HashSet<&str> {
     results.filter_map(|m| m.get("tool_call_id").and_then(Value::as_str)).collect()
 }
 
+/// Refuses a request for tools of which LiteLLM would not show the calls.
+fn unseen(input: &Input) -> Result<(), String> {
+    let of = |tool: &Value| tool.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut sorts = input.tools.iter().flatten().map(of);
+    match sorts.find(|sort| UNSEEN.contains(&sort.as_str())) {
+        None => Ok(()),
+        Some(sort) => Err(format!(
+            "it offers a tool of type `{sort}`, and LiteLLM asks about no call of that; offer it as a function"
+        )),
+    }
+}
+
 /// A tool call in OpenAI's form: a function with its arguments as JSON in a text, or a custom tool with its
 /// input as it is.
 fn check(call: &Value, trace: Option<&str>) -> Result<Check, String> {
-    let function = |key| call.get("function").and_then(|f| f.get(key)).and_then(Value::as_str);
-    let custom = |key| call.get("custom").and_then(|c| c.get(key)).and_then(Value::as_str);
-    let (tool, arguments) = match (function("name"), custom("name")) {
-        (Some(name), None) => (name, read(name, function("arguments").unwrap_or_default())?),
-        (None, Some(name)) => {
-            let input = Value::String(custom("input").unwrap_or_default().to_owned());
-            (name, Value::Object(Map::from_iter([("input".to_owned(), input)])))
+    let part = |key| call.get(key).filter(|part| !part.is_null());
+    let named = |part: &Value| part.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (tool, arguments) = match (part("function"), part("custom")) {
+        (Some(function), None) => {
+            let tool = named(function);
+            let arguments = match function.get("arguments") {
+                None | Some(Value::Null) => Value::Object(Map::new()),
+                Some(Value::String(text)) => read(&tool, text)?,
+                Some(Value::Object(arguments)) => Value::Object(arguments.clone()),
+                Some(_) => return Err(format!("the arguments of `{}` are no object", shown(&tool))),
+            };
+            (tool, arguments)
+        }
+        (None, Some(custom)) => {
+            let tool = named(custom);
+            let input = match custom.get("input") {
+                None | Some(Value::Null) => Value::String(String::new()),
+                Some(input @ (Value::String(_) | Value::Object(_))) => input.clone(),
+                Some(_) => return Err(format!("the input of `{}` is no text", shown(&tool))),
+            };
+            (tool, Value::Object(Map::from_iter([("input".to_owned(), input)])))
         }
         _ => return Err("a tool call names no function, or more than one".to_owned()),
     };
+    if tool.is_empty() {
+        return Err("a tool call names no function".to_owned());
+    }
     Ok(Check {
         session: trace.filter(|t| !t.is_empty()).map(str::to_owned),
-        tool: Some(tool.to_owned()),
+        tool: Some(tool),
         arguments: Some(arguments),
         ..Check::default()
     })
@@ -191,8 +228,9 @@ fn read(tool: &str, arguments: &str) -> Result<Value, String> {
         return Ok(Value::Object(Map::new()));
     }
     let read = serde_json::from_str::<Strict>(arguments).map(|Strict(value)| value);
-    read.map_err(|e| {
-        let tool: String = tool.chars().take(64).collect();
-        format!("the arguments of `{}` are not JSON that has one meaning: {e}", tool.escape_debug())
-    })
+    read.map_err(|e| format!("the arguments of `{}` are not JSON that has one meaning: {e}", shown(tool)))
+}
+
+fn shown(tool: &str) -> String {
+    tool.chars().take(64).collect::<String>().escape_debug().to_string()
 }

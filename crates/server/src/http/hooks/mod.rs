@@ -6,8 +6,20 @@
 pub(super) mod claude_code;
 pub(super) mod litellm;
 
+use crate::app::{Caller, Error};
 use checkrein_api::{Decision, Verdict};
 use std::fmt;
+
+/// Refuses a key that could approve what it asks for.
+fn only_an_agents(caller: &Caller, where_it_is: &str) -> Result<(), Error> {
+    if caller.may_approve() {
+        return Err(Error::Forbidden(format!(
+            "this key may approve what it asks for, and {where_it_is}; make an agent's key with `checkrein keys \
+             create --role agent --name NAME --agent NAME`"
+        )));
+    }
+    Ok(())
+}
 
 /// A refusal in words that a model, and the person beside it, can act on: why, and what to do next.
 fn refusal(decision: &Decision) -> String {

@@ -180,6 +180,44 @@ async fn the_same_call_asked_again_is_the_same_check() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_used_again_lets_nothing_run_twice() {
+    let server = server().await;
+    let key = server.key("agent", Some("coder")).await;
+    // A model that names all its calls alike; one approval.
+    let asked = approval(&ask(&server, &key, shell("call_0")).await.unwrap());
+    answer(&server, &asked, "approve").await;
+    assert_eq!(ask(&server, &key, shell("call_0")).await, None);
+    let mut ran = shell("call_0");
+    ran["hook_event_name"] = json!("PostToolUse");
+    assert_eq!(server.send("POST", HOOK, &key, &ran.to_string()).await.status, 200);
+    for _ in 0..3 {
+        let reason = ask(&server, &key, shell("call_0")).await.unwrap();
+        assert!(reason.contains("another tool_use_id"), "{reason}");
+    }
+
+    // Without an outcome: not later than two settings would ask.
+    let read = call("call_1", "Read", json!({"file_path": "/a"}));
+    assert_eq!(ask(&server, &key, read.clone()).await, None);
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    assert!(ask(&server, &key, read).await.unwrap().contains("another tool_use_id"));
+}
+
+#[tokio::test]
+async fn where_claude_code_stands_is_where_it_looks() {
+    let server = server().await;
+    let key = server.key("agent", Some("coder")).await;
+    for (id, tool, arguments, resource) in [
+        ("1", "Grep", json!({"pattern": "x"}), "/work"),
+        ("2", "Glob", json!({"pattern": "*", "path": "../home/me/.ssh"}), "/home/me/.ssh"),
+        ("3", "Read", json!({"file_path": ".env"}), "/work/.env"),
+        ("4", "Read", json!({"file_path": "~/.env"}), "~/.env"),
+    ] {
+        assert_eq!(ask(&server, &key, call(id, tool, arguments)).await, None);
+        assert_eq!(checks(&server).await[0]["resource"], resource, "{tool}");
+    }
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_denied() {
     let server = Server::with("[limits]\nbody = \"16KiB\"").await;
     let key = server.key("agent", Some("coder")).await;
@@ -249,7 +287,7 @@ async fn what_cannot_be_recorded_is_a_denial() {
     let key = server.key("agent", Some("coder")).await;
     server.app.close().await;
     let reason = ask(&server, &key, call("toolu_1", "Read", json!({"file_path": "/a"}))).await.unwrap();
-    assert!(reason.contains("nothing may run"), "{reason}");
+    assert!(reason.contains("store is closed"), "{reason}");
 }
 
 #[tokio::test]

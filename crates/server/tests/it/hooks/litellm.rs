@@ -21,6 +21,14 @@ fn response(calls: &[Value]) -> Value {
     })
 }
 
+/// A request that offers tools.
+fn tools(tools: &Value) -> Value {
+    let mut request = response(&[]);
+    request["input_type"] = json!("request");
+    request["tools"] = tools.clone();
+    request
+}
+
 /// Why it is blocked, if it is.
 async fn ask(server: &Server, key: &str, body: &Value) -> Option<String> {
     let reply = server.send("POST", GUARDRAIL, key, &body.to_string()).await;
@@ -54,6 +62,34 @@ async fn tool_calls_are_checked_and_texts_pass() {
     assert!(reason.contains("no_deletes"), "{reason}");
     let custom = json!({"id": "4", "type": "custom", "custom": {"name": "purge_cache", "input": "all"}});
     assert!(ask(&server, &key, &response(&[custom])).await.unwrap().contains("no_deletes"));
+}
+
+#[tokio::test]
+async fn arguments_that_are_no_text_are_judged_too() {
+    let server = server().await;
+    let key = server.key("agent", Some("desk")).await;
+    let sql = json!({"sql": "DELETE FROM users"});
+    for call in [
+        json!({"id": "1", "function": {"name": "get_data", "arguments": sql}}),
+        json!({"id": "2", "type": "custom", "custom": {"name": "get_data", "input": sql}}),
+    ] {
+        let reason = ask(&server, &key, &response(std::slice::from_ref(&call))).await;
+        assert!(reason.as_deref().is_some_and(|r| r.contains("no_deletes")), "{call}: {reason:?}");
+    }
+    let empty = json!({"id": "3", "function": {"name": "ping", "arguments": null}, "custom": null});
+    assert_eq!(ask(&server, &key, &response(&[empty])).await, None);
+    assert_eq!(
+        ask(&server, &key, &tools(&json!([{"type": "function"}, {"type": "web_search"}]))).await,
+        None
+    );
+}
+
+#[tokio::test]
+async fn a_key_that_may_approve_asks_for_nothing() {
+    let server = server().await;
+    let key = server.key("operator", None).await;
+    assert!(ask(&server, &key, &response(&[call("1", "ping", "")])).await.unwrap().contains("agent's key"));
+    assert!(checks(&server).await.is_empty());
 }
 
 #[tokio::test]
@@ -146,6 +182,12 @@ async fn what_makes_no_sense_is_blocked() {
         response(&[json!({"id": "1", "type": "function", "function": {"arguments": "{}"}})]),
         response(&[json!({"function": {"name": "a"}, "custom": {"name": "b"}})]),
         response(&[json!(7)]),
+        response(&[json!({"function": {"name": "a"}, "custom": {"name": 7}})]),
+        response(&[json!({"function": {"name": "ping", "arguments": [1]}})]),
+        response(&[json!({"function": {"name": "ping", "arguments": 7}})]),
+        response(&[json!({"custom": {"name": "ping", "input": ["rm"]}})]),
+        tools(&json!([{"type": "function"}, {"type": "custom", "custom": {"name": "x"}}])),
+        tools(&json!([{"type": "local_shell"}])),
         response(&[call("1", &"x".repeat(20_000), "{}")]),
     ] {
         let reason = ask(&server, &key, &body).await.unwrap_or_else(|| panic!("{body}"));

@@ -7,9 +7,7 @@ use checkrein_api::{Check, Client, ClientError, Decision, OutcomeReport, Outcome
 use checkrein_core::{
     action::Category,
     classify::{Catalogue, CatalogueConfig},
-    decision::Matched,
     name::Name,
-    policy::{Mode, Rule},
 };
 use std::{
     fmt,
@@ -79,8 +77,8 @@ struct Reported {
 /// What is to become of an action.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// It may run, now and once. `expressly`: a policy or a person says so, not merely nobody otherwise.
-    Allow { ticket: Ticket, expressly: bool },
+    /// It may run, now and once. `approved`: a person says so.
+    Allow { ticket: Ticket, approved: bool },
     /// A person has to answer first.
     Hold(Held),
     /// It must not run.
@@ -132,7 +130,7 @@ impl Gate {
                 if failure.unreachable && self.reads(&check) {
                     tracing::warn!("it only reads, and --on-unreachable allow-reads lets it run unchecked");
                     let ticket = Ticket { gate: Arc::clone(self), check: None, sent: false };
-                    return Answer::Allow { ticket, expressly: false };
+                    return Answer::Allow { ticket, approved: false };
                 }
                 Answer::Unasked
             }
@@ -182,8 +180,18 @@ impl Gate {
     }
 
     async fn decide(&self, check: &Check) -> Result<Decision, Unjudged> {
+        // Whoever floods the gateway must not make the server look as if it were not there.
+        let late = |what: &str| Unjudged {
+            unreachable: false,
+            cause: format!(
+                "{what} within {:?}; is it overloaded? --timeout gives it longer",
+                self.options.timeout
+            ),
+        };
+        let Ok(_place) = timeout(self.options.timeout, self.asking.acquire()).await else {
+            return Err(late("so many checks are under way that this one was not asked"));
+        };
         let ask = async {
-            let _place = self.asking.acquire().await;
             match self.client.check(check).await {
                 // A connection that broke, or a server that starts again: once more, the same question.
                 Err(ClientError::Unreachable { .. }) => {
@@ -195,23 +203,16 @@ impl Gate {
         };
         match timeout(self.options.timeout, ask).await {
             Ok(answered) => answered.map_err(Unjudged::from),
-            Err(_) => Err(Unjudged {
-                unreachable: true,
-                cause: format!(
-                    "the server did not answer within {:?}; is it overloaded? --timeout gives it longer",
-                    self.options.timeout
-                ),
-            }),
+            Err(_) => Err(late("the server did not answer")),
         }
     }
 
     fn answer(self: &Arc<Self>, decision: Decision) -> Answer {
         match (decision.verdict, &decision.approval_id) {
             (Verdict::Allow, _) => {
-                let by_policy = |p: &Matched| p.rule == Rule::Allow && p.mode == Mode::Enforce;
-                let expressly = decision.approval_id.is_some() || decision.policies.iter().any(by_policy);
+                let approved = decision.approval_id.is_some();
                 let ticket = Ticket { gate: Arc::clone(self), check: Some(decision.id), sent: false };
-                Answer::Allow { ticket, expressly }
+                Answer::Allow { ticket, approved }
             }
             (Verdict::Hold, Some(approval)) => {
                 Answer::Hold(Held { approval: approval.clone(), check: decision.id, reason: decision.reason })
@@ -260,9 +261,14 @@ async fn report(client: Client, patience: Duration, mut reported: mpsc::Unbounde
                 match timeout(patience, client.outcome(&check, &report)).await {
                     Ok(Ok(_)) => return,
                     Ok(Err(error)) => {
+                        let passing = match &error {
+                            ClientError::Unreachable { .. } => true,
+                            ClientError::Problem(problem) => problem.status >= 500,
+                            ClientError::NotCheckrein { status, .. } => *status >= 500,
+                        };
                         tracing::warn!("the outcome of {check} was not reported: {error}");
                         // What has been answered once is not answered otherwise a moment later.
-                        if !Unjudged::from(error).unreachable {
+                        if !passing {
                             return;
                         }
                     }
@@ -276,7 +282,7 @@ async fn report(client: Client, patience: Duration, mut reported: mpsc::Unbounde
 
 /// Why there is no decision.
 struct Unjudged {
-    /// Nobody was there to judge; otherwise the server refused the question or the key.
+    /// No connection came about, so nobody was there to judge.
     unreachable: bool,
     cause: String,
 }
@@ -289,12 +295,8 @@ impl fmt::Display for Unjudged {
 
 impl From<ClientError> for Unjudged {
     fn from(error: ClientError) -> Self {
-        let unreachable = match &error {
-            ClientError::Unreachable { .. } => true,
-            ClientError::Problem(problem) => problem.status >= 500,
-            // Something that answers 200 with rubbish may well have said no.
-            ClientError::NotCheckrein { status, .. } => *status >= 500,
-        };
+        // Whoever answers at all, be it slowly, with a failure or with rubbish, may have been about to say no.
+        let unreachable = matches!(error, ClientError::Unreachable { .. });
         Self { unreachable, cause: error.to_string() }
     }
 }

@@ -17,6 +17,10 @@ use std::sync::{Mutex, PoisonError};
 
 /// Detours that are remembered; what is forgotten is asked about anew.
 const REMEMBERED: usize = 1_000;
+/// Bytes of the state, and of the answers, that are kept for one call.
+const KEPT: usize = 64 * 1024;
+/// Bytes of them that are kept for all.
+const KEPT_IN_ALL: usize = 16 * 1024 * 1024;
 const PREFIX: &str = "checkrein:";
 
 /// What was asked about.
@@ -44,7 +48,14 @@ pub(super) struct Detour {
 
 impl Detour {
     /// Of `call`, which may have been on one before.
-    pub(super) fn of(call: &Call, about: About, held: Held, rounds: u32, before: Option<Self>) -> Self {
+    /// None where the client wants more to be kept than is.
+    pub(super) fn of(
+        call: &Call,
+        about: About,
+        held: Held,
+        rounds: u32,
+        before: Option<Self>,
+    ) -> Option<Self> {
         let (state, responses) = match before {
             Some(before) => (before.state, before.responses),
             None if ours(call).is_some() => (None, None),
@@ -53,7 +64,13 @@ impl Detour {
                 call.responses.as_ref().and_then(|responses| serde_json::to_string(responses).ok()),
             ),
         };
-        Self { about, held, rounds, digest: digest(call), state, responses }
+        let fits = |text: &Option<String>| text.as_ref().is_none_or(|text| text.len() <= KEPT);
+        let both = fits(&state) && fits(&responses);
+        both.then(|| Self { about, held, rounds, digest: digest(call), state, responses })
+    }
+
+    fn size(&self) -> usize {
+        [&self.state, &self.responses].into_iter().flatten().map(String::len).sum()
     }
 }
 
@@ -71,7 +88,14 @@ impl Detours {
     /// Remembers a detour; what the client has to return.
     pub(super) fn keep(&self, detour: Detour) -> String {
         let token = format!("{PREFIX}{}", uuid::Uuid::now_v7().simple());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), detour);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(token.clone(), detour);
+        let mut size: usize = known.values().map(Detour::size).sum();
+        while size > KEPT_IN_ALL
+            && let Some(forgotten) = known.forget_oldest()
+        {
+            size = size.saturating_sub(forgotten.size());
+        }
         token
     }
 

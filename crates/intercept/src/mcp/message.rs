@@ -278,10 +278,14 @@ fn elicits(capabilities: &Value) -> bool {
     }
 }
 
-/// Refuses keys that a reader without regard to case would take for one another, or for one of `known`.
-fn one_spelling(object: &Map<String, Value>, known: &[&str]) -> Result<(), String> {
+/// A key to a reader without regard to case.
+fn fold(key: &str) -> String {
     // Upper case first: `ſ` is an `S` to such readers, and the Kelvin sign a `K`.
-    let fold = |key: &str| key.to_uppercase().to_lowercase();
+    key.to_uppercase().to_lowercase()
+}
+
+/// Refuses keys that a reader without regard to case would take for one another, or for one of `known`.
+pub(crate) fn one_spelling(object: &Map<String, Value>, known: &[&str]) -> Result<(), String> {
     let mut seen: HashSet<String> = HashSet::new();
     for key in object.keys() {
         let folded = fold(key);
@@ -317,7 +321,32 @@ impl Call {
 }
 
 /// The members of an object in their order, each value as it was written.
-struct RawMembers<'a>(Vec<(String, &'a RawValue)>);
+pub(crate) struct RawMembers<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'a> RawMembers<'a> {
+    /// The value of each of `known`. Refused if one is there twice, or also in another spelling.
+    pub(crate) fn pick<const N: usize>(
+        &self,
+        known: [&str; N],
+    ) -> Result<[Option<&'a RawValue>; N], serde_json::Error> {
+        let mut found = [None; N];
+        for (key, value) in &self.0 {
+            let same = |known: &str| {
+                known == key
+                    || (known.eq_ignore_ascii_case(key) || !key.is_ascii()) && fold(known) == fold(key)
+            };
+            for (known, place) in known.iter().zip(&mut found).filter(|(known, _)| same(known)) {
+                if known != key || place.is_some() {
+                    let message =
+                        format!("the key `{}` is spelt in two ways, or there twice", key.escape_debug());
+                    return Err(serde::de::Error::custom(message));
+                }
+                *place = Some(*value);
+            }
+        }
+        Ok(found)
+    }
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for RawMembers<'a> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {

@@ -28,7 +28,11 @@ use checkrein_api::Check;
 use detour::{About, Detour, Detours};
 use message::Call;
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::time::Instant;
 use watch::Change;
 
@@ -36,6 +40,8 @@ use watch::Change;
 pub const DEFAULT_MAX_MESSAGE: usize = 64 * 1024 * 1024;
 /// How often one call may be sent back to wait (2026-07-28); clients give up after ten times.
 const ROUNDS: u32 = 8;
+/// Changes of one server's tools that go on record before their tools are called.
+const TOLD: usize = 1_000;
 
 /// How one server is fronted.
 #[derive(Clone, Debug)]
@@ -57,6 +63,8 @@ pub struct Gateway {
     options: Options,
     watch: Watch,
     detours: Detours,
+    /// Changes that are on record.
+    told: Mutex<HashSet<String>>,
 }
 
 /// What becomes of a call.
@@ -78,7 +86,7 @@ trait Asks: Send + Sync {
 impl Gateway {
     /// Asks through `gate`, and remembers in `watch` what the tools were.
     pub fn new(gate: Arc<Gate>, watch: Watch, options: Options) -> Self {
-        Self { gate, options, watch, detours: Detours::default() }
+        Self { gate, options, watch, detours: Detours::default(), told: Mutex::default() }
     }
 
     /// Sends what is still to be reported.
@@ -96,13 +104,9 @@ impl Gateway {
         let ends = Instant::now() + self.options.wait;
         let (mut about, mut next) = match &resumed {
             Some(detour) => (detour.about.clone(), Some(detour.held.clone())),
-            None => match self.watch.changed(&call.tool) {
-                Ok(None) => (About::Call, None),
-                Ok(Some(change)) => (About::Change(change), None),
-                Err(error) => {
-                    tracing::error!("{error}");
-                    return answer(&words::unasked());
-                }
+            None => match self.about(call) {
+                Some(about) => (about, None),
+                None => return answer(&words::unasked()),
             },
         };
         loop {
@@ -118,19 +122,35 @@ impl Gateway {
             };
             match (judged, &about) {
                 (Answer::Allow { ticket, .. }, About::Call) => {
+                    // It may have changed while the call was being judged.
+                    match self.about(call) {
+                        Some(About::Call) => {}
+                        Some(About::Change(change)) => {
+                            return answer(&words::changed(&call.tool, &change.parts));
+                        }
+                        None => return answer(&words::unasked()),
+                    }
                     return match Detours::original(call, resumed) {
                         Some(message) => Fate::Run(ticket, message),
                         None => answer(&words::unasked()),
                     };
                 }
-                (Answer::Allow { ticket, expressly: true }, About::Change(change)) => {
-                    ticket.ended(checkrein_api::OutcomeStatus::Ok, None);
-                    if let Err(error) = self.watch.accept(change) {
-                        tracing::error!("{error}");
-                        return answer(&words::unasked());
+                (Answer::Allow { ticket, approved: true }, About::Change(change)) => {
+                    let tool = change.tool.escape_debug();
+                    match self.watch.accept(change) {
+                        Ok(true) => tracing::info!("the change of the tool {tool} was accepted"),
+                        Ok(false) => tracing::warn!("the tool {tool} is no longer what was approved"),
+                        Err(error) => {
+                            tracing::error!("{error}");
+                            return answer(&words::unasked());
+                        }
                     }
-                    tracing::info!("the change of the tool {} was accepted", change.tool.escape_debug());
-                    about = About::Call;
+                    ticket.ended(checkrein_api::OutcomeStatus::Ok, None);
+                    // What it has changed to since is another question.
+                    about = match self.about(call) {
+                        Some(about) => about,
+                        None => return answer(&words::unasked()),
+                    };
                 }
                 (Answer::Allow { .. }, About::Change(change)) => {
                     return answer(&words::changed(&call.tool, &change.parts));
@@ -143,13 +163,31 @@ impl Gateway {
                         return answer(&words::unanswered(&held));
                     }
                     let question = words::question(&call.tool, &held);
-                    let state = self.detours.keep(Detour::of(call, about, held, rounds, resumed));
-                    return Fate::Answer(words::input_required(&call.id, &question, &state));
+                    let unanswered = words::unanswered(&held);
+                    return match Detour::of(call, about, held, rounds, resumed) {
+                        Some(detour) => {
+                            let state = self.detours.keep(detour);
+                            Fate::Answer(words::input_required(&call.id, &question, &state))
+                        }
+                        None => answer(&unanswered),
+                    };
                 }
                 (Answer::Hold(held), _) if Instant::now() >= ends => {
                     return answer(&words::unanswered(&held));
                 }
                 (Answer::Hold(held), _) => next = Some(held),
+            }
+        }
+    }
+
+    /// What has to be asked before the call may run; none if that cannot be found out.
+    fn about(&self, call: &Call) -> Option<About> {
+        match self.watch.changed(&call.tool) {
+            Ok(None) => Some(About::Call),
+            Ok(Some(change)) => Some(About::Change(change)),
+            Err(error) => {
+                tracing::error!("{error}");
+                None
             }
         }
     }
@@ -193,14 +231,23 @@ impl Gateway {
 
     fn change_check(&self, change: &Change) -> Check {
         let name = self.options.name.as_deref().unwrap_or("server");
+        let shown = |look: &watch::Look| {
+            let changed = look.texts.iter().filter(|(part, _)| change.parts.contains(part));
+            changed.map(|(part, text)| (part.clone(), text.clone())).collect::<BTreeMap<_, _>>()
+        };
         Check {
             action: Some("tool_changed".to_owned()),
             resource: Some(format!("mcp.{name}.{}", change.tool)),
             payload: Some(json!({
                 "record_count": 1,
                 "changed": change.parts,
-                "description_before": change.before,
-                "description_after": change.after,
+                "description_before": change.before.description,
+                "description_after": change.after.description,
+                // With all digests an approval of one change is none of another.
+                "digests_before": change.before.parts,
+                "digests_after": change.after.parts,
+                "text_before": shown(&change.before),
+                "text_after": shown(&change.after),
             })),
             ..Check::default()
         }
@@ -223,6 +270,13 @@ impl Gateway {
 
     /// Puts a change on record, as soon as it is seen.
     fn tell(&self, change: &Change) {
+        // A server that goes to and fro, or makes up tools, must not fill the log.
+        {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.len() >= TOLD || !told.insert(change.digest()) {
+                return;
+            }
+        }
         let (tool, parts) = (change.tool.escape_debug().to_string(), change.parts.join(" and "));
         tracing::warn!("the tool {tool} is not what it was: its {parts} changed; its calls are held");
         let (gate, check) = (Arc::clone(&self.gate), self.change_check(change));

@@ -25,16 +25,23 @@ impl<K: Hash + Eq + Clone, V> Recent<K, V> {
         self.next += 1;
         self.by_key.insert(key.clone(), (self.next, value));
         self.oldest_first.push_back((self.next, key));
-        while self.by_key.len() > self.most
-            && let Some((number, oldest)) = self.oldest_first.pop_front()
-        {
-            if self.by_key.get(&oldest).is_some_and(|(own, _)| *own == number) {
-                self.by_key.remove(&oldest);
-            }
-        }
+        while self.by_key.len() > self.most && self.forget_oldest().is_some() {}
         if self.oldest_first.len() > 2 * self.most {
             self.retain(|_| true);
         }
+    }
+
+    pub(super) fn forget_oldest(&mut self) -> Option<V> {
+        while let Some((number, oldest)) = self.oldest_first.pop_front() {
+            if self.by_key.get(&oldest).is_some_and(|(own, _)| *own == number) {
+                return self.remove(&oldest);
+            }
+        }
+        None
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.by_key.values().map(|(_, value)| value)
     }
 
     pub(super) fn get(&self, key: &K) -> Option<&V> {

@@ -3,9 +3,9 @@
 //! These bytes go to the client as they are. Only a message that two readers could read differently is not
 //! passed on, since it could hide a tool's new description from the gateway.
 
-use super::message::Id;
+use super::message::{Id, RawMembers};
 use checkrein_api::OutcomeStatus;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, de::Error as _};
 use serde_json::value::RawValue;
 
 /// A message of a server.
@@ -23,33 +23,8 @@ pub(crate) struct Reply<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    method: Option<serde::de::IgnoredAny>,
-    #[serde(borrow)]
-    result: Option<&'a RawValue>,
-    error: Option<ErrorObject>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
 struct ErrorObject {
     message: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ResultObject<'a> {
-    #[serde(borrow)]
-    tools: Option<&'a RawValue>,
-    #[serde(rename = "isError", deserialize_with = "truth")]
-    is_error: bool,
-    #[serde(rename = "resultType", borrow)]
-    result_type: Option<std::borrow::Cow<'a, str>>,
-    task: Option<serde::de::IgnoredAny>,
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]
@@ -58,8 +33,9 @@ struct Content {
     text: Option<String>,
 }
 
-fn truth<'de, D: Deserializer<'de>>(d: D) -> Result<bool, D::Error> {
-    Option::<bool>::deserialize(d).map(Option::unwrap_or_default)
+/// What there is, but for `null`.
+fn given<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Result<Option<T>, serde_json::Error> {
+    raw.map_or(Ok(None), |raw| serde_json::from_str(raw.get()))
 }
 
 /// Reads what a server sent; several messages of a batch one by one.
@@ -73,26 +49,35 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Reply<'_>>, serde_json::Error> {
 }
 
 fn one(text: &str) -> Result<Reply<'_>, serde_json::Error> {
-    let envelope: Envelope<'_> = serde_json::from_str(text)?;
-    let id = match envelope.method {
-        Some(_) => None,
-        None => envelope.id.and_then(canonical),
-    };
+    let members: RawMembers<'_> = serde_json::from_str(text)?;
+    let [_, id, method, _, result, error] =
+        members.pick(["jsonrpc", "id", "method", "params", "result", "error"])?;
+    let (result, error): (Option<&RawValue>, Option<ErrorObject>) = (given(result)?, given(error)?);
+    if [result.is_some(), error.is_some(), method.is_some()].into_iter().filter(|there| *there).count() > 1 {
+        return Err(serde_json::Error::custom(
+            "a message is a request, a result or an error, not two of these",
+        ));
+    }
+    let id = id.filter(|_| method.is_none()).and_then(canonical);
     let nothing = Reply { id, tools: None, status: OutcomeStatus::Ok, error: None };
-    if let Some(error) = envelope.error {
+    if let Some(error) = error {
         return Ok(Reply { status: OutcomeStatus::Error, error: Some(error.message), ..nothing });
     }
-    let Some(result) = envelope.result.filter(|result| result.get().starts_with('{')) else {
+    let Some(result) = result.filter(|result| result.get().starts_with('{')) else {
         return Ok(nothing);
     };
-    let result: ResultObject<'_> = serde_json::from_str(result.get())?;
-    let (status, error) = match result.result_type.as_deref() {
-        _ if result.is_error => (OutcomeStatus::Error, result.content.and_then(first_text)),
+    let members: RawMembers<'_> = serde_json::from_str(result.get())?;
+    let [tools, is_error, result_type, task, content] =
+        members.pick(["tools", "isError", "resultType", "task", "content"])?;
+    let (tools, task): (Option<&RawValue>, Option<&RawValue>) = (given(tools)?, given(task)?);
+    let result_type: Option<String> = given(result_type)?;
+    let (status, error) = match result_type.as_deref() {
+        _ if given(is_error)?.unwrap_or(false) => (OutcomeStatus::Error, content.and_then(first_text)),
         Some("input_required") => (OutcomeStatus::Unknown, Some("the server asks for more input".to_owned())),
-        None | Some("complete") if result.task.is_none() => (OutcomeStatus::Ok, None),
+        None | Some("complete") if task.is_none() => (OutcomeStatus::Ok, None),
         _ => (OutcomeStatus::Unknown, Some("it goes on as a task".to_owned())),
     };
-    Ok(Reply { tools: result.tools, status, error, ..nothing })
+    Ok(Reply { tools, status, error, ..nothing })
 }
 
 fn canonical(raw: &RawValue) -> Option<Id> {
@@ -110,4 +95,30 @@ pub(crate) fn guessed_id(bytes: &[u8]) -> Option<Id> {
     let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
     let id = value.get("id").filter(|_| value.get("method").is_none())?;
     (id.is_string() || id.is_i64()).then(|| Id(id.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_readers_read_differently_is_refused() {
+        for wrong in [
+            r#"{"id":1,"error":{"code":1,"message":"x"},"result":{"tools":[]}}"#,
+            r#"{"id":1,"method":"x","result":{"tools":[]}}"#,
+            r#"{"id":1,"Result":{"tools":[]}}"#,
+            r#"{"id":1,"re\u017fult":{"tools":[]}}"#,
+            r#"{"id":1,"result":{"Tools":[]}}"#,
+            r#"{"id":1,"result":{"tools":[],"tools":[]}}"#,
+            r#"{"id":1,"result":{},"result":{}}"#,
+            "\u{feff}{}",
+            "hello",
+            "7",
+        ] {
+            assert!(read(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        let good = r#"{"id":1,"error":null,"result":{"a":1,"A":2,"tools":null,"isError":null}}"#;
+        let good = read(good.as_bytes()).unwrap();
+        assert!(good[0].tools.is_none() && good[0].status == OutcomeStatus::Ok);
+    }
 }

@@ -4,16 +4,17 @@
 //! the digest of each description is kept in a file, which outlives the gateway; calls of a tool that has
 //! changed are held until a person has accepted it.
 
+use super::message::one_spelling;
 use checkrein_core::{
     fingerprint::hex,
     json::{Strict, write_canonical},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -24,7 +25,7 @@ use std::{
 const PARTS: [&str; 5] = ["title", "description", "inputSchema", "outputSchema", "annotations"];
 /// Tools of one server that are remembered. More are not passed on.
 const MAX_TOOLS: usize = 10_000;
-/// Characters of a description that are kept for whoever has to compare.
+/// Characters of a description, and of each other part, that are kept for whoever has to compare.
 const SHOWN: usize = 2_000;
 
 /// Why the list of a server's tools cannot be passed on, or what was seen cannot be used.
@@ -66,12 +67,15 @@ struct Tool {
     changed: Option<Look>,
 }
 
-/// The digest of each part, and enough of the description to show it.
+/// The digest of each part, and enough of its text to show it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Look {
-    parts: BTreeMap<String, String>,
-    description: String,
+pub(crate) struct Look {
+    pub(crate) parts: BTreeMap<String, String>,
+    pub(crate) description: String,
+    /// The parts but for the description, as JSON.
+    #[serde(default)]
+    pub(crate) texts: BTreeMap<String, String>,
 }
 
 /// A tool that is not what it was.
@@ -80,9 +84,19 @@ pub(crate) struct Change {
     pub(crate) tool: String,
     /// What of it.
     pub(crate) parts: Vec<String>,
-    pub(crate) before: String,
-    pub(crate) after: String,
-    look: Look,
+    pub(crate) before: Look,
+    pub(crate) after: Look,
+}
+
+impl Change {
+    /// Tells it from every other.
+    pub(crate) fn digest(&self) -> String {
+        let of = |text: &str| hex(&Sha256::digest(text));
+        let parts = |look: &Look| {
+            look.parts.iter().fold(String::new(), |text, (part, digest)| text + part + digest + " ")
+        };
+        of(&(of(&self.tool) + &of(&parts(&self.before)) + &of(&parts(&self.after))))
+    }
 }
 
 impl Watch {
@@ -108,11 +122,21 @@ impl Watch {
             return Err(WatchError::List("it is no list".to_owned()));
         };
         let mut looks = Vec::with_capacity(list.len());
+        let mut names = HashSet::new();
         for tool in list {
+            let Some(tool) = tool.as_object() else {
+                return Err(WatchError::List("a tool is no object".to_owned()));
+            };
+            one_spelling(tool, &["name"])
+                .and_then(|()| one_spelling(tool, &PARTS))
+                .map_err(WatchError::List)?;
             let Some(name) = tool.get("name").and_then(Value::as_str) else {
                 return Err(WatchError::List("a tool has no name".to_owned()));
             };
-            looks.push((name.to_owned(), Look::of(&tool)));
+            if !names.insert(name.to_owned()) {
+                return Err(WatchError::List(format!("the tool {} is in it twice", name.escape_debug())));
+            }
+            looks.push((name.to_owned(), Look::of(tool)));
         }
         let mut noticed = Vec::new();
         self.update(|seen| {
@@ -135,16 +159,21 @@ impl Watch {
         Ok(seen.tools.get(tool).and_then(|found| found.change(tool)))
     }
 
-    /// From now on the tool is what it has changed to.
-    pub(crate) fn accept(&self, change: &Change) -> Result<(), WatchError> {
+    /// From now on the tool is what it has changed to. `false`: it has changed again, and nothing is accepted.
+    pub(crate) fn accept(&self, change: &Change) -> Result<bool, WatchError> {
+        let mut accepted = false;
         self.update(|seen| {
+            accepted = false;
             if let Some(tool) = seen.tools.get_mut(&change.tool)
-                && tool.changed.as_ref() == Some(&change.look)
+                && tool.accepted == change.before
+                && tool.changed.as_ref() == Some(&change.after)
             {
-                tool.accepted = change.look.clone();
+                tool.accepted = change.after.clone();
                 tool.changed = None;
+                accepted = true;
             }
-        })
+        })?;
+        Ok(accepted)
     }
 
     /// Accepts every change of these tools, or of all of them; gives their names back.
@@ -196,11 +225,13 @@ impl Seen {
             self.tools.insert(name.to_owned(), tool);
             return None;
         };
-        let next = (tool.accepted.parts != look.parts).then(|| look.clone());
-        if tool.changed == next {
+        // A change stays one until somebody has accepted it: the list that takes it back may be one that no
+        // client looks at.
+        let known = tool.changed.as_ref().is_some_and(|changed| changed.parts == look.parts);
+        if known || tool.accepted.parts == look.parts {
             return None;
         }
-        tool.changed = next;
+        tool.changed = Some(look.clone());
         tool.change(name)
     }
 }
@@ -212,25 +243,28 @@ impl Tool {
         Some(Change {
             tool: name.to_owned(),
             parts: PARTS.iter().filter(differs).map(|part| (*part).to_owned()).collect(),
-            before: before.description.clone(),
-            after: after.description.clone(),
-            look: after.clone(),
+            before: before.clone(),
+            after: after.clone(),
         })
     }
 }
 
 impl Look {
-    fn of(tool: &Value) -> Self {
-        let mut parts = BTreeMap::new();
+    fn of(tool: &Map<String, Value>) -> Self {
+        let (mut parts, mut texts) = (BTreeMap::new(), BTreeMap::new());
         for part in PARTS {
             if let Some(value) = tool.get(part).filter(|value| !value.is_null()) {
                 let mut canonical = Vec::new();
                 write_canonical(value, &mut canonical);
                 parts.insert(part.to_owned(), hex(&Sha256::digest(&canonical)));
+                if part != "description" {
+                    let text = String::from_utf8_lossy(&canonical).chars().take(SHOWN).collect();
+                    texts.insert(part.to_owned(), text);
+                }
             }
         }
         let description = tool.get("description").and_then(Value::as_str).unwrap_or_default();
-        Self { parts, description: description.chars().take(SHOWN).collect() }
+        Self { parts, description: description.chars().take(SHOWN).collect(), texts }
     }
 }
 
@@ -255,4 +289,49 @@ fn write(file: &Path, seen: &Seen) -> io::Result<()> {
     fs::write(&new, text)?;
     fs::File::open(&new)?.sync_all()?;
     fs::rename(&new, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(tools: &[(&str, &str)]) -> String {
+        let tool = |(name, says): &(&str, &str)| serde_json::json!({"name": name, "inputSchema": {"description": says}});
+        Value::from(tools.iter().map(tool).collect::<Vec<_>>()).to_string()
+    }
+
+    #[test]
+    fn a_change_stays_one_until_exactly_it_is_accepted() {
+        let dir = tempfile::tempdir().unwrap();
+        let watch = Watch::open(dir.path().join("w.json")).unwrap();
+        let saw = |says: &str| watch.saw(&list(&[("a", says)])).unwrap();
+        assert!(saw("1").is_empty());
+        let second = saw("2").remove(0);
+        assert!(saw("2").is_empty() && saw("1").is_empty());
+        assert_eq!(watch.changed("a").unwrap().as_ref(), Some(&second));
+        let third = saw("3").remove(0);
+        assert_eq!((&second.parts, &second.before), (&third.parts, &third.before));
+        assert_ne!(second.digest(), third.digest());
+        assert_ne!(second.after.parts, third.after.parts);
+        assert!(!watch.accept(&second).unwrap() && watch.changed("a").unwrap().is_some());
+        assert!(watch.accept(&third).unwrap() && watch.changed("a").unwrap().is_none());
+        assert!(third.after.texts["inputSchema"].contains('3'));
+    }
+
+    #[test]
+    fn a_list_is_read_in_one_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let watch = Watch::open(dir.path().join("w.json")).unwrap();
+        for wrong in [
+            &list(&[("a", "evil"), ("a", "good")]),
+            r#"[{"name":"a","Name":"b"}]"#,
+            r#"[{"name":"a","Description":"evil"}]"#,
+            r#"[{"name":"a","name":"b"}]"#,
+            "[7]",
+            "{}",
+        ] {
+            assert!(watch.saw(wrong).is_err(), "{wrong}");
+        }
+        assert!(watch.changed("a").unwrap().is_none());
+    }
 }

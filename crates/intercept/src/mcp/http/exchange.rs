@@ -1,7 +1,9 @@
 //! One request of a client: read, judged if it calls a tool, and passed on.
 
 use super::{
-    Answer, Body, Front, full, json_answer,
+    Answer, Body, Front,
+    content::{self, Content},
+    full, json_answer,
     pass::{self, Open, Request},
     sse,
 };
@@ -91,20 +93,13 @@ async fn post(front: &Arc<Front>, request: Request, session: Option<String>) -> 
 
 /// A body that everybody reads as the same text.
 fn plain(headers: &HeaderMap) -> Result<(), &'static str> {
-    let text = |name| headers.get_all(name).iter().map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
-    if text(header::CONTENT_ENCODING).any(|coding| !coding.eq_ignore_ascii_case("identity")) {
+    if content::coded(headers) {
         return Err("the body must not be compressed");
     }
-    for kind in text(header::CONTENT_TYPE) {
-        let kind = kind.to_ascii_lowercase();
-        let charset = kind
-            .split_once("charset")
-            .map(|(_, set)| set.trim_matches([' ', '=', '"', '\'', ';']).to_owned());
-        if charset.is_some_and(|set| set != "utf-8" && set != "utf8") {
-            return Err("the body must be UTF-8");
-        }
+    match content::kind(headers) {
+        Ok(Some(Content::Json)) => Ok(()),
+        _ => Err("a request has one Content-Type, application/json, in UTF-8"),
     }
-    Ok(())
 }
 
 /// What headers say of the message must be what it says itself (2026-07-28): somebody may go by them alone.

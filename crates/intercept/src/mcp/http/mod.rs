@@ -1,5 +1,6 @@
 //! Servers that speak streamable HTTP, fronted on an address of our own.
 
+mod content;
 mod exchange;
 mod pass;
 mod sessions;

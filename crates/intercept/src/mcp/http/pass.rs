@@ -1,7 +1,9 @@
 //! Passing requests on to a server, and its answers back, as they come.
 
 use super::{
-    Answer, Body, Front, json_answer,
+    Answer, Body, Front,
+    content::{self, Content},
+    json_answer,
     sessions::Key,
     sse::{self, Scan},
 };
@@ -16,7 +18,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::{
     HeaderMap, Method, Response, StatusCode,
     body::Frame,
-    header::{self, HeaderName},
+    header::{self, HeaderName, HeaderValue},
 };
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -105,6 +107,10 @@ pub(super) async fn pass(front: &Arc<Front>, request: Request, mut open: Open) -
         url.set_query(Some(query));
     }
     let mut passed = headers(&request.headers);
+    if request.method == Method::POST {
+        // It was read as that, so nobody reads it as something else.
+        passed.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
     if let Some(authorization) = &front.authorization {
         passed.insert(header::AUTHORIZATION, authorization.clone());
     }
@@ -115,8 +121,12 @@ pub(super) async fn pass(front: &Arc<Front>, request: Request, mut open: Open) -
     let response = match sent {
         Ok(response) => response,
         Err(error) => {
-            tracing::error!("the MCP server {} cannot be reached: {error:?}", front.url);
             let status = if error.is_connect() { OutcomeStatus::Error } else { OutcomeStatus::Unknown };
+            tracing::error!(
+                "the MCP server {} cannot be reached: {:?}",
+                place(&front.url),
+                error.without_url()
+            );
             let first = open.calls.first().map(|(id, _)| id.clone());
             open.all_ended(status, "the server could not be reached");
             return failed(first.as_ref(), "the MCP server cannot be reached");
@@ -125,21 +135,26 @@ pub(super) async fn pass(front: &Arc<Front>, request: Request, mut open: Open) -
     let status = response.status();
     if status.is_redirection() {
         // Whoever followed it would leave the gateway behind.
-        tracing::error!("the MCP server {} redirects, which is not followed", front.url);
+        tracing::error!("the MCP server {} redirects, which is not followed", place(&front.url));
         open.all_ended(OutcomeStatus::Error, "the server redirects");
         return failed(
             None,
             "the MCP server redirects elsewhere; its address has to be corrected in the gateway",
         );
     }
-    let kind =
-        response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.to_ascii_lowercase();
+    let kind = match content::kind(response.headers()) {
+        Ok(kind) if !content::coded(response.headers()) => kind,
+        _ => {
+            let problem =
+                "the MCP server's answer has a Content-Type or Content-Encoding that cannot be read";
+            return unreadable(&mut open, problem);
+        }
+    };
     let mut answer = Response::builder().status(status);
     if let Some(copied) = answer.headers_mut() {
         *copied = headers(response.headers());
     }
-    if kind.contains("event-stream") {
+    if kind == Some(Content::Events) {
         return answer
             .body(stream(Arc::clone(front), response, open))
             .unwrap_or_else(|_| failed(None, "no answer"));
@@ -151,7 +166,7 @@ pub(super) async fn pass(front: &Arc<Front>, request: Request, mut open: Open) -
             return failed(None, &problem);
         }
     };
-    if kind.contains("json") && !body.is_empty() {
+    if kind == Some(Content::Json) && !body.is_empty() {
         match front.gateway.heard(&body) {
             Ok(replies) => {
                 for reply in replies {
@@ -161,11 +176,11 @@ pub(super) async fn pass(front: &Arc<Front>, request: Request, mut open: Open) -
                 }
             }
             Err(problem) => {
-                tracing::error!("{problem}; it was not passed on");
-                open.all_ended(OutcomeStatus::Unknown, &problem);
-                return failed(None, &problem);
+                return unreadable(&mut open, &problem);
             }
         }
+    } else if status.is_success() && !body.is_empty() {
+        return unreadable(&mut open, "the MCP server's answer is neither JSON nor a stream of events");
     }
     if status.is_client_error() {
         open.all_ended(OutcomeStatus::Error, &format!("the server answered {status}"));
@@ -173,6 +188,19 @@ pub(super) async fn pass(front: &Arc<Front>, request: Request, mut open: Open) -
         open.all_ended(OutcomeStatus::Unknown, &format!("the server answered {status}"));
     }
     answer.body(super::full(body)).unwrap_or_else(|_| failed(None, "no answer"))
+}
+
+/// What cannot be looked into is not passed on.
+fn unreadable(open: &mut Open, problem: &str) -> Answer {
+    tracing::error!("{problem}; it was not passed on");
+    open.all_ended(OutcomeStatus::Unknown, problem);
+    failed(None, problem)
+}
+
+/// An address without what may be secret in it.
+fn place(url: &reqwest::Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}{port}{}", url.host_str().unwrap_or_default(), url.path())
 }
 
 pub(super) fn failed(id: Option<&Id>, message: &str) -> Answer {

@@ -9,6 +9,8 @@ pub(super) struct Scan {
     data: Vec<u8>,
     /// The last line ended with a carriage return, so a line feed now ends nothing.
     after_return: bool,
+    /// Nothing but the first line of a stream may begin with a byte order mark.
+    first: bool,
     max: usize,
 }
 
@@ -18,7 +20,7 @@ pub(super) struct TooLong;
 
 impl Scan {
     pub(super) fn new(max: usize) -> Self {
-        Self { line: Vec::new(), data: Vec::new(), after_return: false, max }
+        Self { line: Vec::new(), data: Vec::new(), after_return: false, first: true, max }
     }
 
     /// The data of every event that ends in `piece`.
@@ -46,13 +48,15 @@ impl Scan {
     }
 
     fn take_line(&mut self) -> Option<Vec<u8>> {
-        let line = std::mem::take(&mut self.line);
+        let mut line = std::mem::take(&mut self.line);
+        if std::mem::take(&mut self.first) && line.starts_with(b"\xef\xbb\xbf") {
+            line.drain(..3);
+        }
         if line.is_empty() {
             let mut data = std::mem::take(&mut self.data);
             data.pop();
             return (!data.is_empty()).then_some(data);
         }
-        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line);
         if let Some(data) = line.strip_prefix(b"data:") {
             self.data.extend_from_slice(data.strip_prefix(b" ").unwrap_or(data));
             self.data.push(b'\n');
@@ -88,6 +92,9 @@ mod tests {
             let expected: [&[u8]; 4] = [b"{\"a\":\n1}", b"two", b"three", b"four"];
             assert_eq!(found, expected, "in pieces of {size}");
         }
+        let mut scan = Scan::new(100);
+        let found = scan.feed(b"data: one\n\xef\xbb\xbfdata: two\n\n").unwrap();
+        assert_eq!(found, [b"one"], "a mark further on makes a line nothing");
         assert!(Scan::new(10).feed(b"data: 123456").is_err());
         let mut scan = Scan::new(100);
         assert_eq!(scan.feed(&event(b"{\"a\":\n1}")).unwrap(), [b"{\"a\":\n1}"]);

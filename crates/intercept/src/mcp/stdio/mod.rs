@@ -198,22 +198,28 @@ impl Session {
 
     /// A line from the server.
     async fn server_says(&self, line: &[u8]) -> Result<(), Gone> {
-        let text = line.trim_ascii_start();
-        // Some servers print other things there. The client knows what to make of it.
-        if text.starts_with(b"{") || text.starts_with(b"[") {
-            match self.gateway.heard(text) {
-                Ok(replies) => {
-                    for reply in replies {
-                        let Some(id) = reply.id else { continue };
-                        self.ended(&id, reply.status, reply.error);
-                    }
+        let text = line.strip_suffix(b"\r").unwrap_or(line);
+        if text.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        let heard = if text.contains(&b'\r') {
+            // Some readers of lines end one here.
+            Err("a message of the server holds a carriage return".to_owned())
+        } else {
+            self.gateway.heard(text)
+        };
+        match heard {
+            Ok(replies) => {
+                for reply in replies {
+                    let Some(id) = reply.id else { continue };
+                    self.ended(&id, reply.status, reply.error);
                 }
-                Err(problem) => {
-                    tracing::error!("{problem}; it was not passed on");
-                    let Some(id) = reply::guessed_id(text) else { return Ok(()) };
-                    self.ended(&id, OutcomeStatus::Unknown, Some(problem.clone()));
-                    return self.tell_client(words::error(Some(&id), INTERNAL_ERROR, &problem)).await;
-                }
+            }
+            Err(problem) => {
+                tracing::error!("{problem}; it was not passed on");
+                let Some(id) = reply::guessed_id(text) else { return Ok(()) };
+                self.ended(&id, OutcomeStatus::Unknown, Some(problem.clone()));
+                return self.tell_client(words::error(Some(&id), INTERNAL_ERROR, &problem)).await;
             }
         }
         Ok(self.to_client.send(Some(Bytes::copy_from_slice(line))).await?)

@@ -88,6 +88,9 @@ fn begin(at: SocketAddr, headers: &[&str], body: &[u8]) -> TcpStream {
     if !headers.iter().any(|h| h.to_lowercase().starts_with("host:")) {
         head += &format!("host: {at}\r\n");
     }
+    if !headers.iter().any(|h| h.to_lowercase().starts_with("content-type:")) {
+        head += "content-type: application/json; charset=utf-8\r\n";
+    }
     for header in headers {
         head += &format!("{header}\r\n");
     }
@@ -174,6 +177,11 @@ fn what_is_not_certain_or_not_welcome_is_not_passed_on() {
         (403, &["origin: null"], ping),
         (415, &["content-encoding: gzip"], ping),
         (415, &["content-type: application/json; charset=utf-7"], ping),
+        // Not one ASCII character more, and it cannot be read as a header.
+        (415, &["content-type: application/json; charset=utf-7; x=\"é\""], ping),
+        (415, &["content-type: application/json", "content-type: application/json; charset=utf-7"], ping),
+        (415, &["content-type: text/plain"], ping),
+        (415, &["content-type:"], ping),
         (400, &["mcp-method: ping"], get.as_bytes()),
         (400, &["mcp-method: tools/call"], ping),
         (400, &["mcp-method: tools/call", "mcp-name: delete_users"], get.as_bytes()),
@@ -196,7 +204,25 @@ fn what_is_not_certain_or_not_welcome_is_not_passed_on() {
         200
     );
     assert_eq!(upstream.got().len(), 1);
+    let head = upstream.got()[0].head.to_lowercase();
+    assert!(head.contains("content-type: application/json\r\n"), "{head}");
 }
+
+/// Headers and bodies in which somebody may find a list of tools.
+const HIDDEN: [(&str, &str); 8] = [
+    ("content-type: text/plain\r\n", EVIL),
+    ("", EVIL),
+    ("content-type: application/json\r\ncontent-encoding: gzip\r\n", EVIL),
+    ("content-type: text/event-stream\r\ncontent-encoding: gzip\r\n", EVIL),
+    ("content-type: application/json; x=\"é\"\r\n", EVIL),
+    ("content-type: text/plain\r\ncontent-type: application/json\r\n", EVIL),
+    ("content-type: application/json; x=text/event-stream\r\n", EVIL),
+    (
+        "content-type: application/json\r\n",
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":""},"result":{"tools":[{"name":"evil"}]}}"#,
+    ),
+];
+const EVIL: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"evil"}]}}"#;
 
 #[test]
 fn what_a_server_must_not_do() {
@@ -207,6 +233,10 @@ fn what_a_server_must_not_do() {
             text if text.contains("list") => {
                 json_reply(r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a","name":"b"}]}}"#)
             }
+            text if text.contains("hidden") => {
+                let at: usize = text.split("hidden").nth(1).unwrap()[..1].parse().unwrap();
+                reply("200 OK", HIDDEN[at].0, HIDDEN[at].1)
+            }
             _ => Vec::new(),
         }]
     }));
@@ -216,6 +246,12 @@ fn what_a_server_must_not_do() {
     // A list in which two readers find two tools.
     let (status, _, body) = post(front.addr(), &[], r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
     assert!(status == 502 && !body.contains("\"name\""), "{body}");
+    // And those that a client may read, and the gateway could not look into.
+    for how in 0..HIDDEN.len() {
+        let list = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"hidden{how}"}}"#);
+        let (status, _, body) = post(front.addr(), &[], list);
+        assert!(status == 502 && !body.contains("evil"), "{:?} {body}", HIDDEN[how]);
+    }
     // It has the call, and is gone.
     assert_eq!(post(front.addr(), &[], call(1, "get_gone", &json!({}))).0, 502);
     let outcomes = server.log("outcome", 2);
@@ -265,7 +301,7 @@ fn several_servers_each_at_its_own_address() {
         let mut stream = TcpStream::connect(front.addr()).unwrap();
         let body = call(1, "get_x", &json!({}));
         let head = format!(
-            "POST /{name}/mcp HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer of-the-client\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            "POST /{name}/mcp HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer of-the-client\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
         stream.write_all(format!("{head}{body}").as_bytes()).unwrap();

@@ -261,9 +261,9 @@ def test_a_denial_needs_no_help_of_the_settings(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if p.name[0] != "."] == ["plain"]
 
 
-def test_check_knows_this_program(key: str, project: Path) -> None:
+def test_check_knows_this_program(checkrein: RealServer, key: str, project: Path) -> None:
     done = subprocess.run(
-        [binary(), "hook", "claude-code", "--check"],
+        [binary(), "hook", "claude-code", "--check", "--url", checkrein.url],
         cwd=project,
         env=claude_code.environment(project, CHECKREIN_API_KEY=key),
         capture_output=True,

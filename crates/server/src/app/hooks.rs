@@ -19,7 +19,10 @@ const TOGETHER: Duration = Duration::from_secs(2);
 /// call, and models use names again. Kept in memory only: of a call that was asked about before a restart
 /// nobody knows whether it ran, so it does not.
 #[derive(Default)]
-pub(super) struct Calls(Mutex<(HashMap<Name, Option<Instant>>, VecDeque<Name>)>);
+pub(super) struct Calls(Mutex<Given>);
+
+/// When the allow of each was given out, if it was; and the names, oldest first.
+type Given = (HashMap<Name, Option<Instant>>, VecDeque<Name>);
 
 /// The id of the key, and the call.
 type Name = (String, String);

@@ -234,7 +234,7 @@ fn what_a_server_must_not_do() {
                 json_reply(r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a","name":"b"}]}}"#)
             }
             text if text.contains("hidden") => {
-                let at: usize = text.split("hidden").nth(1).unwrap()[..1].parse().unwrap();
+                let at = (0..HIDDEN.len()).find(|at| text.contains(&format!("hidden{at}"))).unwrap();
                 reply("200 OK", HIDDEN[at].0, HIDDEN[at].1)
             }
             _ => Vec::new(),
@@ -247,10 +247,10 @@ fn what_a_server_must_not_do() {
     let (status, _, body) = post(front.addr(), &[], r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
     assert!(status == 502 && !body.contains("\"name\""), "{body}");
     // And those that a client may read, and the gateway could not look into.
-    for how in 0..HIDDEN.len() {
+    for (how, hidden) in HIDDEN.iter().enumerate() {
         let list = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"hidden{how}"}}"#);
         let (status, _, body) = post(front.addr(), &[], list);
-        assert!(status == 502 && !body.contains("evil"), "{:?} {body}", HIDDEN[how]);
+        assert!(status == 502 && !body.contains("evil"), "{hidden:?} {body}");
     }
     // It has the call, and is gone.
     assert_eq!(post(front.addr(), &[], call(1, "get_gone", &json!({}))).0, 502);

@@ -134,3 +134,30 @@ fn digest(call: &Call) -> String {
     write_canonical(&call.arguments, &mut canonical);
     hex(&Sha256::digest(&canonical))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::message::{Incoming, Kind, read};
+    use serde_json::json;
+
+    fn detour(state: usize) -> Option<Detour> {
+        let params = json!({"name": "x", "requestState": "s".repeat(state)});
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string();
+        let Ok(Incoming::One(message)) = read(call.as_bytes()) else { panic!("{call}") };
+        let Kind::Call(call) = message.kind else { panic!("no call") };
+        let held = Held { check: String::new(), approval: String::new(), reason: String::new() };
+        Detour::of(&call, About::Call, held, 1, None)
+    }
+
+    #[test]
+    fn what_clients_want_kept_is_bounded() {
+        assert!(detour(KEPT).is_some() && detour(KEPT + 1).is_none());
+        let detours = Detours::default();
+        for _ in 0..KEPT_IN_ALL / KEPT + 50 {
+            detours.keep(detour(KEPT).unwrap());
+        }
+        let known = detours.0.lock().unwrap();
+        assert_eq!(known.values().map(Detour::size).sum::<usize>(), KEPT_IN_ALL);
+    }
+}

@@ -194,7 +194,7 @@ export interface components {
     ClaudeCodeHook: {
       /** The subagent that makes the call. */
       agent_id?: string | null;
-      /** Where Claude Code stands. A command line is asked about together with it. */
+      /** Where Claude Code stands. A command line is asked about together with it, and paths are taken from there. */
       cwd?: string | null;
       /** Of `PostToolUseFailure`: what went wrong. */
       error?: string | null;
@@ -349,6 +349,8 @@ export interface components {
       structured_messages?: Array<unknown> | null;
       /** The tool calls in it, in OpenAI's form. */
       tool_calls?: Array<unknown> | null;
+      /** Of a request: the tools that it offers. */
+      tools?: Array<unknown> | null;
     };
     /** A policy that matched. */
     Matched: {

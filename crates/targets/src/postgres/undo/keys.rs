@@ -83,8 +83,7 @@ async fn nobody_refers(
     child: &Relation,
     parent: &Relation,
 ) -> Result<(), Trouble> {
-    // What was written over keeps all that is referred to.
-    if done.removed().is_empty() || one.swift.is_some() {
+    if done.removed().is_empty() {
         return Ok(());
     }
     let orphans = format!(

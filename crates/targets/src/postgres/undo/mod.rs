@@ -118,16 +118,11 @@ impl Postgres {
             return Err(error.into());
         }
         session.batch_execute("ROLLBACK TO SAVEPOINT checkrein_replica").await?;
-        let keys =
-            super::schema::foreign_keys(session, staged.iter().flat_map(|s| [s.now.oid, s.now.root])).await?;
+        let keys = super::schema::foreign_keys(session, staged.iter().map(|one| one.now.oid)).await?;
         let armed = staged.iter().zip(compared).find(|(staged, compared)| {
             !compared.nothing()
                 && (staged.now.triggers > 0
-                    || keys.iter().any(|key| {
-                        [staged.now.oid, staged.now.root]
-                            .iter()
-                            .any(|oid| key.child == *oid || key.parent == *oid)
-                    }))
+                    || keys.iter().any(|key| staged.now.is(key.child) || staged.now.is(key.parent)))
         });
         let Some((staged, _)) = armed else { return Ok(()) };
         let account = super::sql::ask_one(session, "SELECT pg_catalog.quote_ident(current_user)").await?;

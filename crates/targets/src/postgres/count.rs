@@ -239,7 +239,7 @@ impl<'s> Count<'s> {
         let records = self.session.execute_raw(&prepared, values).await?;
         if records > 0 && !keys.is_empty() {
             self.analysed(records).await?;
-            self.follow(relation, change, keys).await?;
+            self.follow(change, keys).await?;
         }
         Ok(())
     }
@@ -277,36 +277,30 @@ impl<'s> Count<'s> {
 
     /// The foreign keys through which a change of `relation` has consequences.
     async fn following(&self, relation: &Relation, change: &Change) -> Result<Vec<ForeignKey>, Trouble> {
-        let keys = schema::foreign_keys(self.session, [relation.oid, relation.root]).await?;
+        let keys = schema::foreign_keys(self.session, [relation.oid]).await?;
         let hit = |key: &ForeignKey| match change {
             Change::Delete => true,
             Change::Columns(columns) => key.columns.iter().any(|(_, parent, _)| columns.contains(parent)),
         };
-        Ok(keys
-            .into_iter()
-            .filter(|key| (key.parent == relation.oid || key.parent == relation.root) && hit(key))
-            .collect())
+        Ok(keys.into_iter().filter(|key| relation.is(key.parent) && hit(key)).collect())
     }
 
     /// Follows foreign keys until nothing new is found.
-    async fn follow(
-        &mut self,
-        relation: Relation,
-        change: Change,
-        keys: Vec<ForeignKey>,
-    ) -> Result<(), Trouble> {
-        let mut open = vec![(relation, change, keys, self.step)];
+    async fn follow(&mut self, change: Change, keys: Vec<ForeignKey>) -> Result<(), Trouble> {
+        let mut open = vec![(change, keys, self.step)];
         let mut forbidding = Vec::new();
-        while let Some((parent, change, keys, step)) = open.pop() {
+        while let Some((change, keys, step)) = open.pop() {
             for key in keys {
                 let child = self.by_oid(key.child).await?;
+                // Of the rows of the step, which may be in another part of the partitioned table, those of this one.
+                let parent = self.by_oid(key.parent).await?;
                 let action = if change == Change::Delete { key.on_delete } else { key.on_update };
                 let how = match (action, &change) {
                     ('c', Change::Delete) => How::Cascade,
                     ('c', Change::Columns(_)) => How::Update,
                     ('n' | 'd', _) => How::Unlink,
                     _ => {
-                        forbidding.push((key, parent.clone(), child, step));
+                        forbidding.push((key, parent, child, step));
                         continue;
                     }
                 };
@@ -341,7 +335,7 @@ impl<'s> Count<'s> {
                 };
                 let more = self.following(&child, &next).await?;
                 if !more.is_empty() {
-                    open.push((child, next, more, this));
+                    open.push((next, more, this));
                 }
             }
         }

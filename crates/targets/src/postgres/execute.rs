@@ -311,7 +311,7 @@ impl Pending for Transaction {
                 out,
             )
             .await?;
-            super::identify_transaction(&self.session, &self.token, out, &alike);
+            super::identify(&self.session, out, &alike);
             Ok::<_, Trouble>(captured)
         };
         match tokio::time::timeout(limit, work).await {

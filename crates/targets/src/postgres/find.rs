@@ -190,6 +190,8 @@ impl<'t> Found<'t> {
                 );
                 children.extend(places_of(looks.outside, &select, places).await?);
             }
+            children.sort_unstable();
+            children.dedup();
             return Ok(Guess::At(children));
         }
         Ok(Guess::Anywhere)

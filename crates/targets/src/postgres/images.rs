@@ -12,10 +12,13 @@
 //! counter last began anew has the same; such a one the outside sees as well. As the one that removed it
 //! (`xmax`) it may also mean that the transaction only locked the row, which the inside still sees then; or
 //! it is the number of a group of lockers, which it cannot be while fewer groups were ever made. What such
-//! an exception may be is looked for on the other side *before*, and it can only become less: nobody but the
-//! transaction, which waits, writes its number anywhere. What carries another number (of a savepoint, of a
-//! group that a locker joined meanwhile) goes through the three looks, in the same pass over the table: a
-//! number may change from the one kind to the other, and no version must be taken twice, or not at all.
+//! an exception may be is looked for on the other side *before*, and of versions that were there already it can
+//! only become less: nobody but the transaction, which waits, writes its number on them. On versions that are
+//! made meanwhile others do: who updates a row that the transaction has a lock on (a foreign key refers to it)
+//! takes the lock's number along. So `xmax` says nothing on a version that may be younger than the first look.
+//! That one goes through the three looks, as does what carries another number (of a savepoint, of a group that
+//! a locker joined meanwhile), in the same pass over the table: a number may change from the one kind to the
+//! other, and no version must be taken twice, or not at all.
 
 use super::{
     connect::Session,
@@ -69,8 +72,9 @@ impl Looks<'_> {
         format!("SELECT pg_catalog.mxid_age('{}'::pg_catalog.xid)", self.mark())
     }
 
-    /// Makes both ready. Answers with the sizes of these tables in blocks, and [`Looks::groups`].
-    async fn begin(&self, touched: &[Touched]) -> Result<(BTreeMap<u32, u64>, i64), Trouble> {
+    /// Makes both ready. Answers with the sizes of these tables in blocks, [`Looks::groups`], and the number of
+    /// the oldest transaction that is open: older versions, if seen, were there before any look.
+    async fn begin(&self, touched: &[Touched]) -> Result<(BTreeMap<u32, u64>, i64, u64), Trouble> {
         let limit = millis(self.limit);
         let inside = format!(
             "SET LOCAL statement_timeout = {limit}; DECLARE checkrein_hold NO SCROLL CURSOR FOR SELECT 1; \
@@ -79,13 +83,24 @@ impl Looks<'_> {
             numbers(touched.iter().map(|t| t.relation.oid))
         );
         // Outside of a transaction, since each look must be a new one; counts reset it.
-        let outside = format!("SET statement_timeout = {limit}; {}", self.groups());
-        let (sizes, groups) = tokio::join!(ask(self.inside, &inside), ask_one(self.outside, &outside));
+        let outside = format!(
+            "SET statement_timeout = {limit}; {}, pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())",
+            self.groups()
+        );
+        let (sizes, known) = tokio::join!(ask(self.inside, &inside), ask(self.outside, &outside));
         let sizes = sizes?.into_iter().filter_map(|row| match row.as_slice() {
             [Some(table), Some(pages)] => Some((table.parse().ok()?, pages.parse().ok()?)),
             _ => None,
         });
-        Ok((sizes.collect(), groups?.and_then(|groups| groups.parse().ok()).unwrap_or(i64::MAX)))
+        let known = known?;
+        let [Some(groups), Some(oldest)] = known.first().map_or(&[][..], Vec::as_slice) else {
+            return Err(
+                Error::Internal("PostgreSQL does not say which transactions are open".to_owned()).into()
+            );
+        };
+        let oldest =
+            oldest.parse().map_err(|_| Error::Internal("a transaction without a number".to_owned()))?;
+        Ok((sizes.collect(), groups.parse().unwrap_or(i64::MAX), oldest))
     }
 
     /// Whether a group of lockers can have got the transaction's number since.
@@ -116,9 +131,13 @@ pub(super) async fn capture(
     let mut digest = RowsDigest::default();
     let mut sums: BTreeMap<(&str, How), u64> = BTreeMap::new();
     let since = Instant::now();
-    let (sizes, groups) = looks.begin(touched).await?;
+    let (sizes, groups, oldest) = looks.begin(touched).await?;
     let mark = format!("'{}'::pg_catalog.xid", looks.mark());
-    let (removed, made) = (format!("x.xmax = {mark}"), format!("x.xmin = {mark}"));
+    let removed = format!(
+        "(x.xmax = {mark} AND pg_catalog.age(x.xmin) > pg_catalog.age('{}'::pg_catalog.xid))",
+        oldest & u64::from(u32::MAX)
+    );
+    let made = format!("x.xmin = {mark}");
     let mut found = Found::new(hints, touched);
     while let Some(t) = found.next(keys) {
         let relation = &t.relation;
@@ -179,6 +198,12 @@ pub(super) async fn capture(
             let known = found.after(looks, t, pages, &[]).await?;
             tokio::try_join!(befores.run(pages, most_before, &guess), afters.run(pages, most_after, &known))?
         };
+        if measured.exact && before < most_before {
+            return Err(Error::Internal(format!(
+                "of {most_before} records of {resource} that it changes only {before} were found as they were before, so it could not be undone; try again"
+            ))
+            .into());
+        }
         digest.merge(&old);
         digest.merge(&new);
         let left = left.unwrap_or_default();
@@ -253,7 +278,8 @@ struct Pass<'c, 's> {
 
 impl Pass<'_, '_> {
     /// Copies them into the sink; there cannot be more than `most`, and all of them are found: first where
-    /// they are guessed to be, then, if some are missing there, in all of the table. Answers how many.
+    /// they are guessed to be, then, if some are missing there, in all of the rest of the table. Answers how
+    /// many.
     async fn run(&mut self, pages: u64, most: u64, guess: &Guess) -> Result<u64, Trouble> {
         let mut found = 0;
         if most == 0 {
@@ -262,9 +288,13 @@ impl Pass<'_, '_> {
         for part in guess.parts(self.relation)? {
             found += self.look(&part).await?;
         }
+        if found >= most {
+            return Ok(found);
+        }
         let others = guess.others(self.relation)?;
         let mut from = 0;
-        while found < most && from < pages {
+        // To the end, whatever is found.
+        while from < pages {
             let to = from.saturating_add(BLOCKS);
             let mut condition = others.clone();
             if pages > BLOCKS {

@@ -121,18 +121,15 @@ pub(super) async fn touched(
 /// The counters in words. `said` is the one statement, if it was one.
 pub(super) fn measured(touched: &[Touched], keys: &[ForeignKey], said: Option<&Said>) -> Measured {
     let mut sums: BTreeMap<(&str, How), u64> = BTreeMap::new();
-    let removed = |oid: u32| touched.iter().any(|t| t.relation.root == oid && t.deleted > 0);
+    let removed = |oid: u32| touched.iter().any(|t| t.relation.is(oid) && t.deleted > 0);
     // What is left of the statement's own rows: the rest of its table followed.
     let mut own = said.map_or(0, |said| said.affected);
     for t in touched {
         let relation = &t.relation;
         let named = said.is_some_and(|said| said.table.as_deref() == resource_name(relation));
         let follows = |action: &[char]| {
-            keys.iter().any(|key| {
-                (key.child == relation.root || key.child == relation.oid)
-                    && action.contains(&key.on_delete)
-                    && removed(key.parent)
-            })
+            keys.iter()
+                .any(|key| relation.is(key.child) && action.contains(&key.on_delete) && removed(key.parent))
         };
         let mut add = |how: How, records: u64| {
             if records > 0 {
@@ -167,10 +164,8 @@ pub(super) fn measured(touched: &[Touched], keys: &[ForeignKey], said: Option<&S
             && touched.iter().any(|o| o.relation.root == t.relation.root && o.deleted > 0)
     };
     let twice = |t: &Touched| {
-        let from = |key: &&ForeignKey| {
-            (key.child == t.relation.root || key.child == t.relation.oid)
-                && touched.iter().any(|o| o.relation.root == key.parent || o.relation.oid == key.parent)
-        };
+        let from =
+            |key: &&ForeignKey| t.relation.is(key.child) && touched.iter().any(|o| o.relation.is(key.parent));
         // One foreign key may follow; where the statement itself was at work, none.
         let named = said.is_some_and(|said| said.table.as_deref() == resource_name(&t.relation));
         let most = usize::from(!named);

@@ -99,19 +99,8 @@ const TIME_LINE: &str =
     "pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8)";
 
 /// Writes into a snapshot where it comes from.
-fn identify(session: &Session, out: &mut SnapshotWriter) {
-    out.system(json!({ "server": session.system(), "database": session.database() }));
-}
-
-/// The same, and which transaction made what it holds as after-images: rows that still carry its number are
-/// as it left them.
-fn identify_transaction(session: &Session, token: &str, out: &mut SnapshotWriter, alike: &images::Alike) {
-    let mut parts = token.split(':').skip(2);
-    let [time_line, number] = [(); 2].map(|()| parts.next().unwrap_or(""));
-    out.system(json!({
-        "server": session.system(), "database": session.database(), "alike": alike,
-        "time_line": time_line, "transaction": number,
-    }));
+fn identify(session: &Session, out: &mut SnapshotWriter, alike: &images::Alike) {
+    out.system(json!({ "server": session.system(), "database": session.database(), "alike": alike }));
 }
 
 /// Refuses a snapshot that comes from somewhere else.

@@ -19,8 +19,12 @@ pub(super) struct Relation {
     /// `r` table, `p` partitioned table, `v` view, `f` foreign table, `m` materialised view, `S` sequence.
     pub(super) kind: char,
     pub(super) partition: bool,
-    /// The partitioned table above, or itself.
+    /// The partitioned table at the top, or itself.
     pub(super) root: u32,
+    /// Itself, the partitioned tables above it, and its partitions at any depth: a foreign key of one of these
+    /// is also its own, at least for some of its rows.
+    #[serde(default, skip_serializing)]
+    pub(super) family: Vec<u32>,
     /// In the order of the table.
     pub(super) columns: Vec<Column>,
     /// The primary key, or another one that is unique and never null. Empty: none.
@@ -61,6 +65,11 @@ pub(super) struct Key {
 }
 
 impl Relation {
+    /// Whether a foreign key from or to the table `oid` concerns its rows.
+    pub(super) fn is(&self, oid: u32) -> bool {
+        self.oid == oid || self.family.contains(&oid)
+    }
+
     /// Its name as SQL.
     pub(super) fn sql(&self) -> String {
         format!("{}.{}", ident(&self.schema), ident(&self.name))
@@ -137,12 +146,21 @@ impl ForeignKey {
 const OPERATOR: &str = "pg_catalog.format('OPERATOR(%I.%s)', \
     (SELECT nspname FROM pg_catalog.pg_namespace WHERE oid = o.oprnamespace), o.oprname)";
 
+/// As SQL: the table `oid`, the partitioned tables above it and its partitions.
+fn family(oid: &str) -> String {
+    format!(
+        "SELECT {oid} AS oid UNION SELECT relid::pg_catalog.oid FROM pg_catalog.pg_partition_ancestors({oid}) a(relid) \
+         UNION SELECT t.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree({oid}) t"
+    )
+}
+
 static RELATIONS: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT (pg_catalog.json_build_object('oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname, \
            'resource', (SELECT m.nspname || '.' || r.relname FROM pg_catalog.pg_class r \
               JOIN pg_catalog.pg_namespace m ON m.oid = r.relnamespace WHERE r.oid = root.oid), \
            'kind', c.relkind, 'partition', c.relispartition, 'root', root.oid::bigint, \
+           'family', (SELECT pg_catalog.json_agg(f.oid::bigint) FROM ({}) f), \
            'columns', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('number', a.attnum, \
                 'name', a.attname, 'type', pg_catalog.format_type(a.atttypid, a.atttypmod), \
                 'base', pg_catalog.format_type(a.atttypid, -1), \
@@ -168,7 +186,8 @@ static RELATIONS: LazyLock<String> = LazyLock::new(|| {
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, \
            LATERAL (SELECT CASE WHEN c.relispartition THEN coalesce(pg_catalog.pg_partition_root(c.oid)::oid, c.oid) \
              ELSE c.oid END AS oid) root \
-         WHERE c.oid = ANY ($1) ORDER BY c.oid"
+         WHERE c.oid = ANY ($1) ORDER BY c.oid",
+        family("c.oid")
     )
 });
 
@@ -182,9 +201,10 @@ static FOREIGN_KEYS: LazyLock<String> = LazyLock::new(|| {
               JOIN pg_catalog.pg_attribute ca ON ca.attrelid = f.conrelid AND ca.attnum = u.c \
               JOIN pg_catalog.pg_attribute pa ON pa.attrelid = f.confrelid AND pa.attnum = u.p \
               JOIN pg_catalog.pg_operator o ON o.oid = u.op)))::text \
-         FROM pg_catalog.pg_constraint f, (SELECT pg_catalog.array_agg(o) AS oids FROM \
-           (SELECT o FROM pg_catalog.unnest($1) o UNION SELECT pg_catalog.pg_partition_root(o)::oid FROM pg_catalog.unnest($1) o) a) t \
-         WHERE f.contype = 'f' AND f.conparentid = 0 AND (f.conrelid = ANY (t.oids) OR f.confrelid = ANY (t.oids)) ORDER BY f.oid"
+         FROM pg_catalog.pg_constraint f, (SELECT pg_catalog.array_agg(a.oid) AS oids FROM \
+           pg_catalog.unnest($1) o, LATERAL ({}) a) t \
+         WHERE f.contype = 'f' AND f.conparentid = 0 AND (f.conrelid = ANY (t.oids) OR f.confrelid = ANY (t.oids)) ORDER BY f.oid",
+        family("o")
     )
 });
 
@@ -197,8 +217,8 @@ pub(super) async fn relations(
     Ok(read(&session.look_up(&RELATIONS, &[(&oids, Type::OID_ARRAY)]).await?))
 }
 
-/// The foreign keys from or to these tables and those that they are partitions of. A partitioned table's stand
-/// for those of its partitions.
+/// The foreign keys from or to these tables, those that they are partitions of, and their partitions
+/// ([`Relation::is`]). One of a partitioned table stands for those that its partitions have of it.
 pub(super) async fn foreign_keys(
     session: &Session,
     oids: impl IntoIterator<Item = u32>,

@@ -7,6 +7,7 @@ use super::{
     copy::{DigestOf, Sink, copy_out},
     count::{Count, HITS, told},
     execute::{abandon, begin, pin},
+    images::Alike,
     schema::{self, Relation},
     sql::ask,
     undo,
@@ -34,7 +35,7 @@ impl Postgres {
         if let Some((relation, how, select)) = Count::new(&session, true).plain(what).await? {
             let mut digest = RowsDigest::default();
             let records = copied(&session, &relation, &select, &mut digest, out).await?;
-            super::identify(&session, out);
+            super::identify(&session, out, &Alike::new());
             abandon(session).await;
             let affected = Affected { resource: relation.resource, how, records };
             let affected = if records > 0 { vec![affected] } else { Vec::new() };
@@ -91,7 +92,7 @@ impl Postgres {
                 *sums.entry((relation.resource.clone(), how)).or_default() += records;
             }
         }
-        super::identify(&session, out);
+        super::identify(&session, out, &Alike::new());
         abandon(session).await;
         let affected =
             sums.into_iter().map(|((resource, how), records)| Affected { resource, how, records }).collect();
@@ -106,7 +107,7 @@ impl Postgres {
             begin(&mut session, "READ COMMITTED READ WRITE", limit, self.limits()).await?;
             pin(&session).await?;
             undo::stage::seal(&session, snapshot, &Progress::default(), out).await?;
-            super::identify(&session, out);
+            super::identify(&session, out, &Alike::new());
             abandon(session).await;
             out.sealed();
             Ok::<_, Trouble>(())

@@ -113,10 +113,6 @@ pub(super) async fn compare(
     staged: &Staged,
     on_conflict: OnConflict,
 ) -> Result<Compared, Trouble> {
-    if let Some((_, rows)) = staged.swift {
-        let records = BTreeMap::from([(BEFORE + AFTER + NOW + AFTER_IS_NOW, rows)]);
-        return Ok(Compared { records, sealed: true, on_conflict, left_alone: false });
-    }
     let select = if staged.keyed { by_key(staged) } else { by_content(staged) };
     let work = staged.work();
     let rows = ask(

@@ -18,7 +18,7 @@ pub(super) async fn check(
     staged: &[Staged],
     compared: &[Compared],
 ) -> Result<(), Trouble> {
-    let keys = schema::foreign_keys(session, staged.iter().flat_map(|s| [s.now.oid, s.now.root])).await?;
+    let keys = schema::foreign_keys(session, staged.iter().map(|one| one.now.oid)).await?;
     let tables = schema::relations(session, keys.iter().flat_map(|key| [key.child, key.parent])).await?;
     let table = |oid: u32| tables.iter().find(|table| table.oid == oid);
     for key in &keys {
@@ -26,11 +26,10 @@ pub(super) async fn check(
             return Err(Error::Internal(format!("the foreign key {} cannot be looked up", key.name)).into());
         };
         for (one, done) in staged.iter().zip(compared) {
-            let is = |oid: u32| oid == one.now.oid || oid == one.now.root;
-            if is(key.child) {
+            if one.now.is(key.child) {
                 parents_are_there(session, key, one, done, parent).await?;
             }
-            if is(key.parent) {
+            if one.now.is(key.parent) {
                 nobody_refers(session, key, one, done, child, parent).await?;
             }
         }
@@ -83,8 +82,7 @@ async fn nobody_refers(
     child: &Relation,
     parent: &Relation,
 ) -> Result<(), Trouble> {
-    // What was written over keeps all that is referred to.
-    if done.removed().is_empty() || one.swift.is_some() {
+    if done.removed().is_empty() {
         return Ok(());
     }
     let orphans = format!(

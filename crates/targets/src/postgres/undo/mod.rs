@@ -5,7 +5,6 @@ mod compare;
 mod keys;
 mod restore;
 pub(super) mod stage;
-mod swift;
 
 use super::{
     Postgres,
@@ -17,12 +16,12 @@ use super::{
 };
 use crate::{
     Error, Plan, ResourcePlan, Undo, UndoOptions,
-    snapshot::{Side, Snapshot, SnapshotWriter},
+    snapshot::{Snapshot, SnapshotWriter},
 };
 use checkrein_core::rollback::{OnConflict, Step};
 use compare::Compared;
 use stage::Staged;
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::collections::BTreeMap;
 use tokio_postgres::error::SqlState;
 
 /// What it takes to put rows back without setting off what the database attaches to their change.
@@ -36,10 +35,7 @@ impl Postgres {
             let mut session = self.connections.work().await?;
             begin(&mut session, "READ COMMITTED READ WRITE", limit, self.limits()).await?;
             pin(&session).await?;
-            options.progress.done.store(0, Ordering::Relaxed);
-            let staged = stage::describe(&session, snapshot).await?;
-            stage::load(&session, snapshot, &staged, &options.progress, |_, _| true).await?;
-            stage::analyse(&session, &staged).await?;
+            let staged = stage::stage(&session, snapshot, &options.progress).await?;
             let (plan, _) = compared(&session, &staged, options.on_conflict).await?;
             abandon(session).await;
             Ok::<_, Trouble>(plan)
@@ -77,22 +73,8 @@ impl Postgres {
         pin(&session).await?;
         let token = token(&session).await?;
         execute::remember(&watch).await?;
-        options.progress.done.store(0, Ordering::Relaxed);
-        let mut staged = stage::describe(&session, snapshot).await?;
-        if let Some(mark) = swift::mark(&session, snapshot).await? {
-            stage::choose(&session, snapshot, &mut staged, mark).await?;
-        }
-        let needed = |one: &Staged, side: Side| side == Side::Before || one.swift.is_none();
-        stage::load(&session, snapshot, &staged, &options.progress, needed).await?;
+        let staged = stage::stage(&session, snapshot, &options.progress).await?;
         lock(&session, &staged).await?;
-        let mut before = restore::Counters::new();
-        if !swift::write_over(&session, &staged).await? {
-            before = restore::counters(&session).await?;
-            let missing = |one: &Staged, side: Side| side == Side::After && one.swift.is_some();
-            stage::load(&session, snapshot, &staged, &options.progress, missing).await?;
-            staged.iter_mut().for_each(|one| one.swift = None);
-        }
-        stage::analyse(&session, &staged).await?;
         let (plan, compared) = compared(&session, &staged, options.on_conflict).await?;
         if plan.conflict_count > 0 && options.on_conflict == OnConflict::Refuse {
             abandon(session).await;
@@ -103,11 +85,10 @@ impl Postgres {
             return Ok(Undo::Nothing(plan));
         }
         self.disarm(&session, &staged, &compared).await?;
-        let (measured, alike, tables) = restore::restore(&session, &staged, &compared, out).await?;
-        swift::exchange(snapshot, &staged, &tables, &options.progress, out).await?;
+        let (measured, alike) = restore::restore(&session, &staged, &compared, out).await?;
         keys::check(&session, &staged, &compared).await?;
-        restore::nothing_else(&session, &staged, &compared, &before).await?;
-        super::identify_transaction(&session, &token, out, &alike);
+        restore::nothing_else(&session, &staged, &compared).await?;
+        super::identify(&session, out, &alike);
         out.sealed();
         let transaction = Transaction {
             session,
@@ -137,16 +118,11 @@ impl Postgres {
             return Err(error.into());
         }
         session.batch_execute("ROLLBACK TO SAVEPOINT checkrein_replica").await?;
-        let keys =
-            super::schema::foreign_keys(session, staged.iter().flat_map(|s| [s.now.oid, s.now.root])).await?;
+        let keys = super::schema::foreign_keys(session, staged.iter().map(|one| one.now.oid)).await?;
         let armed = staged.iter().zip(compared).find(|(staged, compared)| {
             !compared.nothing()
                 && (staged.now.triggers > 0
-                    || keys.iter().any(|key| {
-                        [staged.now.oid, staged.now.root]
-                            .iter()
-                            .any(|oid| key.child == *oid || key.parent == *oid)
-                    }))
+                    || keys.iter().any(|key| staged.now.is(key.child) || staged.now.is(key.parent)))
         });
         let Some((staged, _)) = armed else { return Ok(()) };
         let account = super::sql::ask_one(session, "SELECT pg_catalog.quote_ident(current_user)").await?;

@@ -20,16 +20,14 @@ use crate::{
 use std::collections::BTreeMap;
 use tokio::sync::Mutex;
 
-/// Does it, verifies it, and writes what stood and what stands now into `out`. Answers with the numbers there of
-/// the tables for which this has been done already, which still have to be written.
+/// Does it, verifies it, and writes what stood and what stands now into `out`.
 pub(super) async fn restore(
     session: &Session,
     staged: &[Staged],
     compared: &[Compared],
     out: &mut SnapshotWriter,
-) -> Result<(Measured, Alike, BTreeMap<u32, u32>), Trouble> {
+) -> Result<(Measured, Alike), Trouble> {
     let mut alike = Alike::new();
-    let mut swift = BTreeMap::new();
     let mut tables = Vec::with_capacity(staged.len());
     for (one, done) in staged.iter().zip(compared) {
         if done.nothing() {
@@ -38,11 +36,6 @@ pub(super) async fn restore(
         }
         let shape = serde_json::to_value(&one.now).map_err(|e| Error::Internal(e.to_string()))?;
         let table = out.table(&one.now.resource, shape).await?;
-        if one.swift.is_some() {
-            swift.insert(one.now.oid, table);
-            tables.push(None);
-            continue;
-        }
         remove(session, one, done, out, table, &mut alike).await?;
         tables.push(Some(table));
     }
@@ -51,7 +44,7 @@ pub(super) async fn restore(
             put_back(session, one, done, out, *table).await?;
         }
     }
-    Ok((measured(staged, compared), alike, swift))
+    Ok((measured(staged, compared), alike))
 }
 
 async fn remove(
@@ -263,12 +256,12 @@ fn measured(staged: &[Staged], compared: &[Compared]) -> Measured {
     Measured { affected, exact: true }
 }
 
-/// How many rows of a table the transaction has inserted, updated and deleted.
-pub(super) type Counters = BTreeMap<u32, (String, [u64; 3])>;
-
-/// What the transaction has changed so far, by the server's count, with the tables' names. It counts what a
-/// savepoint took back, too.
-pub(super) async fn counters(session: &Session) -> Result<Counters, Trouble> {
+/// That the transaction changed what it should and nothing else: a trigger that always fires would show here.
+pub(super) async fn nothing_else(
+    session: &Session,
+    staged: &[Staged],
+    compared: &[Compared],
+) -> Result<(), Trouble> {
     let rows = ask(
         session,
         "SELECT c.oid, n.nspname || '.' || c.relname, pg_catalog.pg_stat_get_xact_tuples_inserted(c.oid), \
@@ -279,33 +272,16 @@ pub(super) async fn counters(session: &Session) -> Result<Counters, Trouble> {
          WHERE c.oid >= 16384 AND c.relkind IN ('r', 'f', 'm') AND c.relpersistence <> 't'",
     )
     .await?;
-    let read = |row: &[Option<String>]| {
-        let number = |i: usize| row.get(i)?.as_deref()?.parse::<u64>().ok();
-        let name = row.get(1)?.clone()?;
-        Some((u32::try_from(number(0)?).ok()?, (name, [number(2)?, number(3)?, number(4)?])))
-    };
-    let counters: Option<Counters> = rows.iter().map(|row| read(row)).collect();
-    counters.ok_or_else(|| Error::Internal("PostgreSQL does not count what was changed".to_owned()).into())
-}
-
-/// That the transaction changed what it should and nothing else since `before`: a trigger that always fires would
-/// show here.
-pub(super) async fn nothing_else(
-    session: &Session,
-    staged: &[Staged],
-    compared: &[Compared],
-    before: &Counters,
-) -> Result<(), Trouble> {
-    for (oid, (name, now)) in counters(session).await? {
-        let then = before.get(&oid).map_or([0; 3], |(_, then)| *then);
-        let one = staged.iter().zip(compared).find(|(one, _)| one.now.oid == oid);
-        let expected = one.map_or([0, 0, 0], |(one, done)| match one.swift {
-            Some((_, rows)) => [0, rows, 0],
-            None => [done.number(&done.restored()), 0, done.number(&done.removed())],
-        });
-        if now.into_iter().zip(then).map(|(now, then)| now.saturating_sub(then)).ne(expected) {
+    for row in rows {
+        let cell = |i: usize| row.get(i).and_then(|cell| cell.as_deref()).unwrap_or("");
+        let found = [2, 3, 4].map(|i| cell(i).parse::<u64>().unwrap_or(u64::MAX));
+        let one = staged.iter().zip(compared).find(|(one, _)| one.now.oid.to_string() == cell(0));
+        let expected = one
+            .map_or([0, 0, 0], |(_, done)| [done.number(&done.restored()), 0, done.number(&done.removed())]);
+        if found != expected {
             return Err(Error::Irreversible(format!(
-                "putting the records back also changed {name}, by a trigger that always fires or a rule; nothing was changed"
+                "putting the records back also changed {}, by a trigger that always fires or a rule; nothing was changed",
+                cell(1)
             ))
             .into());
         }

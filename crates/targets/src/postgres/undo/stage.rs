@@ -37,8 +37,6 @@ pub(super) struct Staged {
     /// What a person should know.
     pub(super) notes: Vec<String>,
     number: usize,
-    /// Its old rows are written over the new ones in place: the number that the new ones carry, and how many.
-    pub(super) swift: Option<(u64, u64)>,
     /// Its numbers in the parts of the snapshot.
     places: Vec<(usize, u32)>,
 }
@@ -46,14 +44,11 @@ pub(super) struct Staged {
 impl Staged {
     /// For FROM: the before-images `b` that come back, by the codes of their records.
     pub(super) fn chosen(&self, codes: &str) -> String {
-        if self.swift.is_some() {
-            return format!("{} b WHERE true", self.before());
-        }
         format!("{} b JOIN {} w ON w.b = b.ctid WHERE w.code = ANY ({codes})", self.before(), self.work())
     }
 
     /// Whether it is this table of a part of the snapshot.
-    pub(super) fn is(&self, part: usize, table: u32) -> bool {
+    fn is(&self, part: usize, table: u32) -> bool {
         self.places.contains(&(part, table))
     }
 
@@ -93,8 +88,23 @@ impl Staged {
     }
 }
 
+/// Loads `snapshot`.
+pub(super) async fn stage(
+    session: &Session,
+    snapshot: &Snapshot,
+    progress: &Progress,
+) -> Result<Vec<Staged>, Trouble> {
+    let staged = describe(session, snapshot).await?;
+    load(session, snapshot, &staged, progress).await?;
+    // Tells the planner what was loaded.
+    for one in &staged {
+        ask(session, &format!("ANALYZE {}; ANALYZE {}", one.before(), one.after())).await?;
+    }
+    Ok(staged)
+}
+
 /// The tables of `snapshot`, and temporary ones for their rows.
-pub(super) async fn describe(session: &Session, snapshot: &Snapshot) -> Result<Vec<Staged>, Trouble> {
+async fn describe(session: &Session, snapshot: &Snapshot) -> Result<Vec<Staged>, Trouble> {
     super::super::same_system(session, snapshot)?;
     let (recorded, places) = recorded(snapshot)?;
     let present = schema::relations(session, recorded.keys().copied()).await?;
@@ -122,29 +132,6 @@ pub(super) async fn describe(session: &Session, snapshot: &Snapshot) -> Result<V
         }
     }
     Ok(staged)
-}
-
-/// Chooses the tables whose old rows can be written over the new ones, which carry `mark`.
-pub(super) async fn choose(
-    session: &Session,
-    snapshot: &Snapshot,
-    staged: &mut [Staged],
-    mark: u64,
-) -> Result<(), Trouble> {
-    if snapshot.parts() > 1 {
-        return Ok(());
-    }
-    let keys = schema::foreign_keys(session, staged.iter().map(|one| one.now.oid)).await?;
-    let totals = &snapshot.footer(0)?.tables;
-    for one in staged {
-        let of = |table: u32| usize::try_from(table).ok().and_then(|table| totals.get(table));
-        let mut rows = (0, 0);
-        for totals in one.places.iter().filter_map(|(_, table)| of(*table)) {
-            rows = (rows.0 + totals.before, rows.1 + totals.after);
-        }
-        one.swift = super::swift::can(one, rows, &keys).then_some((mark, rows.0));
-    }
-    Ok(())
 }
 
 /// Which table a block belongs to: by part and number.
@@ -237,7 +224,6 @@ fn fit(number: usize, then: &Relation, now: &Relation, sealed: bool) -> Result<S
         keyed,
         notes,
         number,
-        swift: None,
         places: Vec::new(),
     })
 }
@@ -245,22 +231,16 @@ fn fit(number: usize, then: &Relation, now: &Relation, sealed: bool) -> Result<S
 /// A COPY under way.
 type CopyIn = CopyInSink<std::io::Cursor<Vec<u8>>>;
 
-/// Loads the images that are `needed` of a table's sides.
-pub(super) async fn load(
+/// Loads all images.
+async fn load(
     session: &Session,
     snapshot: &Snapshot,
     staged: &[Staged],
     progress: &Progress,
-    needed: impl Fn(&Staged, Side) -> bool,
 ) -> Result<(), Trouble> {
-    let (mut total, mut wanted) = (0, 0);
+    let mut total = 0;
     for part in 0..snapshot.parts() {
-        for (table, totals) in (0..).zip(&snapshot.footer(part)?.tables) {
-            total += totals.before + totals.after;
-            let Some(one) = staged.iter().find(|one| one.is(part, table)) else { continue };
-            wanted += if needed(one, Side::Before) { totals.before } else { 0 };
-            wanted += if needed(one, Side::After) { totals.after } else { 0 };
-        }
+        total += snapshot.footer(part)?.tables.iter().map(|t| t.before + t.after).sum::<u64>();
     }
     progress.total.store(total, Ordering::Relaxed);
     let mut blocks = snapshot.blocks();
@@ -269,9 +249,6 @@ pub(super) async fn load(
     while let Some(block) = blocks.next().await? {
         let one = staged.iter().find(|one| one.is(block.part, block.table));
         let one = one.ok_or_else(|| Error::Snapshot("rows of a table that is not described".to_owned()))?;
-        if !needed(one, block.side) {
-            continue;
-        }
         let name = match block.side {
             Side::Before => one.before(),
             Side::After => one.after(),
@@ -289,21 +266,13 @@ pub(super) async fn load(
             sink.send(std::io::Cursor::new(block.data)).await?;
         }
         loaded += block.rows;
-        progress.done.fetch_add(block.rows, Ordering::Relaxed);
+        progress.done.store(loaded, Ordering::Relaxed);
     }
     if let Some((_, mut sink)) = open.take() {
         sink.as_mut().finish().await?;
     }
-    if loaded != wanted {
+    if loaded != total {
         return Err(Error::Snapshot("the snapshot ended before its last record".to_owned()).into());
-    }
-    Ok(())
-}
-
-/// Tells the planner what was loaded, where rows are to be compared.
-pub(super) async fn analyse(session: &Session, staged: &[Staged]) -> Result<(), Trouble> {
-    for one in staged.iter().filter(|one| one.swift.is_none()) {
-        ask(session, &format!("ANALYZE {}; ANALYZE {}", one.before(), one.after())).await?;
     }
     Ok(())
 }
@@ -318,9 +287,7 @@ pub(in super::super) async fn seal(
     if snapshot.is_sealed() {
         return Err(Error::Invalid("the snapshot is sealed already".to_owned()).into());
     }
-    let staged = describe(session, snapshot).await?;
-    load(session, snapshot, &staged, progress, |_, _| true).await?;
-    analyse(session, &staged).await?;
+    let staged = stage(session, snapshot, progress).await?;
     for one in &staged {
         if !one.keyed {
             return Err(Error::Unsupported(format!(

@@ -148,3 +148,50 @@ async fn nobody_elses_later_change_is_lost() {
         "each of their changes still counts"
     );
 }
+
+/// Who updates a row that a foreign key of the agent's has locked takes the lock's number along to the new version.
+/// What they write is not the agent's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_the_agent_refers_to_while_others_update_them() {
+    let shop = Shop::new(
+        "create table small (id int primary key, boss int references small(id), seen int not null default 0);
+         insert into small select i from generate_series(1, 20) i",
+    )
+    .await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..2)
+        .map(|_| {
+            let (url, stop) = (shop.url.clone(), stop.clone());
+            tokio::spawn(async move {
+                let client = connect(&url).await;
+                while !stop.load(Relaxed) {
+                    client.batch_execute("update small set seen = seen + 1 where id = 5").await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for turn in 0..150 {
+        let mut pending = shop.execute("update small set boss = 5 where id in (1, 2)").await.unwrap();
+        let (captured, snapshot) = shop.captured(&mut pending).await;
+        pending.commit().await.unwrap();
+        assert_eq!(captured.affected.iter().map(|a| a.records).sum::<u64>(), 2, "turn {turn}");
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        let mut blocks = snapshot.blocks();
+        while let Some(block) = blocks.next().await.unwrap() {
+            let side = if block.side == Side::Before { &mut before } else { &mut after };
+            side.extend(String::from_utf8(block.data).unwrap().lines().map(str::to_owned));
+        }
+        before.sort();
+        after.sort();
+        assert_eq!(before, ["1\t\\N\t0", "2\t\\N\t0"], "turn {turn}");
+        assert_eq!(after, ["1\t5\t0", "2\t5\t0"], "turn {turn}");
+        let refuse = UndoOptions { on_conflict: OnConflict::Refuse, ..UndoOptions::default() };
+        let (plan, _) = shop.undo(&snapshot, &refuse).await.unwrap();
+        assert_eq!(plan.conflict_count, 0, "turn {turn}");
+    }
+    stop.store(true, Relaxed);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(shop.ask("select count(*) from small where boss is null").await, "20");
+}

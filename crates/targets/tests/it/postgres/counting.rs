@@ -1,7 +1,8 @@
 //! What is counted before is what then happens, along every kind of foreign key; what cannot be counted is unknown.
 
 use super::{Shop, affected, expect, statement, with};
-use checkrein_targets::{Error, Selection};
+use checkrein_core::rollback::OnConflict;
+use checkrein_targets::{Error, Selection, UndoOptions};
 use serde_json::json;
 
 const SCHEMA: &str = "
@@ -117,7 +118,57 @@ async fn views_and_procedures_are_measured_by_what_they_change() {
         assert_eq!(affected(&pending.measured().affected), expect(&whole), "{sql}");
         let (_, snapshot) = shop.captured(&mut pending).await;
         pending.commit().await.unwrap();
-        shop.undo(&snapshot, &checkrein_targets::UndoOptions::default()).await.unwrap();
+        shop.undo(&snapshot, &UndoOptions::default()).await.unwrap();
         assert_eq!(shop.dump().await, before, "{sql}");
     }
+}
+
+/// Foreign keys of tables in the middle and at the end of partitions of partitions.
+#[tokio::test]
+async fn foreign_keys_at_every_depth_of_partitions() {
+    let shop = Shop::new(
+        "create table top (code int, region int, sub int, v int, primary key (code, region, sub)) partition by list (region);
+         create table mid partition of top for values in (1) partition by list (sub);
+         create table leaf partition of mid for values in (1); create table other partition of top for values in (2);
+         create table chm (id int primary key, code int, region int, sub int,
+           foreign key (code, region, sub) references mid (code, region, sub) on delete cascade);
+         create table chl (id int primary key, code int, region int, sub int,
+           foreign key (code, region, sub) references leaf (code, region, sub) on delete set null);
+         insert into top values (1, 1, 1, 0), (2, 1, 1, 0), (1, 2, 1, 0);
+         insert into chm select i, 1, 1, 1 from generate_series(1, 50) i; insert into chl select i, 1, 1, 1 from generate_series(1, 3) i;
+         create table p (id int primary key); insert into p values (1);
+         create table kids (id int, region int, sub int, primary key (id, region, sub)) partition by list (region);
+         create table kids_mid partition of kids for values in (1) partition by list (sub);
+         create table kids_leaf partition of kids_mid for values in (1);
+         alter table kids_mid add foreign key (id) references p; insert into kids values (1, 1, 1);",
+    )
+    .await;
+    let before = shop.dump().await;
+    let refuse = UndoOptions { on_conflict: OnConflict::Refuse, ..UndoOptions::default() };
+    let all =
+        expect(&[("public.chl", "unlink", 3), ("public.chm", "cascade", 50), ("public.top", "delete", 1)]);
+    for sql in [
+        "delete from top where code = 1 and region = 1",
+        "delete from mid where code = 1",
+        "delete from leaf where code = 1",
+    ] {
+        let counted = shop.target.count(&Selection::Statements(vec![statement(sql)])).await.unwrap();
+        assert_eq!(affected(&counted.affected), all, "{sql}");
+        let mut pending = shop.execute(sql).await.unwrap();
+        assert_eq!(pending.measured().records(), 54, "{sql}");
+        let (_, snapshot) = shop.captured(&mut pending).await;
+        pending.commit().await.unwrap();
+        shop.undo(&snapshot, &refuse).await.unwrap();
+        assert_eq!(shop.dump().await, before, "{sql}");
+    }
+    let elsewhere =
+        shop.target.count(&Selection::Statements(vec![statement("delete from other")])).await.unwrap();
+    assert_eq!(affected(&elsewhere.affected), expect(&[("public.top", "delete", 1)]));
+
+    // What they refer to is gone by the time of the rollback.
+    let snapshot = shop.run("delete from kids").await;
+    shop.sql("delete from p").await;
+    let refused = shop.undo(&snapshot, &refuse).await;
+    assert!(matches!(refused, Err(Error::Irreversible(_))), "{:?}", refused.err());
+    assert_eq!(shop.ask("select count(*) from kids").await, "0");
 }

@@ -135,3 +135,46 @@ async fn killed_during_commit() {
     drop(shop);
     tokio::task::spawn_blocking(|| server.kill().unwrap()).await.unwrap();
 }
+
+/// Files put back from a copy: the same server, the same time line, and numbers of transactions that are given out
+/// once more. What carries the agent's number then is somebody else's work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_that_is_used_again_after_a_restore_of_the_files() {
+    let server: &'static Postgres = Box::leak(Box::new(Postgres::start(&[]).unwrap()));
+    let mut shop = Shop::on(server, SCHEMA).await;
+    let data = shop.ask("show data_directory").await;
+    let copy = shop.folder.path().join("copy").display().to_string();
+    kill(server).await;
+    let copied = std::process::Command::new("cp").args(["-a", &data, &copy]).status().unwrap();
+    assert!(copied.success());
+    restart(server, &mut shop).await;
+
+    let mut pending = shop.execute("update t set v = v + 1").await.unwrap();
+    let number = pending.token().rsplit(':').next().unwrap().to_owned();
+    let (_, snapshot) = shop.captured(&mut pending).await;
+    pending.commit().await.unwrap();
+
+    kill(server).await;
+    std::fs::remove_dir_all(&data).unwrap();
+    let copied = std::process::Command::new("cp").args(["-a", &copy, &data]).status().unwrap();
+    assert!(copied.success());
+    restart(server, &mut shop).await;
+    loop {
+        let begun = "begin; select pg_current_xact_id()";
+        let next = rows(&shop.client, begun).await.swap_remove(0).swap_remove(0);
+        let (next, number): (u64, u64) = (next.parse().unwrap(), number.parse().unwrap());
+        assert!(next <= number, "{next} came before {number}");
+        if next == number {
+            break;
+        }
+        shop.sql("rollback").await;
+    }
+    shop.sql("update t set v = 7; commit").await;
+
+    let refuse = UndoOptions { on_conflict: OnConflict::Refuse, ..UndoOptions::default() };
+    let (plan, undone) = shop.undo(&snapshot, &refuse).await.unwrap();
+    assert_eq!((plan.conflict_count, undone.is_some()), (50, false));
+    assert_eq!(shop.ask("select sum(v) from t").await, "350");
+    drop(shop);
+    tokio::task::spawn_blocking(|| server.kill().unwrap()).await.unwrap();
+}

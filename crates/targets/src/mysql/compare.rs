@@ -35,7 +35,7 @@ pub(super) struct Outside<'a> {
 
 /// What an observer sees.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Sight {
+pub(super) enum Sight {
     /// What is committed: records as they were before.
     Committed,
     /// What the transaction has made of the records that it holds.
@@ -72,6 +72,12 @@ impl<'a> Outside<'a> {
         if keys.is_empty() {
             return Ok(Rows::default());
         }
+        let observer = self.observer(sight).await?;
+        fetch(observer, table, keys, false).await
+    }
+
+    /// A session that sees this, without locks.
+    pub(super) async fn observer(&mut self, sight: Sight) -> Result<&mut Session, Error> {
         let (observer, level) = match &mut self.observer {
             Some(observer) => observer,
             none => none.insert((self.db.observer(&self.server).await?, Sight::Committed)),
@@ -81,7 +87,7 @@ impl<'a> Outside<'a> {
             observer.run(&format!("SET SESSION TRANSACTION ISOLATION LEVEL {name}")).await?;
             *level = sight;
         }
-        fetch(observer, table, keys, false).await
+        Ok(observer)
     }
 }
 

@@ -74,6 +74,8 @@ pub(super) struct Session {
     pub(super) mariadb: bool,
     /// Whether INSERT … RETURNING is known.
     pub(super) returning: bool,
+    /// Whether SKIP LOCKED is known.
+    pub(super) skips: bool,
     /// The server's clock when the transaction began, in seconds since 1970.
     pub(super) begun: f64,
     /// What the account may do.
@@ -145,7 +147,11 @@ impl Db {
         }
         begin.push_str(match purpose {
             Purpose::Count | Purpose::Snapshot => "; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
-            Purpose::Execute | Purpose::Undo => "; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ WRITE",
+            // Everything that it reads, in subqueries too, is the latest and stays so. The snapshot is not taken
+            // then; what is left of the phrase is that InnoDB's transaction begins at once.
+            Purpose::Execute | Purpose::Undo => {
+                "; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ WRITE"
+            }
         });
         begin.push_str(&format!("; SELECT UNIX_TIMESTAMP(SYSDATE(6)), {SERVER}"));
         for _ in 0..TRIES {
@@ -197,10 +203,12 @@ impl Db {
                 let version = conn.server_version();
                 let mariadb = version.0 >= 10;
                 let returning = mariadb && version >= (10, 5, 0);
+                let skips = if mariadb { version >= (10, 6, 0) } else { version >= (8, 0, 1) };
                 Ok(Session {
                     conn,
                     mariadb,
                     returning,
+                    skips,
                     begun: 0.0,
                     grants: Arc::default(),
                     server: String::new(),

@@ -2,7 +2,7 @@
 //! does not add up to the number of rows that InnoDB itself says were changed.
 
 use super::{
-    compare::tally,
+    compare::{Outside, tally},
     connect::{Db, Purpose, Session},
     effects,
     footprint::{Before, Footprint, Seen, keys_of, look, look_again},
@@ -208,14 +208,15 @@ impl Run {
 
     async fn run(&mut self, plan: Plan) -> Result<result::Answer, Error> {
         let mut before: Vec<(Watch, Seen)> = Vec::with_capacity(plan.watch.len());
+        let mut outside = Outside::of(&self.db, &self.session);
         for watch in plan.watch {
-            let seen = look(&mut self.session, &watch).await?;
+            let seen = look(&mut self.session, &mut outside, &watch).await?;
             before.push((watch, seen));
         }
         let answer = result::run(&mut self.session, &self.db, &plan.sql, plan.params, plan.own).await?;
         for (watch, was) in &before {
             let how = if watch.cascade { How::Cascade } else { How::Update };
-            for key in look_again(&mut self.session, watch, was).await? {
+            for key in look_again(&mut self.session, &mut outside, watch, was).await? {
                 self.found.add(&watch.table, key, how, Before::Unknown)?;
             }
         }

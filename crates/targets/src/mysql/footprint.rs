@@ -1,6 +1,7 @@
 //! Which records an action may touch: found before it runs, and compared afterwards.
 
 use super::{
+    compare::{Outside, Sight},
     connect::Session,
     schema::{Table, get},
     value::{Image, encode},
@@ -23,6 +24,8 @@ pub(super) const CHUNK: usize = 256;
 const MOST_KEY_BYTES: usize = 128 << 20;
 /// Records of a table that is compared as a whole, because what changes in it cannot be foreseen.
 const MOST_WATCHED: usize = 50_000;
+/// Records that triggers may add to one table for one statement.
+const MOST_ADDED: usize = 1_000_000;
 
 /// Bytes of before-images that are kept until the capture; what does not fit is read again, from outside.
 const MOST_ROW_BYTES: usize = 32 << 20;
@@ -217,43 +220,96 @@ impl<'a> Reading<'a> {
 
 /// A whole table, as one transaction sees it: the key of each record, with a hash of it; without a key, each
 /// content with how often it is there.
-type Sight = HashMap<Image, (blake3::Hash, u64)>;
+type Looked = HashMap<Image, (blake3::Hash, u64)>;
 
 /// A first look at what is watched.
 pub(super) struct Seen {
-    rows: Sight,
+    rows: Looked,
     /// The condition that only records have which came later, where records are only added.
     later: Option<String>,
 }
 
 /// Looks at a table before something happens to it; see [`look_again`].
-pub(super) async fn look(session: &mut Session, watch: &Watch) -> Result<Seen, Error> {
+///
+/// With locks: what is seen is the latest, and nobody changes it between the two looks. Where records are only
+/// added, others may go on adding theirs.
+pub(super) async fn look(
+    session: &mut Session,
+    outside: &mut Outside<'_>,
+    watch: &Watch,
+) -> Result<Seen, Error> {
     let table = &watch.table;
     let auto = table.key_columns().find(|c| c.auto).filter(|_| watch.appended);
-    let Some(auto) = auto else { return Ok(Seen { rows: sight(session, table, "").await?, later: None }) };
+    let Some(auto) = auto else { return Ok(Seen { rows: sight(session, table).await?, later: None }) };
     // AUTO_INCREMENT gives numbers above all that are there.
     let name = super::schema::quote(&auto.name);
     let sql = format!("SELECT CAST(MAX({name}) AS CHAR) FROM {}", table.sql());
-    let most: Option<Option<String>> = session.first(&sql, ()).await?;
+    let most: Option<Option<String>> = outside.observer(Sight::Committed).await?.first(&sql, ()).await?;
     let later = most.flatten().map_or(String::new(), |most| format!(" WHERE t.{name} > {most}"));
-    Ok(Seen { rows: Sight::new(), later: Some(later) })
+    Ok(Seen { rows: Looked::new(), later: Some(later) })
 }
 
-/// The keys of the records that have changed since.
+/// The keys of the records that have changed since. Where records are only added, those that others have added
+/// and committed may be among them.
 pub(super) async fn look_again(
     session: &mut Session,
+    outside: &mut Outside<'_>,
     watch: &Watch,
     seen: &Seen,
 ) -> Result<BTreeSet<Image>, Error> {
-    let now = sight(session, &watch.table, seen.later.as_deref().unwrap_or_default()).await?;
-    Ok(differences(&seen.rows, &now).cloned().collect())
+    let table = &watch.table;
+    let Some(later) = &seen.later else {
+        let now = sight(session, table).await?;
+        return Ok(differences(&seen.rows, &now).cloned().collect());
+    };
+    let sql = format!("SELECT {} FROM {} AS t{later} LIMIT {}", table.key_list("t"), table.sql(), MOST_ADDED + 1);
+    let mut added: Vec<Image> = Vec::new();
+    keys_of(outside.observer(Sight::Latest).await?, &sql, Vec::new(), |key| {
+        added.push(key);
+        Ok(())
+    })
+    .await?;
+    if added.len() > MOST_ADDED {
+        return Err(Error::TooLarge(format!(
+            "triggers add more than {MOST_ADDED} records to {}; narrow the action",
+            table.resource
+        )));
+    }
+    // What others have not committed yet they hold. By its whole key, so that only records are locked and
+    // everybody may still add to the table.
+    let lock = if session.skips { "FOR UPDATE SKIP LOCKED" } else { "FOR UPDATE" };
+    let mut own = BTreeSet::new();
+    for part in added.chunks(CHUNK) {
+        let Some(last) = part.last() else { continue };
+        let size = CHUNKS.into_iter().find(|c| *c >= part.len()).unwrap_or(part.len());
+        let mut params = Vec::with_capacity(size * table.key.len());
+        for key in part.iter().chain(std::iter::repeat_n(last, size - part.len())) {
+            table.key_params(key, &mut params)?;
+        }
+        let sql = format!(
+            "SELECT {} FROM {} AS t WHERE {} {lock}",
+            table.key_list("t"),
+            table.sql(),
+            table.with_keys("t", size)
+        );
+        keys_of(session, &sql, params, |key| {
+            own.insert(key);
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(own)
 }
 
-/// Looks at a whole table, or at what has this condition.
-async fn sight(session: &mut Session, table: &Table, condition: &str) -> Result<Sight, Error> {
-    let sql =
-        format!("SELECT {} FROM {} AS t{condition} LIMIT {}", table.list("t"), table.sql(), MOST_WATCHED + 1);
-    let mut seen = Sight::new();
+/// Looks at a whole table, and keeps others from changing it.
+async fn sight(session: &mut Session, table: &Table) -> Result<Looked, Error> {
+    let sql = format!(
+        "SELECT {} FROM {} AS t LIMIT {} FOR UPDATE",
+        table.list("t"),
+        table.sql(),
+        MOST_WATCHED + 1
+    );
+    let mut seen = Looked::new();
     let mut rows = 0_usize;
     records_of(session, &sql, Vec::new(), table, |key, image| {
         rows += 1;
@@ -272,7 +328,7 @@ async fn sight(session: &mut Session, table: &Table, condition: &str) -> Result<
 }
 
 /// The keys of records in which two sights differ.
-fn differences<'a>(before: &'a Sight, after: &'a Sight) -> impl Iterator<Item = &'a Image> {
+fn differences<'a>(before: &'a Looked, after: &'a Looked) -> impl Iterator<Item = &'a Image> {
     let gone = before.iter().filter(|(key, was)| after.get(*key) != Some(was)).map(|(key, _)| key);
     gone.chain(after.keys().filter(|key| !before.contains_key(*key)))
 }

@@ -107,9 +107,10 @@ impl Work<'_> {
             let events: Vec<&str> = events.iter().copied().collect();
             walk.fire(table, &events).await.map_err(irreversible)?;
         }
-        let mut watched = Vec::new();
-        for watch in walk.watch.into_values() {
-            let seen = look(&mut self.session, &watch).await.map_err(irreversible)?;
+        let (watches, mut watched) = (walk.watch, Vec::new());
+        let mut outside = Outside::of(self.db, &self.session);
+        for watch in watches.into_values() {
+            let seen = look(&mut self.session, &mut outside, &watch).await.map_err(irreversible)?;
             watched.push((watch, seen));
         }
         Ok(watched)
@@ -151,16 +152,16 @@ impl Work<'_> {
     /// Undoes what triggers did to records that are not of the snapshot.
     async fn mend(&mut self, watched: &[(Watch, Seen)]) -> Result<u64, Error> {
         let mut mended = 0;
+        let mut outside = Outside::of(self.db, &self.session);
         for (watch, was) in watched {
             let table = &watch.table;
-            let mut changed = look_again(&mut self.session, watch, was).await.map_err(irreversible)?;
+            let mut changed = look_again(&mut self.session, &mut outside, watch, was).await.map_err(irreversible)?;
             if changed.is_empty() {
                 continue;
             }
             let own = self.own_keys(table).await?;
             changed.retain(|key| !own.contains(key));
             let changed: Vec<&Image> = changed.iter().collect();
-            let mut outside = Outside::of(self.db, &self.session);
             for part in changed.chunks(CHUNK) {
                 // Nobody else sees this transaction: what they see is what was there.
                 let then = outside.committed(table, part).await?;

@@ -7,6 +7,7 @@ mod common;
 mod concurrent;
 mod crash;
 mod execute;
+mod meanwhile;
 mod property;
 mod rollback;
 mod types;

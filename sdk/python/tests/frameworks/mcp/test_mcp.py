@@ -146,7 +146,8 @@ def test_a_tool_that_changed_waits_to_be_accepted(
         assert error
         assert "its description changed" in text
         assert "checkrein mcp --accept" in text
-    assert told("Tell how many users there are.") == ("3 users", False)
+    # Whoever shows the old text again may have been read with the new one.
+    assert told("Tell how many users there are.")[1]
 
     text, error = told(evil)
     assert error

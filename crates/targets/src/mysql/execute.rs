@@ -11,6 +11,7 @@ use super::{
     result,
     schema::{Action, Schema, Table, get, literal, quote},
     sql::{NewRows, Parsed, Work},
+    value::Image,
     walk::{Fate, Walk, Watch, consequence},
 };
 use crate::{Affected, Error, How, Measured, Pending, ResultSet, Statement};
@@ -28,6 +29,8 @@ pub(super) async fn execute(db: &Arc<Db>, statements: &[Statement]) -> Result<Bo
             found: Footprint::default(),
             changed: Vec::new(),
             triggers: false,
+            several: parsed.len() > 1,
+            often: false,
         };
         let mut results = Vec::with_capacity(parsed.len());
         for statement in &parsed {
@@ -46,8 +49,10 @@ struct Changed {
     rows: u64,
     /// Whether nothing but the statement's own tables can have changed, so that this is all.
     alone: bool,
-    /// Whether every record that it changed was found, beforehand or by comparing the whole table. What it
-    /// changed more often than there are records, it then changed twice over.
+    /// Whether it changed as many records as were found for it.
+    agrees: bool,
+    /// Whether it is proved that every record that it changed itself was found: the server says of each, the whole
+    /// table was compared, or as many of those found are not what they were as it says that it changed.
     covered: bool,
 }
 
@@ -59,6 +64,9 @@ struct Run {
     changed: Vec<Changed>,
     /// Whether triggers may have fired.
     triggers: bool,
+    several: bool,
+    /// Whether something can change a record any number of times: all of it is found then by other means.
+    often: bool,
 }
 
 /// What is known of a statement before it runs.
@@ -84,8 +92,13 @@ impl Run {
                     Walk::new(&self.db, &mut self.session, &mut self.schema, &mut self.found, true);
                 // What a later statement finds may be the work of an earlier one.
                 walk.keep = self.changed.is_empty();
+                walk.several = self.several;
+                let again = walk.found.again;
                 let named = walk.change(parsed, change, deletes).await?;
                 let targets = walk.targets(change, deletes).await?;
+                let cascaded = targets.iter().any(|(_, t, _)| walk.cascaded.contains(&t.id()));
+                let prove = self.several || !walk.triggers.is_empty() || walk.found.again > again;
+                let records = walk.named;
                 let watch: Vec<Watch> = walk.watch.into_values().collect();
                 let mut alone = walk.triggers.is_empty();
                 self.triggers |= !alone;
@@ -105,19 +118,44 @@ impl Run {
                 let plan = Plan { sql, params, own: 0, watch };
                 let answer = self.run(plan).await?;
                 let seen = if deletes { answer.set.affected } else { answer.matched.unwrap_or(u64::MAX) };
+                let rows = answer.set.affected;
+                let proved = !whole && !cascaded && prove && self.changed(&records, deletes).await? == rows;
                 let how = if deletes { How::Delete } else { How::Update };
                 let single = if let [(_, table, _)] = targets.as_slice() { Some(table) } else { None };
                 self.changed.push(Changed {
                     resource: single.map(|t| t.resource.clone()).unwrap_or_default(),
                     how,
-                    rows: answer.set.affected,
+                    rows,
                     alone,
-                    covered: whole || seen == named,
+                    agrees: whole || seen == named,
+                    covered: whole || proved,
                 });
                 Ok(answer.set)
             }
             Work::Insert(new) => self.insert(parsed, new).await,
         }
+    }
+
+    /// How many of these records are gone, or not what they were.
+    async fn changed(
+        &self,
+        records: &[(Arc<Table>, Vec<(Image, blake3::Hash)>)],
+        deletes: bool,
+    ) -> Result<u64, Error> {
+        let mut outside = Outside::of(&self.db, &self.session);
+        let mut changed = 0;
+        for (table, records) in records {
+            for part in records.chunks(4096) {
+                let keys: Vec<&Image> = part.iter().map(|(key, _)| key).collect();
+                let now = outside.latest(table, &keys).await?;
+                for (key, was) in part {
+                    let is = now.get(key);
+                    let differs = is.is_none_or(|(row, _)| !deletes && blake3::hash(row) != *was);
+                    changed += u64::from(differs);
+                }
+            }
+        }
+        Ok(changed)
     }
 
     /// A view may call functions of its owner's, which may write where no rollback reaches.
@@ -191,6 +229,7 @@ impl Run {
         let rows = answer.set.affected;
         let found = answer.own.len() as u64;
         let twice = new.replace || new.updates.is_some();
+        self.often |= twice;
         for key in answer.own {
             let absent = returning && table.keyed && !twice && self.changed.is_empty();
             let before = if absent { Before::Absent } else { Before::Unknown };
@@ -201,7 +240,8 @@ impl Run {
             how: How::Insert,
             rows,
             alone: !triggers && !twice,
-            covered: risky || twice || found >= rows,
+            agrees: risky || found >= rows,
+            covered: risky || returning || (!twice && found == rows),
         });
         Ok(answer.set)
     }
@@ -210,6 +250,7 @@ impl Run {
         let mut before: Vec<(Watch, Seen)> = Vec::with_capacity(plan.watch.len());
         let mut outside = Outside::of(&self.db, &self.session);
         for watch in plan.watch {
+            self.often |= !watch.appended;
             let seen = look(&mut self.session, &mut outside, &watch).await?;
             before.push((watch, seen));
         }
@@ -231,12 +272,17 @@ impl Run {
         } else {
             rows_modified(&mut self.session).await?
         };
-        let covered = self.changed.iter().all(|c| c.covered);
-        let proof = Proof { rows, covered, once: alone && self.changed.len() == 1 };
+        let surplus = match self.changed.iter().all(|c| c.covered) {
+            false => 0,
+            true if self.often => u64::MAX,
+            // Changed there and back, a record is none that was changed.
+            true => self.found.again.saturating_mul(2),
+        };
+        let proof = Proof { rows, surplus };
         let measured = match self.changed.as_slice() {
             [] => Measured { affected: Vec::new(), exact: true },
             // The server's own number for the only table that can have changed.
-            [one] if alone && one.covered && !one.resource.is_empty() => {
+            [one] if alone && one.agrees && !one.resource.is_empty() => {
                 let one = Affected { resource: one.resource.clone(), how: one.how, records: rows };
                 Measured { affected: if rows == 0 { Vec::new() } else { vec![one] }, exact: true }
             }
@@ -252,8 +298,8 @@ impl Run {
 }
 
 /// A query for the keys of what was inserted, for servers without INSERT … RETURNING; `{first}` is the first
-/// value that AUTO_INCREMENT gave. It is read without locks, so that it sees no rows that others inserted
-/// meanwhile.
+/// value that AUTO_INCREMENT gave. Rows that others inserted and committed meanwhile may be among them: those are
+/// found not to differ.
 fn look_up(new: &NewRows, table: &Table) -> Option<String> {
     let given = |name: &str| new.columns.iter().position(|c| c.eq_ignore_ascii_case(name));
     let select = format!("SELECT {} FROM {} AS t WHERE ", table.key_list("t"), table.sql());

@@ -76,6 +76,8 @@ pub(super) enum Before {
 #[derive(Default)]
 pub(super) struct Footprint {
     pub(super) tables: BTreeMap<(String, String), Touched>,
+    /// How often a record was found that had been found before, so that it may be changed once more.
+    pub(super) again: u64,
     key_bytes: usize,
     row_bytes: usize,
 }
@@ -98,6 +100,7 @@ impl Footprint {
             if ends(how) && !ends(known.how) {
                 known.how = how;
             }
+            self.again += 1;
             return Ok(false);
         }
         self.key_bytes += key.len() + 64;
@@ -262,7 +265,8 @@ pub(super) async fn look_again(
         let now = sight(session, table).await?;
         return Ok(differences(&seen.rows, &now).cloned().collect());
     };
-    let sql = format!("SELECT {} FROM {} AS t{later} LIMIT {}", table.key_list("t"), table.sql(), MOST_ADDED + 1);
+    let sql =
+        format!("SELECT {} FROM {} AS t{later} LIMIT {}", table.key_list("t"), table.sql(), MOST_ADDED + 1);
     let mut added: Vec<Image> = Vec::new();
     keys_of(outside.observer(Sight::Latest).await?, &sql, Vec::new(), |key| {
         added.push(key);
@@ -279,7 +283,8 @@ pub(super) async fn look_again(
     // everybody may still add to the table.
     let lock = if session.skips { "FOR UPDATE SKIP LOCKED" } else { "FOR UPDATE" };
     let mut own = BTreeSet::new();
-    for part in added.chunks(CHUNK) {
+    // The server would rather walk through a small table, and lock all of it, than look for several.
+    for part in added.chunks(if added.len() > 64 { CHUNK } else { 1 }) {
         let Some(last) = part.last() else { continue };
         let size = CHUNKS.into_iter().find(|c| *c >= part.len()).unwrap_or(part.len());
         let mut params = Vec::with_capacity(size * table.key.len());
@@ -303,12 +308,8 @@ pub(super) async fn look_again(
 
 /// Looks at a whole table, and keeps others from changing it.
 async fn sight(session: &mut Session, table: &Table) -> Result<Looked, Error> {
-    let sql = format!(
-        "SELECT {} FROM {} AS t LIMIT {} FOR UPDATE",
-        table.list("t"),
-        table.sql(),
-        MOST_WATCHED + 1
-    );
+    let sql =
+        format!("SELECT {} FROM {} AS t LIMIT {} FOR UPDATE", table.list("t"), table.sql(), MOST_WATCHED + 1);
     let mut seen = Looked::new();
     let mut rows = 0_usize;
     records_of(session, &sql, Vec::new(), table, |key, image| {

@@ -20,11 +20,9 @@ use std::sync::Arc;
 pub(super) struct Proof {
     /// Rows that were changed, as the server says.
     pub(super) rows: u64,
-    /// Whether every record was found by other means too, so that rows beyond them are the same records
-    /// changed again.
-    pub(super) covered: bool,
-    /// Whether no record can have been changed twice.
-    pub(super) once: bool,
+    /// How many more rows that may be than records: those are the same records, changed again. 0 where it is not
+    /// proved that every record was found.
+    pub(super) surplus: u64,
 }
 
 impl Proof {
@@ -34,7 +32,7 @@ impl Proof {
     /// [`Error::Unmeasurable`] when something was changed that was not found.
     pub(super) fn check(&self, tally: &Tally) -> Result<(), Error> {
         let (least, most) = tally.rows();
-        if self.rows >= least && (self.rows <= most || (self.covered && !self.once)) {
+        if self.rows >= least && self.rows <= most.saturating_add(self.surplus) {
             return Ok(());
         }
         Err(Error::Unmeasurable(format!(

@@ -54,6 +54,13 @@ pub(super) struct Walk<'a> {
     pub(super) lock: bool,
     /// Whether what is found is kept as before-images: nothing has been changed yet.
     pub(super) keep: bool,
+    /// Whether other statements belong to the same action.
+    pub(super) several: bool,
+    /// What a statement names, with a hash of each record before it, where that may be needed to prove that it
+    /// changes no others.
+    pub(super) named: Vec<(Arc<Table>, Vec<(Image, blake3::Hash)>)>,
+    /// Tables of which foreign keys delete records.
+    pub(super) cascaded: BTreeSet<(String, String)>,
 }
 
 impl<'a> Walk<'a> {
@@ -64,8 +71,9 @@ impl<'a> Walk<'a> {
         found: &'a mut Footprint,
         lock: bool,
     ) -> Self {
-        let (watch, forbidding, triggers) = Default::default();
-        Self { db, session, schema, found, watch, forbidding, triggers, lock, keep: false }
+        let (watch, forbidding, triggers, named, cascaded) = Default::default();
+        let (keep, several) = (false, false);
+        Self { db, session, schema, found, watch, forbidding, triggers, lock, keep, several, named, cascaded }
     }
 
     pub(super) async fn table(&mut self, named: &Named) -> Result<Arc<Table>, Error> {
@@ -171,7 +179,16 @@ impl<'a> Walk<'a> {
                 let (sql, params) = query(&table.list(&alias), lock)?;
                 let keep = self.keep && table.keyed;
                 let before = |row| if keep { Before::There(row) } else { Before::Unknown };
-                records_of(self.session, &sql, params, table, |key, row| each(key, before(row))).await?;
+                let proves = table.keyed && (self.several || follows || !table.triggers.is_empty());
+                let mut hashes = Vec::new();
+                records_of(self.session, &sql, params, table, |key, row| {
+                    if proves {
+                        hashes.push((key.clone(), blake3::hash(&row)));
+                    }
+                    each(key, before(row))
+                })
+                .await?;
+                self.named.push((Arc::clone(table), hashes));
             } else {
                 let (sql, params) = query(&table.key_list(&alias), "")?;
                 keys_of(self.session, &sql, params, |key| each(key, Before::Unknown)).await?;
@@ -179,6 +196,10 @@ impl<'a> Walk<'a> {
             if let Fate::Changed(columns) = fate
                 && (!table.keyed || columns.iter().any(|c| table.in_key(c)))
             {
+                self.watch(table, By::Anything);
+            }
+            // Which of those that are alike go is not known.
+            if self.lock && deletes && !table.keyed && (self.several || !table.triggers.is_empty()) {
                 self.watch(table, By::Anything);
             }
             self.follow(Arc::clone(table), keys, fate.clone()).await?;
@@ -228,6 +249,9 @@ impl<'a> Walk<'a> {
                 };
                 let (schema, child) = &foreign.child;
                 let child = self.touched(schema, child).await?;
+                if next == Fate::Deleted {
+                    self.cascaded.insert(child.id());
+                }
                 if let Fate::Changed(columns) = &next
                     && (!child.keyed || columns.iter().any(|c| child.in_key(c)))
                 {

@@ -155,7 +155,8 @@ impl Work<'_> {
         let mut outside = Outside::of(self.db, &self.session);
         for (watch, was) in watched {
             let table = &watch.table;
-            let mut changed = look_again(&mut self.session, &mut outside, watch, was).await.map_err(irreversible)?;
+            let mut changed =
+                look_again(&mut self.session, &mut outside, watch, was).await.map_err(irreversible)?;
             if changed.is_empty() {
                 continue;
             }

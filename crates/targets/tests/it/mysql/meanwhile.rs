@@ -97,10 +97,33 @@ async fn others_add_to_the_log_of_a_trigger() {
     let pending = held(&mut shop, hold, &statements, "INSERT INTO log(id) VALUES (79)").await.unwrap();
     assert_eq!(said(&pending.measured().affected), "big update 2, log insert 2");
     let mut later = connect(&url).await;
-    later.query_drop("SET SESSION innodb_lock_wait_timeout = 1; INSERT INTO log(id) VALUES (80)").await.unwrap();
+    later
+        .query_drop("SET SESSION innodb_lock_wait_timeout = 1; INSERT INTO log(id) VALUES (80)")
+        .await
+        .unwrap();
     let (captured, snapshot) = shop.keep(pending).await.unwrap();
     assert_eq!(said(&captured.affected), "big update 2, log insert 2");
     open.query_drop("COMMIT").await.unwrap();
     shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
     assert_eq!(shop.number("SELECT COUNT(*) FROM log WHERE id IN (77, 78, 79, 80)").await, 4);
+}
+
+/// As many records are changed as were found, but others: an earlier statement's do not account for them.
+#[tokio::test]
+async fn equal_numbers_prove_nothing() {
+    let mut shop =
+        Shop::new("CREATE TABLE t(id INT PRIMARY KEY, v INT); INSERT INTO t SELECT seq, 0 FROM seq_1_to_40")
+            .await;
+    let before = shop.dump(&["t"]).await;
+    let both = [
+        statement("UPDATE t SET v = 10 WHERE id <= 5"),
+        statement("UPDATE t SET v = v + 1 ORDER BY RAND() LIMIT 5"),
+    ];
+    let error = shop.target.execute(&both).await.err().unwrap();
+    assert!(matches!(&error, Error::Unmeasurable(why) if why.contains("unseen")), "{error:?}");
+    assert_eq!(shop.dump(&["t"]).await, before);
+    let both = [statement("UPDATE t SET v = 10 WHERE id = 1"), statement("UPDATE t SET v = 0 WHERE id <= 2")];
+    let pending = shop.target.execute(&both).await.unwrap();
+    assert_eq!(said(&pending.measured().affected), "", "there and back is no change");
+    pending.rollback().await;
 }

@@ -137,11 +137,7 @@ impl Run {
     }
 
     /// How many of these records are gone, or not what they were.
-    async fn changed(
-        &self,
-        records: &[(Arc<Table>, Vec<(Image, blake3::Hash)>)],
-        deletes: bool,
-    ) -> Result<u64, Error> {
+    async fn changed(&self, records: &[super::walk::Hashed], deletes: bool) -> Result<u64, Error> {
         let mut outside = Outside::of(&self.db, &self.session);
         let mut changed = 0;
         for (table, records) in records {

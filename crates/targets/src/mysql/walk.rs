@@ -40,6 +40,9 @@ enum By {
     Additions,
 }
 
+/// Keys of a table, each with a hash of its record.
+pub(super) type Hashed = (Arc<Table>, Vec<(Image, blake3::Hash)>);
+
 /// The search. Inside a transaction; with `lock`, it keeps others from changing what it finds.
 pub(super) struct Walk<'a> {
     pub(super) db: &'a Db,
@@ -58,7 +61,7 @@ pub(super) struct Walk<'a> {
     pub(super) several: bool,
     /// What a statement names, with a hash of each record before it, where that may be needed to prove that it
     /// changes no others.
-    pub(super) named: Vec<(Arc<Table>, Vec<(Image, blake3::Hash)>)>,
+    pub(super) named: Vec<Hashed>,
     /// Tables of which foreign keys delete records.
     pub(super) cascaded: BTreeSet<(String, String)>,
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,27 +15,26 @@ from model_server import modelling
 
 few = {"name": "few", "rule": "block", "condition": {"category": "delete", "record_count_exceeds": 25}}
 Checkrein().policies.create(few)
+create = ["keys", "create", "--role", "agent", "--name", "proxy", "--agent", "desk"]
+program = os.environ.get("CHECKREIN_BIN", "checkrein")
+key = subprocess.run([program, *create], check=True, stdout=-1, text=True).stdout.strip()
 
 
 def delete_users(ids: list[int]) -> str:
     return print(f"{len(ids)} users deleted") or "ok"
 
 
-def agent(url: str) -> None:
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key=MASTER_KEY)
-    said: list[dict] = [{"role": "user", "content": "remove dormant users"}]
-    while True:  # it asks for its guardrail; with `default_on: true` there is nothing of Checkrein here
-        told = client.chat.completions.create(model="m", messages=said, extra_body={"guardrails": ["c"]})
-        said.append(told.choices[0].message.model_dump(exclude_none=True))
-        for call in told.choices[0].message.tool_calls:
-            done = delete_users(**json.loads(call.function.arguments))
-            said.append({"role": "tool", "tool_call_id": call.id, "content": done})
-
-
 calls = [[("delete_users", {"ids": list(range(n))})] for n in (3, 10_000)]
 guardrails = {"c": Guardrail(os.environ["CHECKREIN_URL"])}
-with modelling(calls) as model, proxying(model.url, os.environ["CHECKREIN_API_KEY"], guardrails) as url:
+with modelling(calls) as model, proxying(model.url, key, guardrails) as url:
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=MASTER_KEY)
+    asked = {"model": "m", "messages": [{"role": "user", "content": "remove dormant users"}]}
     try:
-        agent(url)
+        while True:  # with `default_on: true` it need not ask for its guardrail
+            told = client.chat.completions.create(**asked, extra_body={"guardrails": ["c"]})
+            asked["messages"].append(told.choices[0].message.model_dump(exclude_none=True))
+            for call in told.choices[0].message.tool_calls:
+                done = delete_users(**json.loads(call.function.arguments))
+                asked["messages"].append({"role": "tool", "tool_call_id": call.id, "content": done})
     except openai.BadRequestError as refused:
         print(refused.message)

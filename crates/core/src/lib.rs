@@ -22,6 +22,7 @@ pub mod name;
 pub mod policy;
 pub mod recorded;
 pub mod rollback;
+pub mod signal;
 pub mod snapshot;
 pub mod time;
 pub mod touched;

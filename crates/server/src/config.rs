@@ -70,6 +70,8 @@ pub struct Config {
     pub insecure_listen: bool,
     /// Serve HTTPS with these.
     pub tls: Option<Tls>,
+    /// Where people reach this server, for the links in messages: `https://host/path`, without a slash at the end.
+    pub public_url: Option<String>,
     /// What a caller can use up.
     pub limits: Limits,
     /// How holds are settled.
@@ -148,6 +150,7 @@ struct FromFile {
     data: Option<PathBuf>,
     insecure_listen: bool,
     tls: Option<Tls>,
+    public_url: Option<String>,
     admin_key: Option<SecretString>,
     limits: Limits,
     approvals: Approvals,
@@ -212,6 +215,7 @@ impl Config {
                 .unwrap_or_else(|| "checkrein-data".into()),
             insecure_listen: overrides.insecure_listen || file.insecure_listen,
             tls: file.tls,
+            public_url: file.public_url,
             limits: file.limits,
             approvals: file.approvals,
             log: file.log,
@@ -359,6 +363,7 @@ fn server(mut section: Section<'_>, file: &mut FromFile, env: Option<Env<'_>>) {
     file.listen = section.text("listen", address);
     file.data = section.path("data");
     file.insecure_listen = section.flag("insecure_listen").unwrap_or_default();
+    file.public_url = section.text("public_url", public_url);
     file.admin_key = section.secret("admin_key", env);
     if let Some(Err(e)) = file.admin_key.as_ref().map(admin_key) {
         section.problem("admin_key", e);
@@ -412,6 +417,23 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
             text.escape_debug()
         )
     })
+}
+
+fn public_url(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|e| format!("{text:?} is no URL: {e}"))?;
+    let plain = matches!(url.scheme(), "https" | "http")
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if plain {
+        Ok(url.as_str().trim_end_matches('/').to_owned())
+    } else {
+        Err(format!(
+            "{text:?} is not an address that people can open; write e.g. \"https://checkrein.example.com\""
+        ))
+    }
 }
 
 fn admin_key(key: &SecretString) -> Result<(), String> {

@@ -115,7 +115,15 @@ async fn reconfigure(
         tracing::error!("the certificate was not reloaded, the one before stays in use: {error}");
     }
     let settled = |c: &Config| {
-        (c.listen, c.data.clone(), c.tls.clone(), c.limits.clone(), c.approvals.clone(), c.log.clone())
+        (
+            c.listen,
+            c.data.clone(),
+            c.tls.clone(),
+            c.public_url.clone(),
+            c.limits.clone(),
+            c.approvals.clone(),
+            c.log.clone(),
+        )
     };
     if settled(&next) != settled(running) {
         tracing::warn!("[server], [limits], [approvals] and [log] change only with a restart");

@@ -17,6 +17,7 @@ mod error;
 mod folder;
 mod head;
 mod journal;
+mod outbox;
 mod postman;
 mod project;
 mod prune;
@@ -31,6 +32,7 @@ mod verify;
 mod writer;
 
 pub use error::{AppendError, Difference, StoreError, VerifyError};
+pub use outbox::{SignalFilter, SignalPage, SignalRow};
 pub use read::{ApprovalFilter, ApprovalPage, CheckFilter, CheckPage, CheckRow, EntryFilter, MAX_PAGE};
 pub use reader::Reader;
 pub use snapshots::{LiveSnapshot, OpenExecution, SnapshotFilter, SnapshotPage};

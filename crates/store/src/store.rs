@@ -229,7 +229,7 @@ impl Store {
         self.0.head.failure(Duration::from_secs(10)).map_or(Ok(()), Err)
     }
 
-    async fn send(&self, request: Request) -> Result<(), AppendError> {
+    pub(crate) async fn send(&self, request: Request) -> Result<(), AppendError> {
         self.0.writer.push(request, self.0.timeout).await.map_err(|refused| match refused {
             queue::Refused::Full => AppendError::Busy(self.0.timeout),
             queue::Refused::Closed => AppendError::Closed,
@@ -311,6 +311,14 @@ impl Store {
         read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.shown().await?;
+        self.read_behind(read).await
+    }
+
+    /// The same, of what the database shows anyway: asks nothing of the writer.
+    pub(crate) async fn read_behind<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let _permit = self.0.permits.acquire().await.map_err(|_| StoreError::Closed)?;
         let idle = self.idle().pop();
         let store = self.clone();

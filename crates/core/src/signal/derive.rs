@@ -78,6 +78,9 @@ fn signal(kind: &str, severity: Severity, condition: &[&str], at: Timestamp, sum
 
 fn check(checked: &Checked, at: Timestamp) -> Vec<Signal> {
     let (action, decision) = (&checked.action, &checked.decision);
+    if decision.verdict == Verdict::Allow && decision.policies.is_empty() && !decision.blast_radius.understated {
+        return Vec::new();
+    }
     let enforced = |m: &&Matched| m.mode == Mode::Enforce && m.exempted_by.is_none();
     let alerts = || decision.policies.iter().filter(enforced).filter(|m| m.rule == Rule::Alert);
     let what = format!("{} on {} by {}", &*action.action, &*action.resource, &*action.agent);

@@ -9,12 +9,14 @@
 
 mod derive;
 mod group;
+mod outbox;
 mod route;
 #[cfg(test)]
 mod tests;
 
 pub use derive::{About, derive};
 pub use group::{Group, Groups, Outgoing, speaks_for};
+pub use outbox::{Outbox, OutboxChanges, OutboxLimits};
 pub use route::{Matcher, Mute, Route, Routing, Silence, Timing, WEEKDAYS};
 
 use crate::{

@@ -128,6 +128,11 @@ impl Dispatcher {
     }
 }
 
+/// Waits until the server is to stop. An error means that nobody is left to say it, which is a stop as well.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    let _told = stopping.wait_for(|stop| *stop).await.is_ok();
+}
+
 async fn load(ledger: &dyn Ledger, mut stopping: watch::Receiver<bool>) -> Option<Outbox> {
     loop {
         match ledger.load().await {
@@ -136,7 +141,7 @@ async fn load(ledger: &dyn Ledger, mut stopping: watch::Receiver<bool>) -> Optio
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
-            _ = stopping.wait_for(|stop| *stop) => return None,
+            () = stopped(&mut stopping) => return None,
         }
     }
 }
@@ -226,14 +231,13 @@ impl Worker {
                 (true, None) => TIDY,
             };
             tokio::select! {
-                _ = stopping.wait_for(|stop| *stop) => break,
+                () = stopped(&mut stopping) => break,
                 changed = head.changed(), if !more => {
                     if changed.is_err() {
                         break;
                     }
-                    // What comes together is looked at together, when the database shows it.
+                    // What comes together is looked at together.
                     tokio::time::sleep(GATHER).await;
-                    head.mark_unchanged();
                     more = true;
                 }
                 Some(answered) = self.flying.join_next() => {
@@ -428,12 +432,15 @@ impl Worker {
             Request::Setup(setup) => self.set_up(*setup),
             Request::Silences(silences) => self.setup.routing.silences = silences,
             Request::Fed { sink, health, reason } => {
-                if health == SinkHealth::Recovered {
-                    self.feeds_failing.remove(&sink);
-                } else if health == SinkHealth::Failing {
-                    self.feeds_failing.insert(sink.clone());
+                // A feed says how it is with every batch; only a change is news.
+                let changed = match health {
+                    SinkHealth::Recovered => self.feeds_failing.remove(&sink),
+                    SinkHealth::Failing => self.feeds_failing.insert(sink.clone()),
+                    SinkHealth::Full | SinkHealth::Gap => true,
+                };
+                if changed {
+                    self.news(&sink, health, reason);
                 }
-                self.news(&sink, health, reason);
             }
             Request::Replay { dead, signal, sinks } => {
                 let now = self.ledger.now();

@@ -44,7 +44,8 @@ impl Feed {
     /// Runs until it is aborted. That is safe at any point: what was sent and not noted is sent again.
     pub(crate) async fn run(self) {
         let mut head = self.ledger.head();
-        let mut done = self.begin(*head.borrow_and_update()).await;
+        let now = *head.borrow_and_update();
+        let mut done = self.begin(now).await;
         loop {
             match self.ledger.entries(done, self.sink.feed_batch().max(1)).await {
                 Ok((_, entries)) if entries.is_empty() => {

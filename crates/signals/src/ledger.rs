@@ -49,7 +49,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// Makes a message fit to leave: redacts it and adds the link.
     fn prepare(&self, message: &mut Notification);
 
-    /// The number of the last entry of the log, as it grows.
+    /// The number of the last entry of the log that the reads above can give, as it grows.
     fn head(&self) -> watch::Receiver<u64>;
 
     /// The time.

@@ -7,11 +7,14 @@
 
 pub mod dispatcher;
 mod feeder;
+pub mod http;
 pub mod ledger;
+pub mod message;
 pub mod queue;
 pub mod report;
 pub mod sink;
 pub mod sinks;
+pub mod text;
 
 pub use dispatcher::{Dispatcher, Outlet, Setup};
 pub use feeder::ToRecord;

@@ -270,6 +270,12 @@ impl Store {
         self.0.head.subscribe()
     }
 
+    /// The number of the last entry that [`Store::signals_after`] and [`Store::entries_behind`] can give, as it
+    /// grows.
+    pub fn subscribe_shown(&self) -> watch::Receiver<u64> {
+        self.0.head.subscribe_shown()
+    }
+
     /// Records what was handed over, merges the write-ahead log and releases the folder. The store, all its
     /// clones included, answers nothing afterwards.
     pub async fn close(&self) {

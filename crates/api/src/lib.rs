@@ -12,6 +12,7 @@ pub use checkrein_core::{
     fingerprint::Fingerprint,
     key::Role,
     rollback::{ConflictKind, OnConflict},
+    signal::{Matcher, Severity, Signal, Standing},
     snapshot::{Held, Origin, Seal, Steps},
     time::Timestamp,
 };
@@ -21,10 +22,15 @@ use std::collections::BTreeMap;
 
 #[cfg(feature = "client")]
 mod client;
+mod signal;
 mod target;
 mod undo;
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError, SnapshotExport};
+pub use signal::{
+    DeliveryView, NewSilence, SignalPage, SignalReplay, SignalReplayed, SignalView, SilenceList, SilenceView, SinkExample,
+    SinkList, SinkReport, SinkView,
+};
 pub use target::{TargetList, TargetPrivilege, TargetReport, TargetView};
 pub use undo::{
     EXPORT_MEDIA_TYPE, ExecutionRequest, ExecutionView, Foreseen, RollbackConflict, RollbackOutcome,

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod dispatcher;
+pub mod examples;
 mod feeder;
 pub mod http;
 pub mod ledger;

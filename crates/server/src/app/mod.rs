@@ -10,6 +10,7 @@ mod holds;
 mod hooks;
 mod keys;
 mod locks;
+mod outbox;
 mod policies;
 mod recent;
 mod recovery;
@@ -19,6 +20,7 @@ mod rollbacks;
 mod rules;
 mod seals;
 mod shelf;
+mod signals;
 mod snapshots;
 mod statements;
 mod targets;
@@ -30,11 +32,13 @@ pub use error::{Error, Item};
 pub use keys::{Caller, ENV_KEY_ID};
 pub use policies::Put;
 pub use rules::Rules;
+pub use signals::SignalQuery;
 pub use snapshots::{Export, SnapshotQuery};
 pub use targets::{Connected, Targets};
 
 use crate::{clock::Clock, config::Config, metrics::Metrics};
 use checkrein_core::{event::Event, policy::Windows, time::Timestamp};
+use checkrein_signals::Dispatcher;
 use checkrein_store::{EntryFilter, Options, Store};
 use checkrein_targets::Progress;
 use std::{
@@ -47,7 +51,7 @@ use tokio::sync::{Notify, watch};
 /// Everything that the server knows and does.
 pub struct App {
     store: Store,
-    clock: Clock,
+    clock: Arc<Clock>,
     metrics: Metrics,
     /// Catalogue and policies in force: read on every check, swapped whole.
     rules: RwLock<Arc<Rules>>,
@@ -81,6 +85,10 @@ pub struct App {
     rolling: Mutex<HashMap<String, (String, Arc<Progress>)>>,
     /// Something may have to be settled by asking a target.
     look_again: Notify,
+    /// Where signals and the stream of all actions leave.
+    way_out: signals::WayOut,
+    /// Delivers them.
+    dispatching: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
 
 impl App {
@@ -102,10 +110,19 @@ impl App {
             0 => Timestamp::default(),
             seq => store.entry(seq).await?.map(|e| e.at).unwrap_or_default(),
         };
-        let clock = Clock::not_before(last);
+        let clock = Arc::new(Clock::not_before(last));
         let rules = Rules::load(config, store.policies().await?)?;
         let keys = keys::Keys::load(store.keys().await?, config.limits.agent_checks_per_second)?;
         let recent = recent::RecentKeys::new(store.recent_idempotency_keys(recent::CAPACITY).await?);
+        let stopping = watch::Sender::new(false);
+        let books = outbox::Books {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            public_url: config.public_url.clone(),
+        };
+        let setup = outbox::setup(config, store.silences(clock.now()).await?);
+        let (dispatcher, dispatching) =
+            Dispatcher::start(Arc::new(books), setup, outbox::record, stopping.subscribe());
         let app = Self {
             store,
             clock,
@@ -119,7 +136,7 @@ impl App {
             policies_in_doubt: AtomicBool::new(false),
             holding: tokio::sync::Mutex::default(),
             approvals_changed: watch::Sender::new(0),
-            stopping: watch::Sender::new(false),
+            stopping,
             body_limit: config.limits.body_bytes,
             body_timeout: config.limits.request_timeout,
             approval_life_seconds: seconds(config.approvals.expire_after),
@@ -129,6 +146,8 @@ impl App {
             locks: locks::Locks::default(),
             rolling: Mutex::default(),
             look_again: Notify::new(),
+            way_out: signals::WayOut::new(dispatcher, config),
+            dispatching: Mutex::new(Some(dispatching)),
         };
         app.tidy_snapshots().await?;
         app.append(vec![
@@ -154,6 +173,12 @@ impl App {
     /// Puts the stop on record and closes the store. Nothing can be recorded afterwards.
     pub async fn close(&self) {
         self.land().await;
+        let dispatching = self.dispatching.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(dispatching) = dispatching {
+            self.stop_waiting();
+            // A panic in it was reported by the runtime already.
+            let _ended = dispatching.await;
+        }
         if let Err(error) = self.append(vec![Event::ServerStopped {}]).await {
             tracing::error!(%error, "the stop could not be recorded");
         }

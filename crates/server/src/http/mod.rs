@@ -9,6 +9,7 @@ mod keys;
 mod listen;
 mod policies;
 mod problem;
+mod signals;
 mod snapshots;
 mod stream;
 mod system;
@@ -80,6 +81,12 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(approvals::decide))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
+        .routes(routes!(signals::list))
+        .routes(routes!(signals::replay))
+        .routes(routes!(signals::sinks))
+        .routes(routes!(signals::test))
+        .routes(routes!(signals::silences, signals::silence))
+        .routes(routes!(signals::end_silence))
         .routes(routes!(targets::list))
         .routes(routes!(targets::test))
         .routes(routes!(hooks::claude_code::hook))

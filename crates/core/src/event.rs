@@ -6,6 +6,7 @@ use crate::{
     check::Check,
     decision::Decision,
     fingerprint::Fingerprint,
+    grant::{self, Grant},
     key::KeyRecord,
     snapshot::{Execution, RollbackRecord, RollbackStatus, SnapshotRecord},
     time::Timestamp,
@@ -34,6 +35,18 @@ pub enum Event {
         /// What.
         #[serde(flatten)]
         transition: Transition,
+    },
+    /// An operator said yes beforehand.
+    #[serde(rename = "grant.given")]
+    GrantGiven(Box<Grant>),
+    /// Something happened to a grant.
+    #[serde(rename = "grant.changed")]
+    GrantChanged {
+        /// `grt_…`.
+        id: String,
+        /// What.
+        #[serde(flatten)]
+        transition: grant::Transition,
     },
     /// A snapshot was taken: its file is durably there.
     #[serde(rename = "snapshot.taken")]
@@ -191,6 +204,8 @@ impl Event {
             Self::Outcome(_) => "outcome",
             Self::ApprovalRequested(_) => "approval.requested",
             Self::ApprovalChanged { .. } => "approval.changed",
+            Self::GrantGiven(_) => "grant.given",
+            Self::GrantChanged { .. } => "grant.changed",
             Self::SnapshotTaken(_) => "snapshot.taken",
             Self::SnapshotSealed { .. } => "snapshot.sealed",
             Self::SnapshotRemoved { .. } => "snapshot.removed",
@@ -207,15 +222,18 @@ impl Event {
         }
     }
 
-    /// What it is about: the id of the check, approval, key, snapshot or rollback, or the policy's name. Empty for none.
+    /// What it is about: the id of the check, approval, grant, key, snapshot or rollback, or the policy's name.
+    /// Empty for none.
     pub fn subject(&self) -> &str {
         match self {
             Self::Check(c) => &c.decision.id,
             Self::Outcome(o) => &o.check_id,
             Self::ApprovalRequested(a) => &a.id,
+            Self::GrantGiven(g) => &g.id,
             Self::SnapshotTaken(s) => &s.id,
             Self::RollbackStarted(r) => &r.id,
             Self::ApprovalChanged { id, .. }
+            | Self::GrantChanged { id, .. }
             | Self::KeyRevoked { id, .. }
             | Self::SnapshotSealed { id, .. }
             | Self::SnapshotRemoved { id, .. }
@@ -234,6 +252,7 @@ impl Event {
         match self {
             Self::Check(c) => &c.action.agent,
             Self::ApprovalRequested(a) => &a.action.agent,
+            Self::GrantGiven(g) => &g.agent,
             Self::SnapshotTaken(s) => &s.agent,
             _ => "",
         }

@@ -15,6 +15,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use human::duration;
 pub use mcp::{McpServer, mcp_name};
 pub(crate) use policies::compile_set;
 pub use policies::{FilePolicy, compile_policies, parse_policies, read_policies};

@@ -15,6 +15,7 @@
 mod checkpoint;
 mod error;
 mod folder;
+mod grants;
 mod head;
 mod journal;
 mod postman;
@@ -31,6 +32,7 @@ mod verify;
 mod writer;
 
 pub use error::{AppendError, Difference, StoreError, VerifyError};
+pub use grants::{GrantFilter, GrantPage};
 pub use read::{ApprovalFilter, ApprovalPage, CheckFilter, CheckPage, CheckRow, EntryFilter, MAX_PAGE};
 pub use reader::Reader;
 pub use snapshots::{LiveSnapshot, OpenExecution, SnapshotFilter, SnapshotPage};

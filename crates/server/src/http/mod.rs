@@ -4,6 +4,7 @@ mod approvals;
 mod body;
 mod checks;
 mod executions;
+mod grants;
 mod hooks;
 mod keys;
 mod listen;
@@ -66,6 +67,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(checks::create, checks::list))
         .routes(routes!(checks::show))
         .routes(routes!(checks::outcome))
+        .routes(routes!(checks::withdraw))
         .routes(routes!(executions::create))
         .routes(routes!(snapshots::list, snapshots::create))
         .routes(routes!(snapshots::show))
@@ -78,6 +80,9 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::show))
         .routes(routes!(approvals::decide))
+        .routes(routes!(approvals::comment))
+        .routes(routes!(grants::list, grants::create))
+        .routes(routes!(grants::show, grants::revoke))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(targets::list))

@@ -5,6 +5,7 @@ mod body;
 mod breakers;
 mod checks;
 mod executions;
+mod grants;
 mod hooks;
 mod keys;
 mod listen;
@@ -67,6 +68,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(checks::create, checks::list))
         .routes(routes!(checks::show))
         .routes(routes!(checks::outcome))
+        .routes(routes!(checks::withdraw))
         .routes(routes!(executions::create))
         .routes(routes!(snapshots::list, snapshots::create))
         .routes(routes!(snapshots::show))
@@ -82,6 +84,9 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(breakers::list))
         .routes(routes!(breakers::show, breakers::set))
         .routes(routes!(breakers::set_of_agent))
+        .routes(routes!(approvals::comment))
+        .routes(routes!(grants::list, grants::create))
+        .routes(routes!(grants::show, grants::revoke))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(targets::list))

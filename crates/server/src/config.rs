@@ -5,6 +5,7 @@
 
 mod catalogue;
 mod document;
+mod drift;
 mod human;
 mod mcp;
 mod policies;
@@ -17,8 +18,9 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
+pub use drift::{Drift, DriftGroup, DriftMode, DriftSettings};
+pub(crate) use human::duration;
 pub use mcp::{McpServer, mcp_name};
-pub(crate) use policies::compile_set;
 pub use policies::{FilePolicy, compile_policies, parse_policies, read_policies};
 pub use problem::{ConfigError, ConfigProblem};
 pub use sinks::SinkSettings;
@@ -92,6 +94,8 @@ pub struct Config {
     pub targets: Vec<ConnectedTarget>,
     /// What actions leave behind to be undone with.
     pub snapshots: Snapshots,
+    /// What departures from the normal do.
+    pub drift: Drift,
     /// Where signals and the stream of all actions go.
     pub sinks: Vec<SinkSettings>,
     /// Which signals go there.
@@ -172,6 +176,7 @@ struct FromFile {
     catalogue: CatalogueConfig,
     targets: Vec<ConnectedTarget>,
     snapshots: Snapshots,
+    drift: Drift,
     sinks: Vec<SinkSettings>,
     routing: Routing,
     outbox: Option<OutboxLimits>,
@@ -239,6 +244,7 @@ impl Config {
             catalogue: file.catalogue,
             targets: file.targets,
             snapshots: file.snapshots,
+            drift: file.drift,
             sinks: file.sinks,
             routing: file.routing,
             outbox: file.outbox.unwrap_or(routes::KEPT),
@@ -362,6 +368,9 @@ fn read(path: &Path, text: &str, env: Option<Env<'_>>, problems: &mut Vec<Config
         mcp::read(&mut root, None);
         if let Some(section) = root.section("snapshots") {
             file.snapshots = snapshots::read(section, env);
+        }
+        if let Some(section) = root.section("drift") {
+            file.drift = drift::read(section);
         }
         for entry in root.texts("policy_files") {
             match read_policies(&document::folder(path).join(entry)) {

@@ -1,10 +1,11 @@
 //! The tables that derive from the log: what each event does to them.
 
-use crate::{outbox, snapshots};
+use crate::{grants, outbox, snapshots};
 use checkrein_core::{
     approval::{Approval, Refused},
     decision::Verdict,
     event::{Checked, Entry, Event},
+    grant,
     signal::About,
     snapshot::{Execution, Seal},
     time::Timestamp,
@@ -29,6 +30,7 @@ pub(crate) enum Refusal {
     /// The idempotency key was used by the check with this number.
     Duplicate(u64),
     Approval(Refused),
+    Grant(grant::Refused),
     NotFound(String),
     Exists(String),
 }
@@ -111,6 +113,25 @@ pub(crate) fn apply(db: &Connection, seq: u64, at: Timestamp, event: &Event) -> 
                 .execute(params![id, next.state.as_str(), next.open(), serde_json::to_string(&next)?])?;
             outbox::note(db, seq, at, event, About::Approval(&next))
         }
+        Event::BreakerChanged(changed) => {
+            outbox::note(db, seq, at, event, About::Nothing)?;
+            // Changes that came about at once may be recorded in any order; the last one holds.
+            db.prepare_cached(
+                "INSERT INTO breakers (scope, revision, state, body) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (scope) DO UPDATE
+                 SET revision = excluded.revision, state = excluded.state, body = excluded.body
+                 WHERE excluded.revision > breakers.revision",
+            )?
+            .execute(params![
+                changed.scope.as_str(),
+                changed.revision.cast_signed(),
+                changed.breaker.state().as_str(),
+                serde_json::to_string(changed)?,
+            ])?;
+            Ok(())
+        }
+        Event::GrantGiven(grant) => grants::given(db, seq, grant),
+        Event::GrantChanged { id, transition } => grants::changed(db, id, transition, at),
         Event::PolicyPut { name, policy, .. } => {
             db.prepare_cached(
                 "INSERT INTO policies (name, body) VALUES (?1, ?2)
@@ -136,7 +157,9 @@ pub(crate) fn apply(db: &Connection, seq: u64, at: Timestamp, event: &Event) -> 
         Event::SilenceCreated { silence, .. } => outbox::silenced(db, seq, silence),
         Event::SilenceEnded { id, .. } => outbox::unsilenced(db, id),
         Event::SinkChanged { .. } => outbox::note(db, seq, at, event, About::Nothing),
-        Event::PoliciesLoaded { .. }
+        Event::DriftEnded { .. } => outbox::note(db, seq, at, event, About::Nothing),
+        Event::DriftAccepted { .. }
+        | Event::PoliciesLoaded { .. }
         | Event::ServerStarted { .. }
         | Event::ServerStopped {}
         | Event::LogPruned { .. } => Ok(()),
@@ -159,6 +182,8 @@ struct SlimDecision {
     #[serde(default)]
     policies: Vec<IgnoredAny>,
     blast_radius: SlimRadius,
+    #[serde(default)]
+    drift: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -186,7 +211,7 @@ pub(crate) fn apply_entry(db: &Connection, entry: &Entry) -> Result<(), Fault> {
             }
             snapshots::executing(db, entry.seq, &entry.subject, execution.as_ref())?;
             let plain = decision.verdict == Verdict::Allow && decision.policies.is_empty();
-            if plain && !decision.blast_radius.understated {
+            if plain && decision.drift.is_none() && !decision.blast_radius.understated {
                 return Ok(());
             }
             let checked: Checked = serde_json::from_str(&entry.body)?;

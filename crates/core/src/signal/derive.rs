@@ -3,8 +3,12 @@
 use super::{Place, Severity, Signal, Status};
 use crate::{
     action::Environment,
-    approval::{Answer, Approval, State, Transition},
+    approval::{self, Answer, Approval, Transition},
     decision::{BlastRadius, Matched, NO_SNAPSHOT, Verdict},
+    drift::{
+        self, Channel,
+        breaker::{BreakerChange, State},
+    },
     event::{Checked, Event, SinkHealth},
     fingerprint::hex,
     policy::{Mode, Rule},
@@ -39,6 +43,8 @@ pub fn derive(seq: u64, at: Timestamp, event: &Event, about: About<'_>) -> Vec<S
         (Event::RollbackStarted(_) | Event::RollbackFinished { .. }, About::Rollback(state)) => {
             vec![rollback(state, at)]
         }
+        (Event::BreakerChanged(changed), _) => vec![breaker(changed, at)],
+        (Event::DriftEnded { agent, channel }, _) => vec![drift_ended(agent, *channel, at)],
         (Event::SinkChanged { sink, health, reason }, _) => vec![self::sink(sink, *health, reason, at)],
         _ => Vec::new(),
     };
@@ -78,7 +84,8 @@ fn signal(kind: &str, severity: Severity, condition: &[&str], at: Timestamp, sum
 
 fn check(checked: &Checked, at: Timestamp) -> Vec<Signal> {
     let (action, decision) = (&checked.action, &checked.decision);
-    if decision.verdict == Verdict::Allow && decision.policies.is_empty() && !decision.blast_radius.understated {
+    let plain = decision.verdict == Verdict::Allow && decision.policies.is_empty();
+    if plain && decision.drift.is_none() && !decision.blast_radius.understated {
         return Vec::new();
     }
     let enforced = |m: &&Matched| m.mode == Mode::Enforce && m.exempted_by.is_none();
@@ -120,6 +127,16 @@ fn check(checked: &Checked, at: Timestamp) -> Vec<Signal> {
         );
         found.push(signal("blast_radius.understated", Severity::Warning, &["understated", agent], at, summary));
     }
+    if let Some(drift) = &decision.drift {
+        let severity = match drift.severity {
+            drift::Severity::Notice => Severity::Notice,
+            drift::Severity::Warning => Severity::Warning,
+            drift::Severity::Critical => Severity::Critical,
+        };
+        let kind = format!("drift.{}", drift.channel.as_str());
+        let condition = ["drift", agent, drift.channel.incident().as_str()];
+        found.push(signal(&kind, severity, &condition, at, format!("{agent}: {}", drift.reason)));
+    }
     for signal in &mut found {
         of_action(signal, &checked.action, &decision.blast_radius);
         signal.policies = decision.policies.iter().filter(enforced).map(|m| m.name.clone()).collect();
@@ -147,6 +164,32 @@ fn of_action(signal: &mut Signal, action: &crate::action::Action, radius: &Blast
     signal.blast_radius = Some(radius);
 }
 
+fn breaker(changed: &BreakerChange, at: Timestamp) -> Signal {
+    let (kind, severity, status, how) = match changed.change.to {
+        State::Open => ("breaker.opened", Severity::Critical, Status::Firing, "is open"),
+        State::HalfOpen => ("breaker.half_open", Severity::Notice, Status::Firing, "lets some actions through, to see"),
+        State::Closed => ("breaker.closed", Severity::Info, Status::Resolved, "is closed"),
+    };
+    let why = if changed.reason.is_empty() { String::new() } else { format!(": {}", changed.reason) };
+    let summary = format!("The breaker of {} {how}{why}", changed.scope);
+    let mut signal = signal(kind, severity, &["breaker", changed.scope.as_str()], at, summary);
+    signal.status = status;
+    signal.agent = changed.scope.agent_name().map(cut);
+    signal.check_id.clone_from(&changed.check_id);
+    signal.by = changed.by.as_ref().map(|by| by.name.clone());
+    signal.next = changed.check_id.as_ref().map(|id| format!("checkrein log show {id}"));
+    signal
+}
+
+fn drift_ended(agent: &str, channel: Channel, at: Timestamp) -> Signal {
+    let channel = channel.incident().as_str();
+    let summary = format!("{agent} is back to what it normally does ({channel})");
+    let mut signal = signal("drift.ended", Severity::Info, &["drift", agent, channel], at, summary);
+    signal.status = Status::Resolved;
+    signal.agent = Some(cut(agent));
+    signal
+}
+
 /// An approval is settled, and with it the hold that waited for it.
 fn settled(approval: &Approval, transition: &Transition, at: Timestamp) -> Option<Signal> {
     let action = &approval.action;
@@ -162,8 +205,8 @@ fn settled(approval: &Approval, transition: &Transition, at: Timestamp) -> Optio
             ("approval.expired", Severity::Info, "approved, but not used in time".to_owned())
         }
         Transition::Expire => ("approval.expired", Severity::Notice, "nobody answered in time".to_owned()),
-        Transition::Withdraw => ("approval.withdrawn", Severity::Info, "the agent no longer waits".to_owned()),
-        Transition::Use { .. } => return None,
+        Transition::Withdraw { .. } => ("approval.withdrawn", Severity::Info, "the agent no longer waits".to_owned()),
+        Transition::Use { .. } | Transition::Comment { .. } | Transition::Link { .. } => return None,
     };
     let mut signal = signal(kind, severity, &["approval", &approval.id], at, format!("{what}: {how}"));
     signal.status = Status::Resolved;
@@ -172,7 +215,7 @@ fn settled(approval: &Approval, transition: &Transition, at: Timestamp) -> Optio
     signal.check_id = Some(approval.check_id.clone());
     signal.approval_id = Some(approval.id.clone());
     signal.by = match approval.state {
-        State::Approved | State::Denied => approval.decided_by.as_ref().map(|by| by.name.clone()),
+        approval::State::Approved | approval::State::Denied => approval.decided_by.as_ref().map(|by| by.name.clone()),
         _ => None,
     };
     signal.next = Some(format!("checkrein approvals show {}", approval.id));

@@ -91,6 +91,7 @@ pub struct Groups {
 fn lasts(kind: &str) -> bool {
     matches!(kind, "action.held" | "rollback.started" | "rollback.unknown" | "sink.failing")
         || kind.starts_with("breaker.")
+        || kind.starts_with("drift.")
 }
 
 fn after(at: Timestamp, seconds: i64) -> Timestamp {

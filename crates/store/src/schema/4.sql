@@ -1,18 +1,18 @@
--- What a team must know, as the log says it. Kept for a while: the outbox says from where on.
-CREATE TABLE signals (
-    seq       INTEGER NOT NULL,        -- the entry that caused it
-    n         INTEGER NOT NULL,        -- 0, 1, … among those of that entry
-    kind      TEXT NOT NULL,
-    severity  INTEGER NOT NULL,        -- 0 info, 1 notice, 2 warning, 3 critical
-    agent     TEXT,
-    body      TEXT NOT NULL,           -- the whole signal, JSON
-    PRIMARY KEY (seq, n)
+-- Where each breaker stands that ever left `closed`.
+CREATE TABLE breakers (
+    scope    TEXT PRIMARY KEY,          -- agent:NAME, group:NAME, all
+    revision INTEGER NOT NULL,          -- counts its changes
+    state    TEXT NOT NULL,             -- closed, open, half_open
+    body     TEXT NOT NULL              -- its last change and all of its state, JSON
 ) STRICT, WITHOUT ROWID;
-
--- Silences that nobody ended; those whose time is over included, until retention removes their entry.
-CREATE TABLE silences (
-    seq   INTEGER PRIMARY KEY,         -- the entry that says that it was made
-    id    TEXT NOT NULL UNIQUE,
-    until INTEGER NOT NULL,            -- microseconds since 1970-01-01 UTC
-    body  TEXT NOT NULL                -- JSON
+-- Time-boxed grants: what a person said yes to beforehand.
+CREATE TABLE grants (
+    seq        INTEGER PRIMARY KEY,    -- the entry that gave it
+    id         TEXT NOT NULL UNIQUE,
+    agent      TEXT NOT NULL,
+    open       INTEGER NOT NULL,       -- 1 while something can still come of it
+    expires_at INTEGER NOT NULL,       -- microseconds since 1970-01-01 UTC
+    body       TEXT NOT NULL           -- where it stands, JSON
 ) STRICT;
+CREATE INDEX grants_due ON grants (expires_at) WHERE open = 1;
+CREATE INDEX grants_open ON grants (agent) WHERE open = 1;

@@ -20,6 +20,7 @@ mod policy;
 mod remote;
 mod rollback;
 mod serve;
+mod signal;
 mod snapshot;
 mod target;
 
@@ -72,6 +73,9 @@ enum Command {
     /// See and answer holds
     #[command(subcommand)]
     Approvals(approvals::Command),
+    /// See signals and sinks, send signals again, keep them back
+    #[command(subcommand)]
+    Signal(signal::Command),
     /// Find departures from what is normal, in recorded events and series
     #[command(subcommand)]
     Drift(drift::Command),
@@ -114,6 +118,7 @@ fn main() -> ExitCode {
         Command::Classify(args) => classify::run(&args, &mut out),
         Command::Policy(command) => policy::run(command, &mut out),
         Command::Approvals(command) => approvals::run(command, &mut out),
+        Command::Signal(command) => signal::run(command, &mut out),
         Command::Drift(command) => drift::run(command, &mut out),
         Command::Log(command) => log::run(command, &mut out),
         Command::Keys(command) => keys::run(command, &mut out),

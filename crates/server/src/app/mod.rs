@@ -67,6 +67,8 @@ pub struct App {
     approvals_changed: watch::Sender<u64>,
     /// True once the server is to stop: waits and streams end.
     stopping: watch::Sender<bool>,
+    /// Where people reach this server, if somebody has said so.
+    public_url: Option<String>,
     body_limit: usize,
     body_timeout: Duration,
     approval_life_seconds: i64,
@@ -120,6 +122,7 @@ impl App {
             holding: tokio::sync::Mutex::default(),
             approvals_changed: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
+            public_url: config.public_url.clone(),
             body_limit: config.limits.body_bytes,
             body_timeout: config.limits.request_timeout,
             approval_life_seconds: seconds(config.approvals.expire_after),
@@ -163,6 +166,16 @@ impl App {
     /// The action log and what derives from it.
     pub const fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Where people reach this server, if somebody has said so.
+    pub(crate) fn public_url(&self) -> Option<&str> {
+        self.public_url.as_deref()
+    }
+
+    /// The time that decisions are made at.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The largest body of a request, in bytes.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import httpx
 from checkrein import Checkrein
 from real_server import RealServer
 
@@ -21,14 +22,10 @@ BLOCKS = {
 
 
 def client(server: RealServer, key: str | None = None, **more: Any) -> Checkrein:
-    return Checkrein(
-        url=server.url, api_key=key or server.admin_key, timeout=10, **more
-    )
+    return Checkrein(url=server.url, api_key=key or server.admin_key, timeout=10, **more)
 
 
 def policies(server: RealServer, *wanted: dict[str, Any]) -> None:
-    import httpx
-
     answer = httpx.put(
         server.url + "/v1/policies",
         json={"policies": list(wanted)},
@@ -40,16 +37,12 @@ def policies(server: RealServer, *wanted: dict[str, Any]) -> None:
 class Waiting:
     """An agent that asks for a refund and goes on once it may."""
 
-    def __init__(
-        self, server: RealServer, key: str | None = None, order: int = 7, **fields: Any
-    ) -> None:
+    def __init__(self, server: RealServer, key: str | None = None, order: int = 7, **fields: Any) -> None:
         self.client = client(server, key)
         asked = {"payload": {"order": order, "record_count": 1}, **fields}
         if key is None:
             asked.setdefault("agent", "billing-bot")
-        self.result = self.client.check(
-            action="refund", resource="shop.orders", **asked
-        )
+        self.result = self.client.check(action="refund", resource="shop.orders", **asked)
         assert self.result.held
         self.ran = False
         self._thread = threading.Thread(target=self._wait)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from playwright.sync_api import (
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "sdk/python/tests"))
 
-from real_server import RealServer, serving
+from real_server import RealServer, serving  # noqa: E402
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 PATIENCE_MS = 10_000
@@ -45,19 +46,14 @@ def server() -> Iterator[RealServer]:
 
 
 @pytest.fixture
-def visit(
-    browser: Browser, request: pytest.FixtureRequest
-) -> Iterator[Callable[..., Page]]:
-    """Opens a page of a person's own browser. Whatever a page's script or policy complains about fails the test."""
+def visit(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Callable[..., Page]]:
+    """Opens a page of a person's own browser. What its script or policy complains about fails the test."""
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
     def heard(message: ConsoleMessage) -> None:
         # The status of an answer is no complaint: tests look at it themselves.
-        if (
-            message.type in ("error", "warning")
-            and "Failed to load resource" not in message.text
-        ):
+        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
             complaints.append(message.text)
 
     def visit(server: RealServer, key: str | None = None, **options: Any) -> Page:
@@ -86,10 +82,6 @@ def sign_in(page: Page, key: str, path: str = "/") -> None:
 
 def key_of(server: RealServer, role: str, name: str, agent: str | None = None) -> str:
     more = ["--agent", agent] if agent else []
-    made = server.command(
-        "keys", "create", "--role", role, "--name", name, *more, "--json"
-    )
+    made = server.command("keys", "create", "--role", role, "--name", name, *more, "--json")
     assert made.returncode == 0, made.stderr
-    import json
-
     return str(json.loads(made.stdout)["key"])

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from agents import HOLDS, Waiting, policies
-from conftest import key_of, sign_in
 from playwright.sync_api import Page, expect
 from real_server import RealServer, serving
 
+from agents import HOLDS, Waiting, policies
+from conftest import key_of, sign_in
 
-def test_the_first_visit_says_what_to_type(
-    server: RealServer, visit: Callable[..., Page]
-) -> None:
+
+def test_the_first_visit_says_what_to_type(server: RealServer, visit: Callable[..., Page]) -> None:
     page = visit(server)
     page.goto("/")
     expect(page.get_by_role("heading", name="Checkrein")).to_be_visible()
@@ -28,9 +27,7 @@ def test_the_first_visit_says_what_to_type(
 
 @pytest.mark.parametrize("script", [True, False], ids=["with script", "without"])
 @pytest.mark.parametrize("says", ["Approve", "Deny"])
-def test_a_person_decides(
-    server: RealServer, visit: Callable[..., Page], says: str, script: bool
-) -> None:
+def test_a_person_decides(server: RealServer, visit: Callable[..., Page], says: str, script: bool) -> None:
     policies(server, HOLDS)
     operator = key_of(server, "operator", "ann")
     page = visit(server, operator, java_script_enabled=script)
@@ -39,9 +36,7 @@ def test_a_person_decides(
     if not script:
         page.reload()
     page.get_by_role("link", name="Look and decide").click()
-    expect(
-        page.get_by_text("billing-bot wants to refund shop.orders").first
-    ).to_be_visible()
+    expect(page.get_by_text("billing-bot wants to refund shop.orders").first).to_be_visible()
     expect(page.get_by_label("Payload")).to_contain_text('"order": 7')
     page.get_by_label("What you want to say about it").fill("order 7:\nfaulty")
     page.get_by_role("button", name=says).click()
@@ -53,13 +48,10 @@ def test_a_person_decides(
         assert "ann" in agent.result.reason
 
 
-def test_two_people_at_once_make_one_decision(
-    server: RealServer, visit: Callable[..., Page]
-) -> None:
+def test_two_people_at_once_make_one_decision(server: RealServer, visit: Callable[..., Page]) -> None:
     policies(server, HOLDS)
     pages = [
-        visit(server, key_of(server, "operator", name), java_script_enabled=False)
-        for name in ("ann", "bob")
+        visit(server, key_of(server, "operator", name), java_script_enabled=False) for name in ("ann", "bob")
     ]
     agent = Waiting(server)
     for page in pages:
@@ -68,9 +60,7 @@ def test_two_people_at_once_make_one_decision(
     pages[0].get_by_role("button", name="Approve").click()
     expect(pages[0].locator("#answer")).to_contain_text("by ann")
     pages[1].get_by_role("button", name="Deny").click()
-    expect(pages[1].get_by_role("alert")).to_contain_text(
-        "does not count: the approval "
-    )
+    expect(pages[1].get_by_role("alert")).to_contain_text("does not count: the approval ")
     expect(pages[1].locator("#answer")).to_contain_text("by ann")
     agent.end()
     assert agent.ran
@@ -103,9 +93,7 @@ def test_what_has_expired_is_no_ones_no(
     with serving(config) as server:
         policies(server, HOLDS)
         agent = Waiting(server)
-        page = visit(
-            server, key_of(server, "operator", "ann"), java_script_enabled=False
-        )
+        page = visit(server, key_of(server, "operator", "ann"), java_script_enabled=False)
         page.goto(f"/approvals/{agent.approval_id}")
         button = page.get_by_role("button", name="Approve")
         agent.end()
@@ -117,9 +105,7 @@ def test_what_has_expired_is_no_ones_no(
         expect(page.get_by_text("Nothing is waiting.")).to_be_visible()
 
 
-def test_by_keyboard_alone_and_on_a_phone(
-    server: RealServer, visit: Callable[..., Page]
-) -> None:
+def test_by_keyboard_alone_and_on_a_phone(server: RealServer, visit: Callable[..., Page]) -> None:
     policies(server, HOLDS)
     agent = Waiting(server)
     page = visit(
@@ -133,9 +119,7 @@ def test_by_keyboard_alone_and_on_a_phone(
     page.keyboard.type(key_of(server, "operator", "ann"))
     page.keyboard.press("Enter")
     page.wait_for_url("**/approvals/*")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360, (
-        "nothing to scroll sideways"
-    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360, "nothing to scroll sideways"
     approve = page.get_by_role("button", name="Approve")
     box = approve.bounding_box()
     assert box is not None

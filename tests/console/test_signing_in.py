@@ -6,15 +6,14 @@ import json
 from collections.abc import Callable
 
 import httpx
-from agents import HOLDS, Waiting, policies
-from conftest import key_of, sign_in
 from playwright.sync_api import Page, expect
 from real_server import RealServer
 
+from agents import HOLDS, Waiting, policies
+from conftest import key_of, sign_in
 
-def test_a_link_leads_back_to_its_page(
-    server: RealServer, visit: Callable[..., Page]
-) -> None:
+
+def test_a_link_leads_back_to_its_page(server: RealServer, visit: Callable[..., Page]) -> None:
     page = visit(server)
     page.goto("/approvals?state=pending&agent=billing-*")
     page.get_by_label("Your key").fill(server.admin_key)
@@ -25,9 +24,7 @@ def test_a_link_leads_back_to_its_page(
         assert page.url.startswith(server.url + "/"), page.url
 
 
-def test_agents_and_strangers_stay_outside(
-    server: RealServer, visit: Callable[..., Page]
-) -> None:
+def test_agents_and_strangers_stay_outside(server: RealServer, visit: Callable[..., Page]) -> None:
     page = visit(server)
     for key, why in [
         (key_of(server, "agent", "bot", "billing-bot"), "the console is for people"),
@@ -42,13 +39,9 @@ def test_agents_and_strangers_stay_outside(
         assert "/sign-in" in page.url
 
 
-def test_revoking_a_key_ends_its_session_at_once(
-    server: RealServer, visit: Callable[..., Page]
-) -> None:
+def test_revoking_a_key_ends_its_session_at_once(server: RealServer, visit: Callable[..., Page]) -> None:
     made = json.loads(
-        server.command(
-            "keys", "create", "--role", "operator", "--name", "ann", "--json"
-        ).stdout
+        server.command("keys", "create", "--role", "operator", "--name", "ann", "--json").stdout
     )
     page = visit(server, made["key"])
     expect(page.get_by_role("heading", name="Now")).to_be_visible()
@@ -57,9 +50,7 @@ def test_revoking_a_key_ends_its_session_at_once(
     expect(page.get_by_label("Your key")).to_be_visible(timeout=20_000)
 
 
-def test_signing_out_ends_the_session_on_the_server(
-    server: RealServer, visit: Callable[..., Page]
-) -> None:
+def test_signing_out_ends_the_session_on_the_server(server: RealServer, visit: Callable[..., Page]) -> None:
     page = visit(server, server.admin_key)
     [cookie] = page.context.cookies()
     assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (
@@ -112,9 +103,7 @@ def test_no_other_site_decides(server: RealServer, visit: Callable[..., Page]) -
         assert refused.status_code == 403, (headers, fields)
         assert "nothing was done" in refused.text
     assert "pending" in server.command("approvals", "show", agent.approval_id).stdout
-    assert httpx.get(where, params={"decision": "approve"}).status_code == 303, (
-        "a GET never decides"
-    )
+    assert httpx.get(where, params={"decision": "approve"}).status_code == 303, "a GET never decides"
     # A page of another site in the same browser.
     form = f"<form method=post action='{where}'><button name=decision value=approve>Win</button></form>"
     page.route(
@@ -138,9 +127,7 @@ def test_a_page_may_do_little(server: RealServer) -> None:
     assert answer.headers["x-frame-options"] == "DENY"
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["referrer-policy"] == "same-origin"
-    missing = httpx.get(
-        server.url + "/approvals/apr_<script>alert(1)</script>", follow_redirects=True
-    )
+    missing = httpx.get(server.url + "/approvals/apr_<script>alert(1)</script>", follow_redirects=True)
     assert "<script>alert" not in missing.text
 
 

@@ -168,10 +168,7 @@ mod tests {
     fn json_means_the_same_when_it_is_copied() {
         let value = json!({"a\u{202E}": "\u{1b}[0m \u{E0041} ü"});
         let text = json(&value);
-        assert!(
-            text.is_ascii() == text.chars().all(|c| c.is_ascii()) && !text.contains('\u{202E}'),
-            "{text}"
-        );
+        assert!(!text.contains(['\u{202E}', '\u{1b}', '\u{E0041}']), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 

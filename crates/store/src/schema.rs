@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     concat!(include_str!("schema/1.sql"), include_str!("schema/1-projections.sql")),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
+    include_str!("schema/log-agent.sql"),
 ];
 
 /// The tables that derive from the log, apart, so that `verify` can build them anew elsewhere.

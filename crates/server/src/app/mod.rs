@@ -1,6 +1,7 @@
 //! The application, without HTTP.
 
 mod approvals;
+mod audit;
 mod checks;
 mod commit;
 mod counts;
@@ -9,8 +10,10 @@ mod executions;
 mod holds;
 mod hooks;
 mod keys;
+mod life;
 mod locks;
 mod policies;
+pub(crate) mod pulse;
 mod recent;
 mod recovery;
 mod results;
@@ -25,9 +28,11 @@ mod targets;
 mod upkeep;
 
 pub use approvals::ApprovalQuery;
+pub(crate) use audit::Audit;
 pub use checks::{Answer, CheckQuery};
 pub use error::{Error, Item};
 pub use keys::{Caller, ENV_KEY_ID};
+pub(crate) use life::{Life, Step};
 pub use policies::Put;
 pub use rules::Rules;
 pub use snapshots::{Export, SnapshotQuery};
@@ -81,6 +86,10 @@ pub struct App {
     locks: locks::Locks,
     /// How far rollbacks are, by snapshot.
     rolling: Mutex<HashMap<String, (String, Arc<Progress>)>>,
+    /// The verification of the log.
+    auditing: audit::Auditing,
+    /// When this server began.
+    started: Timestamp,
     /// Something may have to be settled by asking a target.
     look_again: Notify,
 }
@@ -108,6 +117,7 @@ impl App {
         let rules = Rules::load(config, store.policies().await?)?;
         let keys = keys::Keys::load(store.keys().await?, config.limits.agent_checks_per_second)?;
         let recent = recent::RecentKeys::new(store.recent_idempotency_keys(recent::CAPACITY).await?);
+        let started = clock.now();
         let app = Self {
             store,
             clock,
@@ -131,6 +141,8 @@ impl App {
             keeping: retention::Keeping::of(&config.snapshots),
             locks: locks::Locks::default(),
             rolling: Mutex::default(),
+            auditing: audit::Auditing::default(),
+            started,
             look_again: Notify::new(),
         };
         app.tidy_snapshots().await?;

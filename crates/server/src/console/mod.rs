@@ -1,16 +1,21 @@
 //! The console: pages for people, at `/`. It asks the same functions of [`App`] as the API does and decides
 //! nothing. Everything works without the script, which only keeps pages fresh and shows local times.
 
+mod action;
 mod actions;
 mod approvals;
 mod assets;
 mod deed;
 mod live;
+mod log;
 mod now;
 mod page;
+mod plot;
+mod policies;
 mod request;
 mod session;
 mod sign_in;
+mod snapshots;
 pub(crate) mod text;
 
 use crate::app::App;
@@ -44,6 +49,18 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/approvals", get(approvals::list))
         .route("/approvals/{id}", get(approvals::show).post(approvals::decide))
         .route("/approvals/{id}/check.json", get(approvals::download))
+        .route("/actions", get(actions::list))
+        .route("/actions/{id}", get(action::show))
+        .route("/actions/{id}/check.json", get(action::download))
+        .route("/agents/{name}", get(actions::of_agent))
+        .route("/policies", get(policies::list))
+        .route("/policies/{name}", get(policies::show).post(policies::change))
+        .route("/new-policy", get(policies::new).post(policies::create))
+        .route("/snapshots", get(snapshots::list))
+        .route("/snapshots/{id}", get(snapshots::show).post(snapshots::act))
+        .route("/log", get(log::list).post(log::verify))
+        .route("/log/{seq}", get(log::show))
+        .route("/log/{seq}/body.json", get(log::download))
         .route("/live", get(live::stream))
         .route("/assets/{name}", get(assets::asset))
         .layer(MapResponseLayer::new(finish))

@@ -5,6 +5,7 @@ use super::{
     actions::{self, Line},
     approvals::Waiting,
     page::{self, Frame},
+    plot,
     request::Visitor,
 };
 use crate::app::{ApprovalQuery, CheckQuery, Error};
@@ -24,6 +25,8 @@ struct NowPage {
     frame: Frame,
     waiting: Vec<Waiting>,
     more: bool,
+    /// Actions a minute, drawn.
+    strip: Option<String>,
     last: Vec<Line>,
     server: String,
 }
@@ -41,6 +44,7 @@ pub(super) async fn show(State(here): State<Here>, Visitor(session): Visitor) ->
         .collect();
     let query = CheckQuery { limit: Some(LAST), ..CheckQuery::default() };
     let last = app.list_checks(&session.caller, query).await?.checks;
+    let pulse = app.pulse().await?;
     let title = match waiting.len() {
         0 => "Now".to_owned(),
         n => format!("({n}{}) Now", if more { "+" } else { "" }),
@@ -49,6 +53,7 @@ pub(super) async fn show(State(here): State<Here>, Visitor(session): Visitor) ->
         frame: Frame::of(&session, "now", title),
         waiting,
         more,
+        strip: (!last.is_empty()).then(|| plot::strip(&pulse, app.now())),
         last: last.iter().map(actions::line).collect(),
         server: here.app.public_url().unwrap_or("http://127.0.0.1:7070").to_owned(),
     };

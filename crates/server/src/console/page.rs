@@ -91,5 +91,11 @@ pub(super) fn of_error(mut response: Response) -> Response {
 }
 
 /// The parts of the console: as in [`Frame::section`], as people call it, where it is.
-pub(super) const SECTIONS: &[(&str, &str, &str)] =
-    &[("now", "Now", "/"), ("approvals", "Approvals", "/approvals")];
+pub(super) const SECTIONS: &[(&str, &str, &str)] = &[
+    ("now", "Now", "/"),
+    ("approvals", "Approvals", "/approvals"),
+    ("actions", "Actions", "/actions"),
+    ("policies", "Policies", "/policies"),
+    ("snapshots", "Snapshots", "/snapshots"),
+    ("log", "Log", "/log"),
+];

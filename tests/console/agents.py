@@ -25,13 +25,18 @@ def client(server: RealServer, key: str | None = None, **more: Any) -> Checkrein
     return Checkrein(url=server.url, api_key=key or server.admin_key, timeout=10, **more)
 
 
-def policies(server: RealServer, *wanted: dict[str, Any]) -> None:
-    answer = httpx.put(
-        server.url + "/v1/policies",
-        json={"policies": list(wanted)},
-        headers={"Authorization": "Bearer " + server.admin_key},
-    )
+def send(server: RealServer, method: str, path: str, body: Any) -> None:
+    admin = {"Authorization": "Bearer " + server.admin_key}
+    answer = httpx.request(method, server.url + path, json=body, headers=admin)
     assert answer.status_code == 200, answer.text
+
+
+def policies(server: RealServer, *wanted: dict[str, Any]) -> None:
+    send(server, "PUT", "/v1/policies", {"policies": list(wanted)})
+
+
+def outcome(server: RealServer, check_id: str, **report: Any) -> None:
+    send(server, "POST", f"/v1/checks/{check_id}/outcome", report)
 
 
 class Waiting:

@@ -9,9 +9,12 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 from real_server import RealServer
 
-from agents import HOLDS, Waiting, client, policies
+from agents import HOLDS, Waiting, outcome, policies
 
-NASTY = "</code><script>document.title='owned'</script><img src=x onerror=alert(1)> \u202egnp.exe\u202c \x1b[31mred"
+NASTY = (
+    "</code><script>document.title='owned'</script><img src=x onerror=alert(1)>"
+    " \u202egnp.exe\u202c \x1b[31mred"
+)
 
 
 def test_markup_bidi_and_escapes_are_shown_as_what_they_are(
@@ -31,8 +34,7 @@ def test_markup_bidi_and_escapes_are_shown_as_what_they_are(
     assert "owned" not in page.title()
     server.command("approvals", "deny", agent.approval_id)
     agent.end()
-    with client(server) as asked:
-        asked.report(agent.result.id, status="error", error=NASTY)
+    outcome(server, agent.result.id, status="error", error=NASTY)
     for place in (f"/actions/{agent.result.id}", "/log", "/actions", "/"):
         page.goto(place)
         assert "\u202e" not in page.content()

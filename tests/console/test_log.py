@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from real_server import RealServer
 
-from agents import HOLDS, Waiting, client, policies
+from agents import HOLDS, Waiting, client, outcome, policies
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["with script", "without"])
@@ -68,15 +68,11 @@ def test_the_life_of_an_action(server: RealServer, visit: Callable[..., Page]) -
     expect(page.locator("#what .tag")).to_have_text("hold")
     server.command("approvals", "approve", agent.approval_id, "--comment", "fine")
     agent.end()
-    with client(server) as asked:
-        asked.report(agent.result.id, status="error", error="the bank said no")
+    outcome(server, agent.result.id, status="error", error="the bank said no")
     expect(page.locator("#life")).to_contain_text("the bank said no")
     steps = page.locator("#life li").all_inner_texts()
-    for step, words in zip(
-        steps,
-        ["It was asked", "A person was asked", "Approved by", "The approval was used", "Outcome"],
-        strict=True,
-    ):
+    told = ["It was asked", "A person was asked", "Approved by", "The approval was used", "Outcome"]
+    for step, words in zip(steps, told, strict=True):
         assert words in step
     # Looking used nothing up and changed nothing: the check was the agent's own.
     assert agent.ran

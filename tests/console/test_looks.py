@@ -5,6 +5,7 @@ With `$UPDATE_SCREENSHOTS` set the pictures in `docs/img` are taken anew; else t
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,8 +87,6 @@ class Story:
 
 
 def asked_checks(server: object) -> list[dict[str, str]]:
-    import json
-
     listed = server.command("log", "tail", "--kind", "check", "--json")  # type: ignore[attr-defined]
     return [json.loads(line)["body"]["decision"] for line in listed.stdout.splitlines()]
 

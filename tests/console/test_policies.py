@@ -86,9 +86,7 @@ def test_an_operator_looks_and_replays_and_changes_nothing(
     expect(page.get_by_role("button", name="Replay")).to_be_visible()
     expect(page.get_by_role("button", name="Save")).to_have_count(0)
     # The server does not rely on what its page shows.
-    page.evaluate(
-        """() => { const button = document.querySelector('button[value=replay]'); button.value = 'delete'; }"""
-    )
+    page.eval_on_selector("button[value=replay]", "button => { button.value = 'delete'; }")
     page.get_by_role("button", name="Replay").click()
     expect(page.get_by_role("alert")).to_contain_text("role admin")
     page.goto("/policies/refunds_need_a_person")

@@ -1,4 +1,4 @@
-"""Rolling back from the page: planned, refused where somebody worked since, forced once the difference was seen."""
+"""Rolling back from the page: planned, refused on a conflict, forced once it was seen."""
 
 from __future__ import annotations
 

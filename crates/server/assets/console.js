@@ -4,13 +4,15 @@
   const parts = (root) => root.querySelectorAll("[data-live][id]");
 
   // Times come in UTC; people live elsewhere.
-  const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+  const today = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+  const before = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
   function localTimes(root) {
     for (const time of root.querySelectorAll("time[datetime]")) {
       const at = new Date(time.dateTime);
       if (Number.isNaN(at.getTime())) continue;
-      time.title = time.textContent;
-      time.textContent = format.format(at);
+      time.title = `${full.format(at)}; ${time.textContent}`;
+      time.textContent = (at.toDateString() === new Date().toDateString() ? today : before).format(at);
     }
   }
 

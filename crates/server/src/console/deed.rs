@@ -5,6 +5,7 @@ use checkrein_core::{
     action::{Category, Count, Environment},
     check::Check,
     decision::{Basis, BlastRadius},
+    touched::How,
 };
 
 /// What an action is and what it touches.
@@ -53,6 +54,9 @@ impl Deed {
             Count::Known(n) => besides.push(format!("{} recipients", text::number(n))),
             Count::Unknown => besides.push("an unknown number of recipients".to_owned()),
         }
+        // What follows from it comes after what it does itself.
+        let mut shares: Vec<_> = blast.by_resource.iter().collect();
+        shares.sort_by_key(|share| matches!(share.how, Some(How::Cascade | How::Unlink)));
         Self {
             agent: agent.to_owned(),
             action: action.to_owned(),
@@ -68,9 +72,8 @@ impl Deed {
             declared: declared.map(text::number),
             understated: blast.understated,
             besides,
-            by_resource: blast
-                .by_resource
-                .iter()
+            by_resource: shares
+                .into_iter()
                 .map(|share| Share {
                     resource: share.resource.to_string(),
                     records: text::count(share.records),

@@ -243,6 +243,7 @@ impl App {
 
     /// The metrics as text.
     pub(crate) fn metrics_text(&self) -> String {
+        self.metrics.sinks.update(&self.way_out.dispatcher.reports().all());
         self.metrics.text(self.store.head().seq, self.clock.ahead_seconds())
     }
 

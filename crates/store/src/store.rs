@@ -48,8 +48,8 @@ pub struct Options {
     pub batch_calls: usize,
     /// Bytes of bodies in one transaction; the call that goes over it is the last one.
     pub batch_bytes: usize,
-    /// Length of each of the two files of the journal, which are laid out on the disk beforehand, and length at
-    /// which the database's write-ahead log is begun anew, in bytes.
+    /// The most that each of the two files of the journal may hold, in bytes; they grow with use. When one is
+    /// full, the database's write-ahead log is merged.
     pub wal_bytes: u64,
 }
 
@@ -63,7 +63,7 @@ impl Options {
             queue: 4096,
             batch_calls: 512,
             batch_bytes: 4 * 1024 * 1024,
-            wal_bytes: 16 * 1024 * 1024,
+            wal_bytes: 64 * 1024 * 1024,
         }
     }
 }
@@ -144,7 +144,7 @@ impl Store {
             checkpointer: Checkpointer::start(
                 &folder,
                 wal.try_clone().map_err(unusable)?,
-                wal_bytes,
+                journal.length(),
                 head.clone(),
                 Arc::clone(&requests),
             )?,

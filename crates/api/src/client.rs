@@ -1,6 +1,7 @@
 //! A typed client of the HTTP API.
 
 mod approvals;
+mod drift;
 mod undo;
 
 pub use undo::SnapshotExport;

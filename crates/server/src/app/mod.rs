@@ -11,6 +11,7 @@ mod grants;
 mod holds;
 mod hooks;
 mod keys;
+mod links;
 mod locks;
 mod policies;
 mod recent;
@@ -21,6 +22,7 @@ mod rollbacks;
 mod rules;
 mod seals;
 mod shelf;
+mod slack;
 mod snapshots;
 mod statements;
 mod targets;
@@ -34,6 +36,7 @@ pub use grants::GrantQuery;
 pub use keys::{Caller, ENV_KEY_ID};
 pub use policies::Put;
 pub use rules::Rules;
+pub(crate) use slack::standing as in_words;
 pub use snapshots::{Export, SnapshotQuery};
 pub use targets::{Connected, Targets};
 
@@ -76,6 +79,12 @@ pub struct App {
     body_limit: usize,
     body_timeout: Duration,
     approval_life_seconds: i64,
+    /// Makes and knows signed links.
+    links: links::Signer,
+    /// Slack's buttons, where they are set up.
+    slack: Option<slack::Slack>,
+    /// Where people reach this server.
+    public_url: Option<String>,
     keep_log_seconds: Option<i64>,
     /// The files of snapshots.
     shelf: shelf::Shelf,
@@ -131,6 +140,9 @@ impl App {
             body_limit: config.limits.body_bytes,
             body_timeout: config.limits.request_timeout,
             approval_life_seconds: seconds(config.approvals.expire_after),
+            links: links::Signer::open(&config.data)?,
+            slack: config.approvals.slack.clone().map(slack::Slack::new).transpose()?,
+            public_url: config.public_url.clone(),
             keep_log_seconds: config.log.keep_for.map(seconds),
             shelf: shelf::Shelf::open(&config.data, config.snapshots.encryption_key.clone())?,
             keeping: retention::Keeping::of(&config.snapshots),

@@ -28,7 +28,8 @@ mod drift;
 mod target;
 mod undo;
 pub use approval::{
-    ApprovalDecision, ApprovalPage, ApprovalView, GrantPage, GrantView, NewComment, NewGrant,
+    ApprovalDecision, ApprovalPage, ApprovalView, GrantPage, GrantView, LinkView, NewComment, NewGrant,
+    NewLink,
 };
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError, SnapshotExport};

@@ -38,6 +38,8 @@ pub enum ClientError {
         base: String,
         /// What happened.
         cause: String,
+        /// A connection had come about and broke: the request may have been read and judged.
+        connected: bool,
     },
     /// Something answered that is not Checkrein, or another version of it.
     #[error("{base} answered {status} with something that Checkrein does not say: {cause}")]
@@ -88,7 +90,11 @@ impl Client {
             .connect_timeout(Duration::from_secs(5))
             .timeout(Duration::from_secs(90))
             .build()
-            .map_err(|e| ClientError::Unreachable { base: base.clone(), cause: chain(&e) })?;
+            .map_err(|e| ClientError::Unreachable {
+                base: base.clone(),
+                cause: chain(&e),
+                connected: false,
+            })?;
         Ok(Self { http, base, key: key.to_owned() })
     }
 
@@ -267,7 +273,11 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
-        ClientError::Unreachable { base: self.base.clone(), cause: chain(error) }
+        ClientError::Unreachable {
+            base: self.base.clone(),
+            cause: chain(error),
+            connected: !error.is_connect(),
+        }
     }
 
     async fn exchange<B: Serialize>(

@@ -7,7 +7,8 @@ pub use checkrein_core::{
     action::{Category, Environment},
     approval::{Actor, Answer, State},
     check::Check,
-    decision::{BlastRadius, Decision, Verdict},
+    decision::{BlastRadius, Decision, DriftVerdict, Verdict},
+    drift::breaker::{Cause as BreakerCause, State as BreakerState},
     event::OutcomeStatus,
     fingerprint::Fingerprint,
     key::Role,
@@ -21,10 +22,12 @@ use std::collections::BTreeMap;
 
 #[cfg(feature = "client")]
 mod client;
+mod drift;
 mod target;
 mod undo;
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError, SnapshotExport};
+pub use drift::{BreakerList, BreakerRequest, BreakerView, BreakerWanted};
 pub use target::{TargetList, TargetPrivilege, TargetReport, TargetView};
 pub use undo::{
     EXPORT_MEDIA_TYPE, ExecutionRequest, ExecutionView, Foreseen, RollbackConflict, RollbackOutcome,

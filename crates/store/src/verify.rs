@@ -42,6 +42,7 @@ const TABLES: &[(&str, usize, &str)] = &[
     ("snapshots", 1, "SELECT seq, id, agent, target, check_id, live, body FROM snapshots ORDER BY seq"),
     ("executions", 1, "SELECT seq, check_id, target, token, snapshot_id FROM executions ORDER BY seq"),
     ("rollbacks", 1, "SELECT seq, id, snapshot_id, open, body FROM rollbacks ORDER BY seq"),
+    ("breakers", 1, "SELECT scope, revision, state, body FROM breakers ORDER BY scope"),
     ("idempotency", 2, "SELECT key_id, key, seq FROM idempotency ORDER BY key_id, key"),
 ];
 
@@ -134,7 +135,7 @@ struct Rebuilt {
     db: Connection,
     /// Retention removed the log's beginning: what was made there is not known.
     pruned: bool,
-    /// Policies and keys about which the log that is left says something.
+    /// Policies, keys and breakers about which the log that is left says something.
     known: HashSet<String>,
     /// What the last `log.pruned` entry says about the base.
     attested: Option<(u64, String)>,
@@ -167,6 +168,9 @@ impl Rebuilt {
                     }
                     Event::KeyRevoked { id, .. } => {
                         self.known.insert(id.clone());
+                    }
+                    Event::BreakerChanged(changed) => {
+                        self.known.insert(changed.scope.as_str().to_owned());
                     }
                     _ => {}
                 }
@@ -214,9 +218,9 @@ impl Rebuilt {
             match (&there, &here) {
                 (None, None) => return Ok(()),
                 (Some(row), other) if other.as_ref().is_none_or(|other| before(row, other, keys)) => {
-                    // Policies and keys from before the base are on record nowhere else.
+                    // Policies, keys and breakers from before the base are on record nowhere else.
                     let from_before = self.pruned
-                        && matches!(table, "policies" | "keys")
+                        && matches!(table, "policies" | "keys" | "breakers")
                         && matches!(row.first(), Some(Sql::Text(key)) if !self.known.contains(key));
                     if !from_before {
                         return Err(differs(row, Difference::Added));

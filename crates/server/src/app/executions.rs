@@ -10,7 +10,7 @@
 use super::{
     App, Caller, Connected, Error, Rules,
     checks::{Asked, Settled, new_id},
-    counts,
+    counts, drift,
     holds::approved_reason,
     locks,
     results::{self, Given},
@@ -49,6 +49,7 @@ pub(super) struct Run {
     pub(super) statements: Statements,
     pub(super) check: Check,
     pub(super) action: Action,
+    pub(super) agent: Arc<drift::Agent>,
     /// Of the action, whatever rows it touches.
     pub(super) fingerprint: Fingerprint,
     pub(super) started: Instant,
@@ -95,6 +96,7 @@ impl App {
                 return self.repeated(before, &fingerprint).await;
             }
         }
+        let agent = self.agent(&action.agent).await?;
         let run = Run {
             id: new_id("chk"),
             key_id: caller.key_id().to_owned(),
@@ -103,6 +105,7 @@ impl App {
             statements,
             check,
             action,
+            agent,
             fingerprint,
             started,
             _once: once,
@@ -119,7 +122,13 @@ impl App {
     }
 
     fn blocks_early(&self, run: &Run) -> bool {
-        let facts = Facts::of(&run.action, run.check.details(), self.clock.now());
+        let now = self.clock.now();
+        let is_read = run.action.category == Category::Read;
+        if self.drift.refuses(&run.rules.drift, &run.agent, is_read, now).is_some() {
+            return true;
+        }
+        // A score that is not known is no reason to stop here: it is, once the action has been looked at.
+        let facts = Facts { drift: Some(0.0), ..Facts::of(&run.action, run.check.details(), now) };
         let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         run.rules.policies.blocks_uncounted(&facts, &windows)
     }
@@ -127,7 +136,7 @@ impl App {
     /// Judges what is known now. Once an execution: it counts in the rates.
     fn judged(&self, run: &Run, action: Action, found: Option<&Found>) -> Asked {
         let at = self.clock.now();
-        let mut judgement = self.judge(&run.rules, &action, &run.check, at);
+        let (mut judgement, look) = self.judge(&run.rules, &run.agent, &action, &run.check, (&run.id, at));
         let blast_radius = BlastRadius::of(&action, found);
         if let (Some(found), Some(stated), true) = (found, action.declared, blast_radius.understated) {
             let records = found.records();
@@ -142,6 +151,7 @@ impl App {
             fingerprint: run.fingerprint.clone(),
             blast_radius,
             judgement,
+            look,
             snapshot_id: None,
             execution: Some(Execution {
                 target: run.target.name.to_string(),
@@ -222,12 +232,12 @@ impl App {
                 Ok(result) => given.push(result),
                 Err(error) => {
                     let message = error.to_string();
-                    self.settle(&run.id, OutcomeStatus::Error, None, Some(message)).await;
+                    self.settle(&run.id, Some(&checked), OutcomeStatus::Error, None, Some(message)).await;
                     return Err(statement_error(error, &run.id));
                 }
             }
         }
-        self.settle(&run.id, OutcomeStatus::Ok, Some(0), None).await;
+        self.settle(&run.id, Some(&checked), OutcomeStatus::Ok, Some(0), None).await;
         self.metrics.executions.done.inc();
         Ok(results::view(checked.decision, 0, Given { results: given, several: run.statements.several }))
     }

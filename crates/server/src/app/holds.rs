@@ -8,6 +8,7 @@ use super::{
     to_the_end,
 };
 use checkrein_core::{
+    action::Category,
     approval::{Approval, State, Transition},
     decision::{Decision, Matched, Verdict},
     event::{Checked, Event},
@@ -156,12 +157,22 @@ impl App {
             );
             return Ok((Verdict::Block, reason));
         }
-        let facts = Facts::of(&action, checked.check.details(), now);
+        // As unusual as it was when somebody looked at it.
+        let drift = Some(checked.decision.drift.as_ref().map_or(0.0, |drift| drift.score));
+        let facts = Facts { drift, ..Facts::of(&action, checked.check.details(), now) };
         // Fresh windows: this action was counted when it was first asked for.
         let judgement = rules.policies.evaluate(&facts, &mut Windows::default());
         if judgement.verdict == Verdict::Block {
             let reason = format!("{} It no longer holds: {}", approved_reason(approval), judgement.reason);
             return Ok((Verdict::Block, reason));
+        }
+        let agent = self.agent(&action.agent).await?;
+        let is_read = action.category == Category::Read;
+        if let Some(reason) = self.drift.refuses(&rules.drift, &agent, is_read, now) {
+            return Ok((
+                Verdict::Block,
+                format!("{} It no longer holds: {reason}", approved_reason(approval)),
+            ));
         }
         let transition = Transition::Use {
             check_id: checked.decision.id.clone(),

@@ -2,6 +2,7 @@
 
 mod approvals;
 pub(crate) mod body;
+mod breakers;
 mod checks;
 mod executions;
 mod hooks;
@@ -82,6 +83,9 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::show))
         .routes(routes!(approvals::decide))
+        .routes(routes!(breakers::list))
+        .routes(routes!(breakers::show, breakers::set))
+        .routes(routes!(breakers::set_of_agent))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(targets::list))

@@ -11,6 +11,8 @@ mod databases_undo;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod drift;
+#[cfg(test)]
 mod executions;
 #[cfg(test)]
 mod files;

@@ -1,1 +1,5 @@
 //! One file a sink.
+
+pub mod pagerduty;
+pub mod slack;
+pub mod webhook;

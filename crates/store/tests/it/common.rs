@@ -107,11 +107,14 @@ pub(crate) fn checked_with(
             category: Category::Write,
             environment: Environment::Production,
             blast_radius,
+            drift: None,
+            breaker: checkrein_core::drift::breaker::State::Closed,
             approval_id: None,
             snapshot_id: None,
             logged_at: at(0),
         },
         execution: None,
+        probe: None,
     }
 }
 

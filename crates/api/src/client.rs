@@ -1,5 +1,6 @@
 //! A typed client of the HTTP API.
 
+mod drift;
 mod undo;
 
 pub use undo::SnapshotExport;

@@ -27,7 +27,10 @@ mod target;
 mod undo;
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError, SnapshotExport};
-pub use drift::{BreakerList, BreakerRequest, BreakerView, BreakerWanted};
+pub use drift::{
+    AcceptRequest, AgentHour, AgentPage, AgentRate, AgentSummary, AgentView, BreakerList, BreakerRequest,
+    BreakerView, BreakerWanted, MixShare, RebuildReport, RebuildRequest,
+};
 pub use target::{TargetList, TargetPrivilege, TargetReport, TargetView};
 pub use undo::{
     EXPORT_MEDIA_TYPE, ExecutionRequest, ExecutionView, Foreseen, RollbackConflict, RollbackOutcome,

@@ -226,6 +226,12 @@ fn summary(entry: &Entry) -> String {
         Ok(Event::RollbackFinished { status, reason, .. }) => {
             format!("{}{}", status.as_str(), reason.map(|why| format!(": {why}")).unwrap_or_default())
         }
+        Ok(Event::BreakerChanged(b)) => {
+            let by = b.by.map(|by| format!(" by {}", by.name)).unwrap_or_default();
+            format!("{}{by}: {}", b.change.to.as_str(), b.reason)
+        }
+        Ok(Event::DriftAccepted { by, reason, .. }) => format!("by {}: {reason}", by.name),
+        Ok(Event::DriftEnded { channel, .. }) => channel.as_str().to_owned(),
         Ok(Event::PolicyPut { by, .. } | Event::PolicyDeleted { by, .. }) => format!("by {}", by.name),
         Ok(Event::PoliciesLoaded { policies, .. }) => {
             plural(policies.len(), "policy", "policies") + " from files"

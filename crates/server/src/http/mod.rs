@@ -1,5 +1,6 @@
 //! The HTTP API: translates between requests and [`App`], and decides nothing.
 
+mod agents;
 mod approvals;
 pub(crate) mod body;
 mod breakers;
@@ -83,6 +84,10 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::show))
         .routes(routes!(approvals::decide))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::show))
+        .routes(routes!(agents::accept))
+        .routes(routes!(agents::rebuild))
         .routes(routes!(breakers::list))
         .routes(routes!(breakers::show, breakers::set))
         .routes(routes!(breakers::set_of_agent))

@@ -10,8 +10,10 @@
 mod agent;
 mod agents;
 mod groups;
+mod history;
 mod keep;
 mod people;
+mod view;
 mod words;
 
 pub(super) use agent::Agent;

@@ -4,7 +4,7 @@ use super::{
     App, Caller, Error,
     counts::{Known, Undoable},
     drift::{self, Look},
-    holds::{Settlement, approved_reason},
+    holds::{Settlement, approved_reason, waiting_reason},
     snapshots::Purpose,
     to_the_end,
 };
@@ -54,6 +54,7 @@ pub struct Answer {
 }
 
 /// A check on its way from judgement to record.
+#[derive(Clone)]
 pub(super) struct Asked {
     pub(super) id: String,
     pub(super) key_id: String,
@@ -326,7 +327,10 @@ impl App {
                 view.decision.reason = reason;
             }
             Some((Settlement::Approved, approval)) => view.decision.reason = approved_reason(&approval),
-            Some((Settlement::Waiting, _)) | None => {}
+            Some((Settlement::Waiting, approval)) => {
+                view.decision.reason = waiting_reason(&approval, &view.decision.reason);
+            }
+            None => {}
         }
         Ok(view)
     }

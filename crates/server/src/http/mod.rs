@@ -6,6 +6,7 @@ pub(crate) mod body;
 mod breakers;
 mod checks;
 mod executions;
+mod grants;
 mod hooks;
 mod keys;
 mod listen;
@@ -72,6 +73,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(checks::create, checks::list))
         .routes(routes!(checks::show))
         .routes(routes!(checks::outcome))
+        .routes(routes!(checks::withdraw))
         .routes(routes!(executions::create))
         .routes(routes!(snapshots::list, snapshots::create))
         .routes(routes!(snapshots::show))
@@ -91,6 +93,9 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(breakers::list))
         .routes(routes!(breakers::show, breakers::set))
         .routes(routes!(breakers::set_of_agent))
+        .routes(routes!(approvals::comment))
+        .routes(routes!(grants::list, grants::create))
+        .routes(routes!(grants::show, grants::revoke))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(targets::list))

@@ -124,7 +124,7 @@ impl App {
         let keys = keys::Keys::load(store.keys().await?, config.limits.agent_checks_per_second)?;
         let recent = recent::RecentKeys::new(store.recent_idempotency_keys(recent::CAPACITY).await?);
         let started = clock.now();
-        let drift = Arc::new(drift::Drift::open(&store, &config.drift, clock.now()).await?);
+        let drift = Arc::new(drift::Drift::open(&store, &config.drift, started).await?);
         let app = Self {
             drift,
             store,

@@ -167,6 +167,7 @@ impl App {
             Some(before) => {
                 let mut lesson = Lesson::new(Arc::clone(&self.rules().drift), self.drift.salt);
                 lesson.agents.insert(name.clone(), before);
+                lesson.accepted.push((name.clone(), since, self.clock.now()));
                 let filter = EntryFilter { since: Some(since), ..EntryFilter::default() };
                 self.teach(&mut lesson, filter, |other| *other == name, |entry| entry.at > since).await?;
                 lesson.agents.remove(&name)

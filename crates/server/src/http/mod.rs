@@ -13,6 +13,7 @@ mod links;
 mod listen;
 mod policies;
 mod problem;
+mod signals;
 mod snapshots;
 mod stream;
 mod system;
@@ -101,6 +102,12 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(grants::show, grants::revoke))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
+        .routes(routes!(signals::list))
+        .routes(routes!(signals::replay))
+        .routes(routes!(signals::sinks))
+        .routes(routes!(signals::test))
+        .routes(routes!(signals::silences, signals::silence))
+        .routes(routes!(signals::end_silence))
         .routes(routes!(targets::list))
         .routes(routes!(targets::test))
         .routes(routes!(hooks::claude_code::hook))

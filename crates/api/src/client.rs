@@ -1,6 +1,7 @@
 //! A typed client of the HTTP API.
 
 mod approvals;
+mod drift;
 mod signal;
 mod undo;
 

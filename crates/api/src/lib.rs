@@ -30,14 +30,18 @@ mod signal;
 mod target;
 mod undo;
 pub use approval::{
-    ApprovalDecision, ApprovalPage, ApprovalView, GrantPage, GrantView, NewComment, NewGrant,
+    ApprovalDecision, ApprovalPage, ApprovalView, GrantPage, GrantView, LinkView, NewComment, NewGrant,
+    NewLink,
 };
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError, SnapshotExport};
-pub use drift::{BreakerList, BreakerRequest, BreakerView, BreakerWanted};
+pub use drift::{
+    AcceptRequest, AgentHour, AgentPage, AgentRate, AgentSummary, AgentView, BreakerList, BreakerRequest,
+    BreakerView, BreakerWanted, MixShare, RebuildReport, RebuildRequest,
+};
 pub use signal::{
-    DeliveryView, NewSilence, SignalPage, SignalReplay, SignalReplayed, SignalView, SilenceList, SilenceView, SinkExample,
-    SinkList, SinkReport, SinkView,
+    DeliveryView, NewSilence, SignalPage, SignalReplay, SignalReplayed, SignalView, SilenceList, SilenceView,
+    SinkExample, SinkList, SinkReport, SinkView,
 };
 pub use target::{TargetList, TargetPrivilege, TargetReport, TargetView};
 pub use undo::{

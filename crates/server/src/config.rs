@@ -13,6 +13,7 @@ mod problem;
 mod routes;
 mod secret;
 mod sinks;
+mod slack;
 mod snapshots;
 mod targets;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use mcp::{McpServer, mcp_name};
 pub use policies::{FilePolicy, compile_policies, parse_policies, read_policies};
 pub use problem::{ConfigError, ConfigProblem};
 pub use sinks::SinkSettings;
+pub use slack::Slack;
 pub use snapshots::Snapshots;
 pub use targets::{ConnectedTarget, SnapshotWhen};
 
@@ -135,6 +137,8 @@ pub struct Limits {
 pub struct Approvals {
     /// How long a hold waits for an answer, and an approval for its use.
     pub expire_after: Duration,
+    /// Slack's buttons.
+    pub slack: Option<Slack>,
 }
 
 /// The action log.
@@ -157,7 +161,7 @@ impl Default for Limits {
 
 impl Default for Approvals {
     fn default() -> Self {
-        Self { expire_after: DAY }
+        Self { expire_after: DAY, slack: None }
     }
 }
 
@@ -356,6 +360,9 @@ fn read(path: &Path, text: &str, env: Option<Env<'_>>, problems: &mut Vec<Config
         if let Some(mut section) = root.section("approvals") {
             if let Some(d) = section.duration("expire_after", (SECOND, 30 * DAY)) {
                 file.approvals.expire_after = d;
+            }
+            if let Some(section) = section.section("slack") {
+                file.approvals.slack = slack::read(section, env);
             }
             section.finish();
         }

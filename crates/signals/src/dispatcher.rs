@@ -14,8 +14,8 @@ use crate::{
 use checkrein_core::{
     event::SinkHealth,
     signal::{
-        Delivery, Groups, Notification, Outbox, OutboxChanges, OutboxLimits, Outgoing, Place, Routing, Signal,
-        Silence, Standing, Status,
+        Delivery, Groups, Notification, Outbox, OutboxChanges, OutboxLimits, Outgoing, Place, Routing,
+        Signal, Silence, Standing, Status,
     },
     time::Timestamp,
 };
@@ -67,9 +67,17 @@ enum Request {
     Setup(Box<Setup>),
     Silences(Vec<Silence>),
     /// Send again: messages that were given up, and new ones.
-    Replay { dead: Vec<Delivery>, signal: Box<(Place, Signal)>, sinks: Vec<String> },
+    Replay {
+        dead: Vec<Delivery>,
+        signal: Box<(Place, Signal)>,
+        sinks: Vec<String>,
+    },
     /// The feed of a sink works, or does not.
-    Fed { sink: String, health: SinkHealth, reason: String },
+    Fed {
+        sink: String,
+        health: SinkHealth,
+        reason: String,
+    },
 }
 
 /// The dispatcher, for everybody else. Cheap to clone.
@@ -385,7 +393,11 @@ impl Worker {
             }
             if delivery.standing == Standing::Dead {
                 let why = delivery.error.as_deref().unwrap_or_default();
-                tracing::error!(sink, id = delivery.notification.delivery_id, "a message was given up: {why}");
+                tracing::error!(
+                    sink,
+                    id = delivery.notification.delivery_id,
+                    "a message was given up: {why}"
+                );
                 self.own.reports.change(sink, |report| report.dead += 1);
             }
             self.pending.deliveries.push(delivery);

@@ -33,7 +33,11 @@ pub fn messages(now: Timestamp, number: &str) -> Vec<Notification> {
         let signal = signal(now, kind, severity, status, &key);
         found.push(example(format!("{key}-1"), key.clone(), signal.clone()));
         if status == Status::Firing {
-            let over = Signal { status: Status::Resolved, summary: "Test: this example is over".to_owned(), ..signal };
+            let over = Signal {
+                status: Status::Resolved,
+                summary: "Test: this example is over".to_owned(),
+                ..signal
+            };
             found.push(example(format!("{key}-2"), key, over));
         }
     }

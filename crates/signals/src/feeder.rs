@@ -86,7 +86,8 @@ impl Feed {
         if base > done {
             let lost = base - done;
             self.dispatcher.reports().change(&self.name, |report| report.lost += lost);
-            let reason = format!("retention removed {lost} entries before they were sent; raise log.keep_for");
+            let reason =
+                format!("retention removed {lost} entries before they were sent; raise log.keep_for");
             self.dispatcher.fed(&self.name, SinkHealth::Gap, reason);
         }
         let records: Vec<Record> = entries.iter().filter_map(self.record).collect();
@@ -116,7 +117,10 @@ impl Feed {
         }
         let mut failures = 0_u32;
         loop {
-            let late = || Failure { retry: Retry::Later, reason: format!("no answer within {} s", PATIENCE.as_secs()) };
+            let late = || Failure {
+                retry: Retry::Later,
+                reason: format!("no answer within {} s", PATIENCE.as_secs()),
+            };
             let sent = tokio::time::timeout(PATIENCE, self.sink.feed(records)).await;
             let now = self.ledger.now();
             let failure = match sent.unwrap_or_else(|_| Err(late())) {

@@ -174,9 +174,12 @@ impl Queue {
     pub fn start(&mut self, now: Timestamp) -> (Option<Delivery>, Effects) {
         let mut effects = Effects::default();
         let life = i64::try_from(self.pace.give_up_after.as_secs()).unwrap_or(i64::MAX);
-        while let Some(no) = self.waiting.values().find(|d| {
-            d.attempts > 0 && !self.flying.contains(&d.no) && d.queued_at.plus_seconds(life) <= now
-        }).map(|d| d.no) {
+        while let Some(no) = self
+            .waiting
+            .values()
+            .find(|d| d.attempts > 0 && !self.flying.contains(&d.no) && d.queued_at.plus_seconds(life) <= now)
+            .map(|d| d.no)
+        {
             if let Some(mut old) = self.waiting.remove(&no) {
                 let last = old.error.take().unwrap_or_default();
                 bury(&mut old, now, &format!("given up as too old; the last attempt: {last}"));
@@ -201,20 +204,15 @@ impl Queue {
     }
 
     /// A message was answered. `chance` is a random number from 0 to 1.
-    pub fn answer(
-        &mut self,
-        no: u64,
-        answer: Result<(), Failure>,
-        now: Timestamp,
-        chance: f64,
-    ) -> Effects {
+    pub fn answer(&mut self, no: u64, answer: Result<(), Failure>, now: Timestamp, chance: f64) -> Effects {
         self.flying.remove(&no);
         let mut effects = Effects::default();
         let Some(mut delivery) = self.waiting.remove(&no) else { return effects };
         delivery.attempts += 1;
         match answer {
             Ok(()) => {
-                (delivery.standing, delivery.settled_at, delivery.error) = (Standing::Delivered, Some(now), None);
+                (delivery.standing, delivery.settled_at, delivery.error) =
+                    (Standing::Delivered, Some(now), None);
                 if self.failures >= FAILURES {
                     for waiting in self.waiting.values_mut() {
                         waiting.next_at = now;

@@ -16,7 +16,8 @@ use checkrein_core::{
     event::{Entry, Event},
     name::Pattern,
     signal::{
-        About, Delivery, Outbox, OutboxChanges, Place, Severity, Signal, Silence, Standing, derive, speaks_for,
+        About, Delivery, Outbox, OutboxChanges, Place, Severity, Signal, Silence, Standing, derive,
+        speaks_for,
     },
     time::Timestamp,
 };
@@ -88,7 +89,9 @@ pub(crate) fn note(
 
 pub(crate) fn silenced(db: &Connection, seq: u64, silence: &Silence) -> Result<(), Fault> {
     let added = db
-        .prepare_cached("INSERT INTO silences (seq, id, until, body) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?
+        .prepare_cached(
+            "INSERT INTO silences (seq, id, until, body) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        )?
         .execute(params![
             seq.cast_signed(),
             silence.id,
@@ -212,8 +215,14 @@ fn load(db: &Connection) -> Result<Outbox, StoreError> {
     Ok(Outbox {
         routed: routed(&tx)?,
         groups: bodies(&tx, "SELECT body FROM signal_groups ORDER BY condition, sink", [], "signal_groups")?,
-        queued: bodies(&tx, "SELECT body FROM deliveries WHERE standing = 'queued' ORDER BY no", [], "deliveries")?,
-        last_no: tx.query_row("SELECT coalesce(max(no), 0) FROM deliveries", [], |r| r.get(0).map(schema::seq))?,
+        queued: bodies(
+            &tx,
+            "SELECT body FROM deliveries WHERE standing = 'queued' ORDER BY no",
+            [],
+            "deliveries",
+        )?,
+        last_no: tx
+            .query_row("SELECT coalesce(max(no), 0) FROM deliveries", [], |r| r.get(0).map(schema::seq))?,
         marks,
     })
 }
@@ -223,8 +232,9 @@ fn place(row: &rusqlite::Row<'_>) -> Result<Place, rusqlite::Error> {
 }
 
 fn signals_after(db: &Connection, after: Place, limit: usize) -> Result<Vec<(Place, Signal)>, StoreError> {
-    let mut statement = db
-        .prepare_cached("SELECT seq, n, body FROM signals WHERE (seq, n) > (?1, ?2) ORDER BY seq, n LIMIT ?3")?;
+    let mut statement = db.prepare_cached(
+        "SELECT seq, n, body FROM signals WHERE (seq, n) > (?1, ?2) ORDER BY seq, n LIMIT ?3",
+    )?;
     let mut rows = statement.query(params![after.seq.cast_signed(), after.n, count(limit)])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
@@ -309,7 +319,11 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn signals_after(&self, after: Place, limit: usize) -> Result<Vec<(Place, Signal)>, StoreError> {
+    pub async fn signals_after(
+        &self,
+        after: Place,
+        limit: usize,
+    ) -> Result<Vec<(Place, Signal)>, StoreError> {
         self.read_behind(move |db| signals_after(db, after, limit)).await
     }
 

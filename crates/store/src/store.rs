@@ -20,6 +20,7 @@ use checkrein_core::{
     event::{Checked, Entry, Event},
     fingerprint::Fingerprint,
     key::KeyRecord,
+    name::Name,
     time::Timestamp,
 };
 use rusqlite::Connection;
@@ -451,6 +452,20 @@ impl Store {
     /// When the store cannot be read.
     pub async fn breakers(&self) -> Result<Vec<(String, Result<BreakerChange, String>)>, StoreError> {
         self.read(read::breakers).await
+    }
+
+    /// How many checks of `agent` each hour has from `since` on, as (hours since 1970, checks), oldest first;
+    /// hours without any are left out. Looks at every entry since then.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn checks_by_hour(
+        &self,
+        agent: &Name,
+        since: Timestamp,
+    ) -> Result<Vec<(i64, u64)>, StoreError> {
+        let agent = agent.clone();
+        self.read(move |db| read::checks_by_hour(db, &agent, since)).await
     }
 
     /// What agents normally do, in a file of its own.

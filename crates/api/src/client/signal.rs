@@ -1,7 +1,9 @@
 //! Signals, sinks and silences.
 
 use super::{Client, ClientError, path, with_query};
-use crate::{NewSilence, SignalPage, SignalReplay, SignalReplayed, SilenceList, SilenceView, SinkList, SinkReport};
+use crate::{
+    NewSilence, SignalPage, SignalReplay, SignalReplayed, SilenceList, SilenceView, SinkList, SinkReport,
+};
 use reqwest::Method;
 
 impl Client {
@@ -17,7 +19,11 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn replay_signal(&self, id: &str, request: &SignalReplay) -> Result<SignalReplayed, ClientError> {
+    pub async fn replay_signal(
+        &self,
+        id: &str,
+        request: &SignalReplay,
+    ) -> Result<SignalReplayed, ClientError> {
         self.send(Method::POST, &format!("/v1/signals/{}/replay", path(id)), Some(request)).await
     }
 

@@ -158,7 +158,8 @@ fn every_signal_arrives_and_few_twice() {
         let server = Server::start(dir.path());
         for n in 0..4 {
             // Each agent is a condition of its own, and so a message of its own.
-            let body = json!({"agent": format!("bot-{round}-{n}"), "action": "delete", "resource": "shop.users"});
+            let body =
+                json!({"agent": format!("bot-{round}-{n}"), "action": "delete", "resource": "shop.users"});
             if let Some(answer) = server.ask("POST", "/v1/checks", &body.to_string()) {
                 assert_eq!(answer["verdict"], "block", "{answer}");
                 answered.insert(answer["id"].as_str().unwrap().to_owned());

@@ -99,12 +99,24 @@ fn check(checked: &Checked, at: Timestamp) -> Vec<Signal> {
         Verdict::Block if decision.reason.starts_with(NO_SNAPSHOT) => {
             let target = action.resource.split('.').next().unwrap_or_default();
             let severity = worse(Severity::Critical, Severity::Warning);
-            found.push(signal("snapshot.failed", severity, &["snapshot", target], at, format!("{what}: {}", decision.reason)));
+            found.push(signal(
+                "snapshot.failed",
+                severity,
+                &["snapshot", target],
+                at,
+                format!("{what}: {}", decision.reason),
+            ));
         }
         Verdict::Block => {
             let severity = worse(Severity::Warning, Severity::Notice);
             let condition = ["blocked", agent, first];
-            found.push(signal("action.blocked", severity, &condition, at, format!("{what}: {}", decision.reason)));
+            found.push(signal(
+                "action.blocked",
+                severity,
+                &condition,
+                at,
+                format!("{what}: {}", decision.reason),
+            ));
         }
         Verdict::Hold => {
             let approval = decision.approval_id.as_deref().unwrap_or(&decision.id);
@@ -114,7 +126,13 @@ fn check(checked: &Checked, at: Timestamp) -> Vec<Signal> {
         Verdict::Allow => {
             if let Some(alert) = alerts().next() {
                 let condition = ["alert", agent, &alert.name];
-                found.push(signal("policy.alert", Severity::Warning, &condition, at, format!("{what}: {}", alert.reason)));
+                found.push(signal(
+                    "policy.alert",
+                    Severity::Warning,
+                    &condition,
+                    at,
+                    format!("{what}: {}", alert.reason),
+                ));
             }
         }
     }
@@ -125,7 +143,13 @@ fn check(checked: &Checked, at: Timestamp) -> Vec<Signal> {
             radius.declared.unwrap_or_default(),
             radius.records.known().map_or_else(|| "an unknown number".to_owned(), |n| n.to_string()),
         );
-        found.push(signal("blast_radius.understated", Severity::Warning, &["understated", agent], at, summary));
+        found.push(signal(
+            "blast_radius.understated",
+            Severity::Warning,
+            &["understated", agent],
+            at,
+            summary,
+        ));
     }
     if let Some(drift) = &decision.drift {
         let severity = match drift.severity {
@@ -167,7 +191,9 @@ fn of_action(signal: &mut Signal, action: &crate::action::Action, radius: &Blast
 fn breaker(changed: &BreakerChange, at: Timestamp) -> Signal {
     let (kind, severity, status, how) = match changed.change.to {
         State::Open => ("breaker.opened", Severity::Critical, Status::Firing, "is open"),
-        State::HalfOpen => ("breaker.half_open", Severity::Notice, Status::Firing, "lets some actions through, to see"),
+        State::HalfOpen => {
+            ("breaker.half_open", Severity::Notice, Status::Firing, "lets some actions through, to see")
+        }
         State::Closed => ("breaker.closed", Severity::Info, Status::Resolved, "is closed"),
     };
     let why = if changed.reason.is_empty() { String::new() } else { format!(": {}", changed.reason) };
@@ -205,7 +231,9 @@ fn settled(approval: &Approval, transition: &Transition, at: Timestamp) -> Optio
             ("approval.expired", Severity::Info, "approved, but not used in time".to_owned())
         }
         Transition::Expire => ("approval.expired", Severity::Notice, "nobody answered in time".to_owned()),
-        Transition::Withdraw { .. } => ("approval.withdrawn", Severity::Info, "the agent no longer waits".to_owned()),
+        Transition::Withdraw { .. } => {
+            ("approval.withdrawn", Severity::Info, "the agent no longer waits".to_owned())
+        }
         Transition::Use { .. } | Transition::Comment { .. } | Transition::Link { .. } => return None,
     };
     let mut signal = signal(kind, severity, &["approval", &approval.id], at, format!("{what}: {how}"));
@@ -215,7 +243,9 @@ fn settled(approval: &Approval, transition: &Transition, at: Timestamp) -> Optio
     signal.check_id = Some(approval.check_id.clone());
     signal.approval_id = Some(approval.id.clone());
     signal.by = match approval.state {
-        approval::State::Approved | approval::State::Denied => approval.decided_by.as_ref().map(|by| by.name.clone()),
+        approval::State::Approved | approval::State::Denied => {
+            approval.decided_by.as_ref().map(|by| by.name.clone())
+        }
         _ => None,
     };
     signal.next = Some(format!("checkrein approvals show {}", approval.id));
@@ -235,8 +265,10 @@ fn rollback(state: &RollbackState, at: Timestamp) -> Signal {
         }
     };
     let why = state.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-    let summary =
-        format!("The rollback of {} on {} by {} {how}{why}", record.snapshot_id, record.target, record.by.name);
+    let summary = format!(
+        "The rollback of {} on {} by {} {how}{why}",
+        record.snapshot_id, record.target, record.by.name
+    );
     let mut signal = signal(kind, severity, &["rollback", &record.id], at, summary);
     signal.status = status;
     signal.resource = Some(cut(&record.target));
@@ -252,8 +284,12 @@ fn sink(name: &str, health: SinkHealth, reason: &str, at: Timestamp) -> Signal {
     let (kind, severity, status, how) = match health {
         SinkHealth::Failing => ("sink.failing", Severity::Critical, Status::Firing, "takes no messages"),
         SinkHealth::Recovered => ("sink.failing", Severity::Info, Status::Resolved, "takes messages again"),
-        SinkHealth::Full => ("outbox.full", Severity::Critical, Status::Firing, "has more waiting than there is room for"),
-        SinkHealth::Gap => ("outbox.full", Severity::Critical, Status::Firing, "lags behind what the log keeps"),
+        SinkHealth::Full => {
+            ("outbox.full", Severity::Critical, Status::Firing, "has more waiting than there is room for")
+        }
+        SinkHealth::Gap => {
+            ("outbox.full", Severity::Critical, Status::Firing, "lags behind what the log keeps")
+        }
     };
     // `outbox.full` is over with `sink.failing`: both are one condition.
     let mut signal = signal(kind, severity, &["sink", name], at, format!("The sink {name} {how}{why}"));

@@ -129,7 +129,11 @@ impl Mute {
         let midnight = seconds - second;
         let at = |seconds: i64| Some(Timestamp::from_micros(seconds.saturating_mul(1_000_000)));
         if self.from < self.to {
-            return if on(day) && (self.from..self.to).contains(&second) { at(midnight + self.to) } else { None };
+            return if on(day) && (self.from..self.to).contains(&second) {
+                at(midnight + self.to)
+            } else {
+                None
+            };
         }
         if on(day) && second >= self.from {
             return at(midnight + DAY + self.to);
@@ -172,7 +176,9 @@ impl Routing {
         }
         if found.is_empty() && about.is_some() && signal.status == Status::Firing {
             let timing = self.routes.first().map(|route| route.timing).unwrap_or_default();
-            found.extend(self.sinks.iter().filter(|s| about != Some(s.as_str())).map(|s| (s.as_str(), timing)));
+            found.extend(
+                self.sinks.iter().filter(|s| about != Some(s.as_str())).map(|s| (s.as_str(), timing)),
+            );
         }
         found
     }

@@ -19,11 +19,7 @@ fn signal(kind: &str, condition: &str, agent: &str, seconds: i64) -> Signal {
 
 fn routing(sinks: &[&str]) -> Routing {
     let sinks: Vec<String> = sinks.iter().map(|s| (*s).to_owned()).collect();
-    Routing {
-        routes: vec![Route { sinks: sinks.clone(), ..Route::default() }],
-        sinks,
-        ..Routing::default()
-    }
+    Routing { routes: vec![Route { sinks: sinks.clone(), ..Route::default() }], sinks, ..Routing::default() }
 }
 
 /// Feeds signals, delivers at once whatever is due, and writes down what was sent and when.
@@ -284,7 +280,9 @@ fn a_sink_is_not_told_of_its_own_failure() {
 fn the_first_route_that_names_a_sink_decides() {
     let mut routing = routing(&["slack", "pager"]);
     let slow = Timing { interval: 3600, ..Timing::default() };
-    routing.routes.insert(0, Route { sinks: vec!["slack".into(), "gone".into()], timing: slow, ..Route::default() });
+    routing
+        .routes
+        .insert(0, Route { sinks: vec!["slack".into(), "gone".into()], timing: slow, ..Route::default() });
     let to = routing.to(&signal("action.blocked", "c", "bot", 0));
     assert_eq!(to, [("slack", slow), ("pager", Timing::default())]);
     let matcher = Matcher {

@@ -13,6 +13,7 @@ mod holds;
 mod hooks;
 mod keys;
 mod life;
+mod links;
 mod locks;
 mod outbox;
 mod policies;
@@ -26,6 +27,7 @@ mod rules;
 mod seals;
 mod shelf;
 mod signals;
+mod slack;
 mod snapshots;
 mod statements;
 mod targets;
@@ -42,6 +44,7 @@ pub(crate) use life::{Life, Step};
 pub use policies::Put;
 pub use rules::Rules;
 pub use signals::SignalQuery;
+pub(crate) use slack::standing as in_words;
 pub use snapshots::{Export, SnapshotQuery};
 pub use targets::{Connected, Targets};
 
@@ -87,6 +90,10 @@ pub struct App {
     body_limit: usize,
     body_timeout: Duration,
     approval_life_seconds: i64,
+    /// Makes and knows signed links.
+    links: links::Signer,
+    /// Slack's buttons, where they are set up.
+    slack: Option<slack::Slack>,
     keep_log_seconds: Option<i64>,
     /// The files of snapshots.
     shelf: shelf::Shelf,
@@ -161,6 +168,8 @@ impl App {
             body_limit: config.limits.body_bytes,
             body_timeout: config.limits.request_timeout,
             approval_life_seconds: seconds(config.approvals.expire_after),
+            links: links::Signer::open(&config.data)?,
+            slack: config.approvals.slack.clone().map(slack::Slack::new).transpose()?,
             keep_log_seconds: config.log.keep_for.map(seconds),
             shelf: shelf::Shelf::open(&config.data, config.snapshots.encryption_key.clone())?,
             keeping: retention::Keeping::of(&config.snapshots),

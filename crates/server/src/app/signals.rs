@@ -166,7 +166,11 @@ impl App {
         }
         let examples: Vec<_> = tried
             .into_iter()
-            .map(|(kind, answer)| SinkExample { kind, ok: answer.is_ok(), error: answer.err().map(|e| e.reason) })
+            .map(|(kind, answer)| SinkExample {
+                kind,
+                ok: answer.is_ok(),
+                error: answer.err().map(|e| e.reason),
+            })
             .collect();
         Ok(SinkReport { ok: examples.iter().all(|example| example.ok), examples })
     }

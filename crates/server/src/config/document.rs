@@ -306,6 +306,16 @@ impl<'a> Section<'a> {
             .collect()
     }
 
+    /// Texts by names that are not known beforehand: `key = { NAME = "…" }`.
+    pub(super) fn entries(&mut self, key: &'static str) -> Vec<(String, String)> {
+        let Some(section) = self.section(key) else { return Vec::new() };
+        let entries = section.table.iter().filter_map(|(name, value)| match value.get_ref() {
+            DeValue::String(text) => Some((name.get_ref().to_string(), text.to_string())),
+            other => section.refuse(name.get_ref(), value, expected("a text in quotes", other)),
+        });
+        entries.collect()
+    }
+
     /// A table, `[key]`.
     pub(super) fn section(&mut self, key: &'static str) -> Option<Self> {
         let value = self.take(key)?;

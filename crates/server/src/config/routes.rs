@@ -13,7 +13,8 @@ const SEVERITIES: [Severity; 4] = [Severity::Info, Severity::Notice, Severity::W
 
 /// Routes, silences and mute windows. Without a route, what is a warning or worse goes to every sink.
 pub(super) fn read(root: &mut Section<'_>, sinks: &[String]) -> Routing {
-    let mut routes: Vec<Route> = root.list("routes").into_iter().map(|section| route(section, sinks)).collect();
+    let mut routes: Vec<Route> =
+        root.list("routes").into_iter().map(|section| route(section, sinks)).collect();
     if routes.is_empty() {
         let matcher = Matcher { severity_at_least: Some(Severity::Warning), ..Matcher::default() };
         routes.push(Route { matcher, sinks: sinks.to_vec(), timing: Timing::default() });
@@ -112,7 +113,9 @@ fn silence(mut section: Section<'_>, n: usize, silences: &mut Vec<Silence>, mute
     } else {
         let (from, to) = (section.text("from", time), section.text("to", time));
         let days = days(&mut section);
-        if (from.is_none() && section.line_of("from").is_none()) || (to.is_none() && section.line_of("to").is_none()) {
+        if (from.is_none() && section.line_of("from").is_none())
+            || (to.is_none() && section.line_of("to").is_none())
+        {
             section.problem("until", "is missing; write when it ends, or every week: days, from and to");
         }
         let offset = section.text("utc_offset", offset).unwrap_or_default();
@@ -151,7 +154,10 @@ fn offset(text: &str) -> Result<i64, String> {
         _ => None,
     };
     parsed.filter(|s| s.abs() <= 15 * 3600).ok_or_else(|| {
-        format!("`{}` is no distance from UTC; write e.g. +01:00 (it knows no summer time)", text.escape_debug())
+        format!(
+            "`{}` is no distance from UTC; write e.g. +01:00 (it knows no summer time)",
+            text.escape_debug()
+        )
     })
 }
 
@@ -162,4 +168,3 @@ fn digits(text: &str) -> Option<i64> {
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
-

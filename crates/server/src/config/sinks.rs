@@ -31,7 +31,10 @@ pub struct SinkSettings {
 
 impl std::fmt::Debug for SinkSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SinkSettings").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("SinkSettings")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
     }
 }
 
@@ -54,7 +57,8 @@ fn sink(name: &str, mut section: Section<'_>, env: Option<Env<'_>>) -> Option<Si
     if !(1..=64).contains(&name.len()) || !name.bytes().all(fits) {
         section.problem("", "the name of a sink is 1 to 64 of a-z, 0-9, - and _");
     }
-    let kinds = || format!("write one of {}", KINDS.iter().map(|(kind, _)| *kind).collect::<Vec<_>>().join(", "));
+    let kinds =
+        || format!("write one of {}", KINDS.iter().map(|(kind, _)| *kind).collect::<Vec<_>>().join(", "));
     let found = section.text("kind", |text| {
         let known = KINDS.iter().find(|(kind, _)| *kind == text);
         known.ok_or_else(|| format!("`{}` is no kind of sink; {}", text.escape_debug(), kinds()))
@@ -86,7 +90,10 @@ fn sink(name: &str, mut section: Section<'_>, env: Option<Env<'_>>) -> Option<Si
         None => None,
     };
     if actions && sink.as_ref().is_some_and(|sink| sink.feed_batch() == 0) {
-        section.problem("feed", format!("a sink of the kind {kind} takes signals only; write feed = \"signals\""));
+        section.problem(
+            "feed",
+            format!("a sink of the kind {kind} takes signals only; write feed = \"signals\""),
+        );
     }
     section.finish();
     sink.map(|sink| SinkSettings { name: name.to_owned(), kind, signals, actions, pace, sink })
@@ -180,7 +187,8 @@ fn webhook(
     let (url, secret) = (section.secret("url", env), section.secret("secret", env));
     needed(section, "url", "{ env = \"HOOK_URL\" }");
     needed(section, "secret", "{ env = \"HOOK_SECRET\" }");
-    let (previous_secret, headers) = (section.secret("previous_secret", env), section.secrets("headers", env));
+    let (previous_secret, headers) =
+        (section.secret("previous_secret", env), section.secrets("headers", env));
     let batch = section.number("batch", (1, 1_000)).map(|n| n as usize);
     let config = WebhookConfig { url: url?, secret: secret?, previous_secret, headers, batch };
     Some(Webhook::new(&config, http).map(shared))

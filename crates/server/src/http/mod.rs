@@ -1,5 +1,6 @@
 //! The HTTP API: translates between requests and [`App`], and decides nothing.
 
+mod agents;
 mod approvals;
 pub(crate) mod body;
 mod breakers;
@@ -8,6 +9,7 @@ mod executions;
 mod grants;
 mod hooks;
 mod keys;
+mod links;
 mod listen;
 mod policies;
 mod problem;
@@ -47,7 +49,7 @@ pub(crate) type Shared = Arc<App>;
     info(
         title = "Checkrein",
         description = "The checkpoint that every action of an AI agent passes before it runs. Every request but those \
-                       to `/healthz`, `/readyz`, `/metrics` and `/openapi.json` needs a key: `Authorization: Bearer ck_…`. \
+                       to `/healthz`, `/readyz`, `/metrics`, `/openapi.json`, `/approve/…` and `/v1/hooks/slack` needs a key: `Authorization: Bearer ck_…`. \
                        Errors are RFC 9457 problem documents.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
@@ -86,10 +88,16 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::show))
         .routes(routes!(approvals::decide))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::show))
+        .routes(routes!(agents::accept))
+        .routes(routes!(agents::rebuild))
         .routes(routes!(breakers::list))
         .routes(routes!(breakers::show, breakers::set))
         .routes(routes!(breakers::set_of_agent))
         .routes(routes!(approvals::comment))
+        .routes(routes!(approvals::link))
+        .routes(routes!(links::show, links::answer))
         .routes(routes!(grants::list, grants::create))
         .routes(routes!(grants::show, grants::revoke))
         .routes(routes!(keys::list, keys::create))
@@ -104,6 +112,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(targets::test))
         .routes(routes!(hooks::claude_code::hook))
         .routes(routes!(hooks::litellm::guardrail))
+        .routes(routes!(hooks::slack::click))
         .routes(routes!(stream::stream))
         .routes(routes!(system::healthz))
         .routes(routes!(system::readyz))

@@ -7,8 +7,8 @@ use super::{
 use crate::app::{Error, SignalQuery, to_the_end};
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use checkrein_api::{
-    NewSilence, Problem, Severity, SignalPage, SignalReplay, SignalReplayed, SilenceList, SilenceView, SinkList,
-    SinkReport, Standing,
+    NewSilence, Problem, Severity, SignalPage, SignalReplay, SignalReplayed, SilenceList, SilenceView,
+    SinkList, SinkReport, Standing,
 };
 use checkrein_core::signal::Place;
 use checkrein_store::SignalFilter;
@@ -114,7 +114,10 @@ pub(super) async fn test(
     (status = 403, description = "Not with an agent's key", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn silences(State(app): State<Shared>, _: OperatorKey) -> Result<Answer<SilenceList>, Error> {
+pub(super) async fn silences(
+    State(app): State<Shared>,
+    _: OperatorKey,
+) -> Result<Answer<SilenceList>, Error> {
     app.list_silences().await.map(Answer)
 }
 

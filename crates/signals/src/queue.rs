@@ -8,6 +8,9 @@
 //! Messages go out in the order in which they came, but one that failed alone does not keep the others waiting.
 //! While the circuit is open only the oldest is tried, so that after an outage all follow in order.
 
+#[cfg(test)]
+mod tests;
+
 use crate::sink::{Failure, Retry};
 use checkrein_core::{
     event::SinkHealth,

@@ -35,6 +35,8 @@ mod recovery;
 #[cfg(test)]
 mod shop;
 #[cfg(test)]
+mod signals;
+#[cfg(test)]
 mod targets;
 #[cfg(test)]
 mod undo;

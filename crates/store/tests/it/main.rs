@@ -12,6 +12,7 @@ mod faults;
 mod journal;
 mod migrate;
 mod model;
+mod outbox;
 mod records;
 mod retention;
 mod snapshots;

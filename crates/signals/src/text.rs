@@ -166,8 +166,7 @@ mod tests {
                         if measure(&whole, unit) <= max {
                             assert_eq!(cut, whole);
                         } else if let Some(kept) = cut.strip_suffix(ELLIPSIS) {
-                            assert!(whole.starts_with(kept));
-                            let after = whole[kept.len()..].trim_start_matches('\\');
+                            let after = whole.strip_prefix(kept).unwrap().trim_start_matches('\\');
                             assert!(!after.starts_with("amp;") && !after.starts_with("U+"), "{kept}|{after}");
                             assert_eq!(kept.chars().rev().take_while(|c| *c == '\\').count() % 2, 0);
                         } else {

@@ -213,9 +213,9 @@ pub(crate) fn is_documented(page: &str, sent: &serde_json::Value) {
     let text = std::fs::read_to_string(&file).unwrap();
     let shown = format!("```json\n{}\n```", serde_json::to_string_pretty(sent).unwrap());
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        let start = text.find("```json\n").unwrap();
-        let length = text[start..].find("\n```\n").unwrap() + 4;
-        std::fs::write(&file, [&text[..start], &shown, &text[start + length..]].concat()).unwrap();
+        let (before, rest) = text.split_once("```json\n").unwrap();
+        let (_, after) = rest.split_once("\n```\n").unwrap();
+        std::fs::write(&file, format!("{before}{shown}\n{after}")).unwrap();
     } else {
         assert!(
             text.contains(&shown),

@@ -83,7 +83,7 @@ async fn the_stream_of_all_actions_goes_the_same_way() {
 async fn a_receiver_that_fails_is_tried_again_or_not_and_no_secret_is_shown() {
     let receiver = start();
     let sink = Webhook::new(&config(&receiver), http()).unwrap();
-    fails_well(&sink, &receiver, &["tok-0123456789", &PATH[1..], SECRET]).await;
+    fails_well(&sink, &receiver, &["tok-0123456789", PATH.trim_start_matches('/'), SECRET]).await;
     for message in hostile() {
         sink.notify(&message).await.unwrap();
         let request = receiver.take().remove(0);

@@ -1,6 +1,7 @@
 //! The store as the server uses it.
 
 use crate::{
+    baselines::Baselines,
     checkpoint::Checkpointer,
     error::{AppendError, StoreError},
     folder::Folder,
@@ -15,6 +16,7 @@ use crate::{
 use checkrein_core::{
     approval::Approval,
     chain::{Hash, Walk},
+    drift::breaker::BreakerChange,
     event::{Checked, Entry, Event},
     fingerprint::Fingerprint,
     key::KeyRecord,
@@ -45,8 +47,8 @@ pub struct Options {
     pub batch_calls: usize,
     /// Bytes of bodies in one transaction; the call that goes over it is the last one.
     pub batch_bytes: usize,
-    /// Length of each of the two files of the journal, which are laid out on the disk beforehand, and length at
-    /// which the database's write-ahead log is begun anew, in bytes.
+    /// The most that each of the two files of the journal may hold, in bytes; they grow with use. When one is
+    /// full, the database's write-ahead log is merged.
     pub wal_bytes: u64,
 }
 
@@ -60,7 +62,7 @@ impl Options {
             queue: 4096,
             batch_calls: 512,
             batch_bytes: 4 * 1024 * 1024,
-            wal_bytes: 16 * 1024 * 1024,
+            wal_bytes: 64 * 1024 * 1024,
         }
     }
 }
@@ -141,7 +143,7 @@ impl Store {
             checkpointer: Checkpointer::start(
                 &folder,
                 wal.try_clone().map_err(unusable)?,
-                wal_bytes,
+                journal.length(),
                 head.clone(),
                 Arc::clone(&requests),
             )?,
@@ -396,6 +398,23 @@ impl Store {
     /// When the store cannot be read.
     pub async fn policies(&self) -> Result<Vec<Value>, StoreError> {
         self.read(read::policies).await
+    }
+
+    /// Where breakers stand, each with its scope; those that never left `closed` are not among them. One that
+    /// cannot be understood is given as the reason why not.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn breakers(&self) -> Result<Vec<(String, Result<BreakerChange, String>)>, StoreError> {
+        self.read(read::breakers).await
+    }
+
+    /// What agents normally do, in a file of its own.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is damaged.
+    pub fn baselines(&self) -> Result<Baselines, StoreError> {
+        Baselines::open(&self.0.folder)
     }
 
     /// The keys that are not revoked.

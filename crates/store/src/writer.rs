@@ -95,7 +95,7 @@ const PAUSE: Duration = Duration::from_millis(3);
 /// How old that transaction may become.
 const AGE: Duration = Duration::from_millis(50);
 /// How many bytes it may hold.
-const BYTES: usize = 512 * 1024;
+const BYTES: usize = 2 * 1024 * 1024;
 
 /// The writer and all that it owns.
 pub(crate) struct Writer {
@@ -257,6 +257,7 @@ impl Writer {
             self.sync()?;
         }
         self.journal.turn();
+        self.checkpointer.wake(self.journal.length());
         Ok(())
     }
 
@@ -281,6 +282,7 @@ impl Writer {
             return Err(error);
         }
         self.sync()?;
+        self.checkpointer.wake(self.journal.length());
         self.head.ended(None);
         self.head.set(self.last.0);
         Ok(Some(Pruned { through: cut.base.seq, removed: cut.removed, done: cut.last }))
@@ -300,12 +302,11 @@ impl Writer {
 
     /// Commits the database's transaction, where one is open.
     fn commit(&mut self) -> Result<(), Failure> {
-        if let Some((_, bytes)) = self.open {
+        if self.open.is_some() {
             schema::set_mark(&self.db, Mark::Head, &self.last.0)?;
             self.db.prepare_cached("COMMIT")?.execute([])?;
             self.open = None;
             self.head.show(self.last.0.seq);
-            self.checkpointer.written(bytes);
         }
         Ok(())
     }

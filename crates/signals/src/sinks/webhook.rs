@@ -6,7 +6,7 @@
 //! it; the answer's body is not looked at. The stream of all actions goes the same way, as `actions`.
 
 use crate::{
-    http::{Endpoint, HeaderName, HeaderValue, Http, Rules, secret_value},
+    http::{Endpoint, HeaderName, HeaderValue, Http, Rules, headers},
     sink::{Failure, Record, Sink},
 };
 use async_trait::async_trait;
@@ -66,8 +66,7 @@ const TEXT: usize = 2000;
 const ITEMS: usize = 100;
 
 /// Headers that are this sink's own.
-const RESERVED: [&str; 6] =
-    ["webhook-id", "webhook-timestamp", "webhook-signature", "content-type", "content-length", "host"];
+const RESERVED: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
 
 impl Webhook {
     /// A webhook that is set up by `config` and connects by `http`.
@@ -80,15 +79,7 @@ impl Webhook {
         if let Some(previous) = &config.previous_secret {
             secrets.push(signing(previous).map_err(|e| format!("`previous_secret`: {e}"))?);
         }
-        let mut headers = Vec::new();
-        for (name, value) in &config.headers {
-            let bad = |why: String| format!("`headers`: `{}`: {why}", name.escape_debug());
-            let header: HeaderName = name.parse().map_err(|_| bad("it is no name of a header".to_owned()))?;
-            if RESERVED.contains(&header.as_str()) {
-                return Err(bad("this header is set by the sink itself".to_owned()));
-            }
-            headers.push((header, secret_value("", value).map_err(bad)?));
-        }
+        let headers = headers(&config.headers, &RESERVED)?;
         let batch = config.batch.unwrap_or(100);
         if !(1..=1000).contains(&batch) {
             return Err(format!("`batch` is 1 to 1000, not {batch}"));

@@ -211,9 +211,9 @@ pub(crate) fn is_fit_to_print(failure: &Failure, secrets: &[&str]) {
 pub(crate) fn is_documented(page: &str, sent: &serde_json::Value) {
     let file = format!("{}/../../docs/signals/{page}.md", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&file).unwrap();
-    let shown = format!("```json\n{}\n```", serde_json::to_string_pretty(sent).unwrap());
+    let shown = format!("```json message\n{}\n```", serde_json::to_string_pretty(sent).unwrap());
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        let (before, rest) = text.split_once("```json\n").unwrap();
+        let (before, rest) = text.split_once("```json message\n").unwrap();
         let (_, after) = rest.split_once("\n```\n").unwrap();
         std::fs::write(&file, format!("{before}{shown}\n{after}")).unwrap();
     } else {

@@ -1,5 +1,5 @@
 //! The generic webhook. That its signature is one of Standard Webhooks is shown with their own library, in
-//! `tests/receivers`.
+//! `others`.
 
 use crate::common::{at, fails_well, hostile, http, is_documented, message, secret};
 use checkrein_core::signal::Notification;

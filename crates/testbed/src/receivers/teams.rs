@@ -55,12 +55,12 @@ fn card(body: &[u8]) -> Result<(), String> {
 fn element(element: &Value) -> Result<(), String> {
     match element["type"].as_str() {
         Some("TextBlock") if element["text"].as_str().is_some_and(|text| !text.is_empty()) => Ok(()),
-        Some("FactSet") => {
-            let facts = element["facts"].as_array().filter(|facts| !facts.is_empty()).ok_or("facts")?;
-            let whole = |fact: &Value| fact["title"].is_string() && fact["value"].is_string();
-            if facts.iter().all(whole) { Ok(()) } else { Err("fact".to_owned()) }
+        Some("RichTextBlock") => {
+            let runs = element["inlines"].as_array().filter(|runs| !runs.is_empty()).ok_or("inlines")?;
+            let whole =
+                |run: &Value| run["type"] == "TextRun" && run["text"].as_str().is_some_and(|t| !t.is_empty());
+            if runs.iter().all(whole) { Ok(()) } else { Err("run".to_owned()) }
         }
-        Some("Container") => element["items"].as_array().ok_or("items")?.iter().try_for_each(self::element),
         other => Err(format!("element {other:?}")),
     }
 }

@@ -3,6 +3,9 @@
 //! say. To see that, these need not be loaded: a digest over the texts of both tells, which cover the keys too.
 //! And each old record is written over the new one, in place and only where it differs.
 //!
+//! Both go on at once: another session looks at the records, which nobody can change any more, while they are
+//! written over. It is only then, with all of it read, that it is said whether this was right.
+//!
 //! Which columns differ at all is a guess, made from sums of hashes while the snapshot is read: what is written is
 //! read back in full, and its digest must be that of the before-images. Where anything of this does not hold for
 //! every such table, nothing of it stays, and the rollback begins again, with each record loaded and compared by
@@ -11,7 +14,7 @@
 use super::{
     super::{
         connect::Session,
-        copy::{Sink, copy_rows},
+        copy::{Sink, cells, copy_rows, lines},
         schema::{self, ForeignKey},
         sql::ident,
         values::Trouble,
@@ -35,23 +38,30 @@ pub(super) struct InPlace {
     pub(super) loaded: Vec<usize>,
     /// The columns that are written over.
     set: Vec<String>,
-    before: RowsDigest,
-    after: RowsDigest,
+    /// How many before- and after-images there are.
     rows: (u64, u64),
 }
 
-/// A table that was looked at.
-pub(super) struct Looked {
+/// What was found of a table whose records were written over.
+#[derive(Default)]
+pub(super) struct Done {
     /// Its number in the snapshot that undoes the rollback.
     table: u32,
-    /// The records that are as they were: the action wrote what was there.
+    /// What the snapshot says.
+    before: RowsDigest,
+    after: RowsDigest,
+    /// What stood.
+    found: RowsDigest,
+    /// Of that, what is as it was: the action wrote what was there.
     kept: RowsDigest,
     kept_rows: u64,
+    /// What was written.
+    written: RowsDigest,
+    written_rows: u64,
 }
 
 /// What one side of a table adds up to.
 struct Sums {
-    digest: RowsDigest,
     rows: u64,
     /// By column: hashes of the key and the cell. Alike on both sides when the column is.
     columns: Vec<u64>,
@@ -71,18 +81,16 @@ impl Survey<'_> {
             Side::Before => &mut self.before,
             Side::After => &mut self.after,
         };
-        let mut cells: Vec<&[u8]> = Vec::with_capacity(sums.columns.len());
-        for line in data.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-            cells.clear();
-            cells.extend(line.split(|b| *b == b'\t'));
-            self.strange |= cells.len() != sums.columns.len();
-            sums.digest.add("", line);
+        let mut all = Vec::with_capacity(sums.columns.len());
+        for line in lines(data) {
+            cells(line, &mut all);
+            self.strange |= all.len() != sums.columns.len();
             sums.rows += 1;
             let mut key = 0;
-            for cell in self.key.iter().filter_map(|at| cells.get(*at)) {
+            for cell in self.key.iter().filter_map(|at| all.get(*at)) {
                 key = self.hash.hash_one((key, cell));
             }
-            for (sum, cell) in sums.columns.iter_mut().zip(&cells) {
+            for (sum, cell) in sums.columns.iter_mut().zip(&all) {
                 *sum = sum.wrapping_add(self.hash.hash_one((key, cell)));
             }
         }
@@ -118,7 +126,7 @@ impl Survey<'_> {
             .filter(|(_, name)| rows.0 != rows.1 || in_key(name) || set.contains(name) || refers(name))
             .map(|(at, _)| at)
             .collect();
-        Some(InPlace { loaded, set, before: self.before.digest, after: self.after.digest, rows })
+        Some(InPlace { loaded, set, rows })
     }
 }
 
@@ -129,7 +137,7 @@ pub(super) async fn survey(
     keys: &[ForeignKey],
 ) -> Result<(), Error> {
     let hash = RandomState::default();
-    let sums = |one: &Staged| Sums { digest: RowsDigest::default(), rows: 0, columns: vec![0; one.columns.len()] };
+    let sums = |one: &Staged| Sums { rows: 0, columns: vec![0; one.columns.len()] };
     let can = |one: &Staged| {
         let key = one.now.key_names().map(|name| one.columns.iter().position(|column| column == name));
         let key: Option<Vec<usize>> = key.collect();
@@ -168,79 +176,64 @@ fn alike(place: &InPlace, there: &str) -> String {
     format!("pg_catalog.record_image_eq(ROW({}), ROW({}))", list("b"), list(there))
 }
 
-/// Looks at the present records of all such tables and writes them into `out`. None where they are not what the
-/// action left.
-pub(super) async fn look(
-    session: &Session,
+/// Writes the old records of all such tables over the new ones, verifies it, and writes what stood and what stands
+/// then into `out`. `outside` looks on. None, and the transaction is good for nothing, where what stood is not what
+/// the action left, or this is not how it can be put back.
+pub(super) async fn write_over(
+    (inside, outside): (&Session, &Session),
+    snapshot: &Snapshot,
     staged: &[Staged],
     out: &mut SnapshotWriter,
-) -> Result<Option<Vec<Option<Looked>>>, Trouble> {
-    let mut all = Vec::with_capacity(staged.len());
+) -> Result<Option<Vec<Option<Done>>>, Trouble> {
+    let mut tables = Vec::new();
     for one in staged {
-        let Some(place) = &one.in_place else {
-            all.push(None);
-            continue;
-        };
         let shape = serde_json::to_value(&one.now).map_err(|e| Error::Internal(e.to_string()))?;
-        let table = out.table(&one.now.resource, shape).await?;
-        let mut looked = Looked { table, kept: RowsDigest::default(), kept_rows: 0 };
-        let mut found = RowsDigest::default();
-        let select = format!(
-            "COPY (SELECT {}, {} FROM ONLY {} n JOIN {} b ON {}) TO STDOUT (FORMAT text)",
-            alike(place, "n"),
-            one.now.list("n"),
-            one.now.sql(),
-            one.before(),
-            one.now.same_key("n", "b"),
-        );
-        let mut judge = |line: &[u8]| {
-            let (flag, row) = line.split_at_checked(2)?;
-            let row = recorded(row, one.columns.len())?;
-            found.add("", row);
-            if flag == b"t\t" {
-                looked.kept.add("", row);
-                looked.kept_rows += 1;
-                return Some(line.len());
-            }
-            Some(2)
+        tables.push(match one.in_place {
+            Some(_) => Some(out.table(&one.now.resource, shape).await?),
+            None => None,
+        });
+    }
+    let new = |table: &Option<u32>| table.map(|table| Done { table, ..Done::default() });
+    let mut all: Vec<Option<Done>> = tables.iter().map(new).collect();
+    if all.iter().all(Option::is_none) {
+        return Ok(Some(all));
+    }
+    let (mut looked, mut written): (Vec<_>, Vec<_>) =
+        (tables.iter().map(new).collect(), tables.iter().map(new).collect());
+    let out = Mutex::new(out);
+    let work = async {
+        tokio::try_join!(
+            look(outside, staged, &mut looked, &out),
+            write(inside, staged, &mut written, &out),
+            digests(snapshot, staged, &mut all)
+        )
+    };
+    match work.await {
+        Ok(_) => {}
+        // Values that change places, identities, rules, checks: the other way does it or tells why not.
+        Err(Trouble::Server(error)) if error.code().is_some_and(another_way) => return Ok(None),
+        Err(trouble) => return Err(trouble),
+    }
+    for (((one, done), looked), written) in staged.iter().zip(&mut all).zip(looked).zip(written) {
+        let (Some(place), Some(done)) = (&one.in_place, done) else { continue };
+        let (Some(looked), Some(written)) = (looked, written) else { continue };
+        *done = Done {
+            before: std::mem::take(&mut done.before),
+            after: std::mem::take(&mut done.after),
+            written: written.written,
+            written_rows: written.written_rows,
+            ..looked
         };
-        let mut sink = Sink { out: &Mutex::new(out), table, side: Side::Before, digest: None };
-        let select = session.prepare(&select).await?;
-        copy_rows(session, &select, &mut sink, &mut judge).await?;
-        if found.finish() != place.after.finish() {
+        let mut stands = done.kept.clone();
+        stands.merge(&done.written);
+        if done.found.finish() != done.after.finish()
+            || stands.finish() != done.before.finish()
+            || done.written_rows + done.kept_rows != place.rows.0
+        {
             return Ok(None);
         }
-        all.push(Some(looked));
     }
     Ok(Some(all))
-}
-
-impl Looked {
-    /// In the words of a comparison of each record.
-    pub(super) fn compared(&self, one: &Staged) -> Compared {
-        let (before, after) = one.in_place.as_ref().map_or((0, 0), |place| place.rows);
-        Compared::as_left(before, after, self.kept_rows)
-    }
-}
-
-/// Writes the old records over the new ones, verifies it, and writes what stands then into `out`. False, and the
-/// transaction is good for nothing, where this is not how they can be put back.
-pub(super) async fn write_over(
-    session: &Session,
-    staged: &[Staged],
-    looked: &[Option<Looked>],
-    out: &mut SnapshotWriter,
-) -> Result<bool, Trouble> {
-    for (one, looked) in staged.iter().zip(looked) {
-        let (Some(place), Some(looked)) = (&one.in_place, looked) else { continue };
-        match write_table(session, one, place, looked, out).await {
-            Ok(true) => {}
-            // Values that change places, identities, rules, checks: the other way does it or tells why not.
-            Err(Trouble::Server(error)) if error.code().is_some_and(another_way) => return Ok(false),
-            result => return result,
-        }
-    }
-    Ok(true)
 }
 
 /// Whether another way may succeed: not where time ran out, the server is going, or it lacks room.
@@ -249,49 +242,107 @@ fn another_way(code: &SqlState) -> bool {
         && *code != SqlState::LOCK_NOT_AVAILABLE
 }
 
-async fn write_table(
-    session: &Session,
-    one: &Staged,
-    place: &InPlace,
-    looked: &Looked,
-    out: &mut SnapshotWriter,
-) -> Result<bool, Trouble> {
-    let (now, before) = (one.now.sql(), one.before());
-    let (old, new) = place.rows;
-    let (changed, missing) = (new.saturating_sub(looked.kept_rows), old.saturating_sub(new));
-    let list = one.now.list("x");
-    let mut written = looked.kept.clone();
-    let mut judge = |line: &[u8]| {
-        written.add("", recorded(line, one.columns.len())?);
-        Some(0)
-    };
-    let mut sink = Sink { out: &Mutex::new(out), table: looked.table, side: Side::After, digest: None };
-    // What is changed first makes room for what comes back.
-    if changed > 0 {
-        let set = place.set.iter().map(|name| format!("{name} = b.{name}", name = ident(name)));
-        let update = format!(
-            "COPY (UPDATE ONLY {now} x SET {} FROM {before} b WHERE {} AND NOT {} RETURNING {list}) TO STDOUT (FORMAT text)",
-            set.collect::<Vec<_>>().join(", "),
-            one.now.same_key("x", "b"),
-            alike(place, "x"),
-        );
-        let update = session.prepare(&update).await?;
-        if copy_rows(session, &update, &mut sink, &mut judge).await? != changed {
-            return Ok(false);
-        }
+/// Takes in what the snapshot says.
+async fn digests(
+    snapshot: &Snapshot,
+    staged: &[Staged],
+    all: &mut [Option<Done>],
+) -> Result<(), Trouble> {
+    let mut blocks = snapshot.blocks();
+    while let Some(block) = blocks.next().await? {
+        let mut both = staged.iter().zip(all.iter_mut());
+        let Some((_, Some(done))) = both.find(|(one, _)| one.is(block.part, block.table)) else { continue };
+        let digest = match block.side {
+            Side::Before => &mut done.before,
+            Side::After => &mut done.after,
+        };
+        lines(&block.data).for_each(|line| digest.add("", line));
     }
-    if missing > 0 {
-        let columns = one.writable.iter().map(|c| ident(c)).collect::<Vec<_>>().join(", ");
-        let insert = format!(
-            "COPY (INSERT INTO {now} AS x ({columns}) OVERRIDING SYSTEM VALUE SELECT {} FROM {before} b \
-             WHERE NOT EXISTS (SELECT 1 FROM ONLY {now} n WHERE {}) RETURNING {list}) TO STDOUT (FORMAT text)",
-            schema::list(one.writable.iter().map(String::as_str), "b"),
+    Ok(())
+}
+
+/// Takes in what stands, and writes it down where it will be written over.
+async fn look<'o>(
+    session: &Session,
+    staged: &[Staged],
+    all: &mut [Option<Done>],
+    out: &'o Mutex<&'o mut SnapshotWriter>,
+) -> Result<(), Trouble> {
+    for (one, done) in staged.iter().zip(all) {
+        let (Some(place), Some(done)) = (&one.in_place, done) else { continue };
+        let select = format!(
+            "COPY (SELECT {}, {} FROM ONLY {} n JOIN {} b ON {}) TO STDOUT (FORMAT text)",
+            alike(place, "n"),
+            one.now.list("n"),
+            one.now.sql(),
+            one.before(),
             one.now.same_key("n", "b"),
         );
-        let insert = session.prepare(&insert).await?;
-        if copy_rows(session, &insert, &mut sink, &mut judge).await? != missing {
-            return Ok(false);
+        let mut sink = Sink { out, table: done.table, side: Side::Before, digest: None };
+        let mut judge = |line: &[u8]| {
+            let (flag, row) = line.split_at_checked(2)?;
+            let row = recorded(row, one.columns.len())?;
+            done.found.add("", row);
+            if flag == b"t\t" {
+                done.kept.add("", row);
+                done.kept_rows += 1;
+                return Some(line.len());
+            }
+            Some(2)
+        };
+        let select = session.prepare(&select).await?;
+        copy_rows(session, &select, &mut sink, &mut judge).await?;
+    }
+    Ok(())
+}
+
+/// Writes the old records, and takes in what stands then.
+async fn write<'o>(
+    session: &Session,
+    staged: &[Staged],
+    all: &mut [Option<Done>],
+    out: &'o Mutex<&'o mut SnapshotWriter>,
+) -> Result<(), Trouble> {
+    for (one, done) in staged.iter().zip(all) {
+        let (Some(place), Some(done)) = (&one.in_place, done) else { continue };
+        let (now, before, list) = (one.now.sql(), one.before(), one.now.list("x"));
+        let mut changes = Vec::new();
+        // What is changed first makes room for what comes back.
+        if !place.set.is_empty() {
+            let set = place.set.iter().map(|name| format!("{name} = b.{name}", name = ident(name)));
+            changes.push(format!(
+                "UPDATE ONLY {now} x SET {} FROM {before} b WHERE {} AND NOT {}",
+                set.collect::<Vec<_>>().join(", "),
+                one.now.same_key("x", "b"),
+                alike(place, "x"),
+            ));
+        }
+        if place.rows.0 > place.rows.1 {
+            changes.push(format!(
+                "INSERT INTO {now} AS x ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {before} b \
+                 WHERE NOT EXISTS (SELECT 1 FROM ONLY {now} n WHERE {})",
+                one.writable.iter().map(|c| ident(c)).collect::<Vec<_>>().join(", "),
+                schema::list(one.writable.iter().map(String::as_str), "b"),
+                one.now.same_key("n", "b"),
+            ));
+        }
+        let mut sink = Sink { out, table: done.table, side: Side::After, digest: None };
+        for change in changes {
+            let mut judge = |line: &[u8]| {
+                done.written.add("", recorded(line, one.columns.len())?);
+                Some(0)
+            };
+            let change = session.prepare(&format!("COPY ({change} RETURNING {list}) TO STDOUT (FORMAT text)")).await?;
+            done.written_rows += copy_rows(session, &change, &mut sink, &mut judge).await?;
         }
     }
-    Ok(written.finish() == place.before.finish())
+    Ok(())
+}
+
+impl Done {
+    /// In the words of a comparison of each record.
+    pub(super) fn compared(&self, one: &Staged) -> Compared {
+        let (before, after) = one.in_place.as_ref().map_or((0, 0), |place| place.rows);
+        Compared::as_left(before, after, self.kept_rows)
+    }
 }

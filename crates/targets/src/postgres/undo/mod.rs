@@ -22,7 +22,7 @@ use crate::{
 };
 use checkrein_core::rollback::{OnConflict, Step};
 use compare::Compared;
-use in_place::Looked;
+use in_place::Done;
 use stage::Staged;
 use std::collections::BTreeMap;
 use tokio_postgres::error::SqlState;
@@ -39,7 +39,7 @@ impl Postgres {
             begin(&mut session, "READ COMMITTED READ WRITE", limit, self.limits()).await?;
             pin(&session).await?;
             let staged = stage::describe(&session, snapshot).await?;
-            stage::load(&session, snapshot, &staged, &options.progress).await?;
+            stage::load(&session, snapshot, &staged, |_| true, &options.progress).await?;
             let (plan, _) = compared(&session, &staged, options.on_conflict, &[]).await?;
             abandon(session).await;
             Ok::<_, Trouble>(plan)
@@ -88,7 +88,7 @@ impl Postgres {
     ) -> Result<Option<Undo>, Trouble> {
         let limits = self.limits();
         let mut session = self.connections.work().await?;
-        let watch = self.connections.watch().await?;
+        let mut watch = self.connections.watch().await?;
         begin(&mut session, "READ COMMITTED READ WRITE", limits.snapshot, limits).await?;
         pin(&session).await?;
         let token = token(&session).await?;
@@ -99,19 +99,40 @@ impl Postgres {
         if in_place {
             in_place::survey(snapshot, &mut staged, &keys).await?;
         }
-        stage::load(&session, snapshot, &staged, &options.progress).await?;
-        lock(&session, &staged).await?;
-        // From here on there cannot be others.
-        let known = std::mem::replace(&mut keys, schema::foreign_keys(&session, tables).await?);
-        if in_place && known != keys {
-            abandon(session).await;
-            return Ok(None);
+        let progress = &options.progress;
+        if staged.iter().any(|one| one.in_place.is_some()) {
+            begin(&mut watch, "READ COMMITTED READ WRITE", limits.snapshot, limits).await?;
+            tokio::try_join!(
+                stage::load(&session, snapshot, &staged, |_| true, progress),
+                stage::load(&watch, snapshot, &staged, |one| one.in_place.is_some(), progress)
+            )?;
+        } else {
+            stage::load(&session, snapshot, &staged, |_| true, progress).await?;
         }
-        let Some(looked) = in_place::look(&session, &staged, out).await? else {
-            abandon(session).await;
-            return Ok(None);
-        };
-        let (plan, compared) = compared(&session, &staged, options.on_conflict, &looked).await?;
+        lock(&session, &staged).await?;
+        let mut done = Vec::new();
+        if in_place {
+            // From here on there cannot be others.
+            let known = std::mem::replace(&mut keys, schema::foreign_keys(&session, tables.iter().copied()).await?);
+            let now = schema::relations(&session, tables).await?;
+            let same = known == keys && staged.iter().all(|one| now.contains(&one.now));
+            let found = if same && self.disarm(&session, &staged, |_| true, &keys).await.is_ok() {
+                in_place::write_over((&session, &watch), snapshot, &staged, out).await?
+            } else {
+                None
+            };
+            if watch.batch_execute("ROLLBACK").await.is_ok() {
+                watch.finished();
+            }
+            let Some(found) = found else {
+                abandon(session).await;
+                return Ok(None);
+            };
+            done = found;
+        } else {
+            keys = schema::foreign_keys(&session, tables).await?;
+        }
+        let (plan, compared) = compared(&session, &staged, options.on_conflict, &done).await?;
         if plan.conflict_count > 0 && options.on_conflict == OnConflict::Refuse {
             abandon(session).await;
             return Ok(Some(Undo::Conflicts(plan)));
@@ -120,11 +141,7 @@ impl Postgres {
             abandon(session).await;
             return Ok(Some(Undo::Nothing(plan)));
         }
-        self.disarm(&session, &staged, &compared, &keys).await?;
-        if !in_place::write_over(&session, &staged, &looked, out).await? {
-            abandon(session).await;
-            return Ok(None);
-        }
+        self.disarm(&session, &staged, |at| compared.get(at).is_some_and(|one| !one.nothing()), &keys).await?;
         let (measured, alike) = restore::restore(&session, &staged, &compared, &keys, out).await?;
         keys::check(&session, &staged, &compared, &keys).await?;
         restore::nothing_else(&session, &staged, &compared).await?;
@@ -150,7 +167,7 @@ impl Postgres {
         &self,
         session: &Session,
         staged: &[Staged],
-        compared: &[Compared],
+        changes: impl Fn(usize) -> bool,
         keys: &[ForeignKey],
     ) -> Result<(), Trouble> {
         session.batch_execute("SAVEPOINT checkrein_replica").await?;
@@ -159,12 +176,12 @@ impl Postgres {
             return Err(error.into());
         }
         session.batch_execute("ROLLBACK TO SAVEPOINT checkrein_replica").await?;
-        let armed = staged.iter().zip(compared).find(|(staged, compared)| {
-            !compared.nothing()
+        let armed = staged.iter().enumerate().find(|(at, staged)| {
+            changes(*at)
                 && (staged.now.triggers > 0
                     || keys.iter().any(|key| staged.now.is(key.child) || staged.now.is(key.parent)))
         });
-        let Some((staged, _)) = armed else { return Ok(()) };
+        let Some((_, staged)) = armed else { return Ok(()) };
         let account = super::sql::ask_one(session, "SELECT pg_catalog.quote_ident(current_user)").await?;
         let account = account.unwrap_or_else(|| "the account".to_owned());
         let how = if session.version() >= 150_000 {
@@ -198,14 +215,14 @@ async fn compared(
     session: &Session,
     staged: &[Staged],
     on_conflict: OnConflict,
-    looked: &[Option<Looked>],
+    done: &[Option<Done>],
 ) -> Result<(Plan, Vec<Compared>), Trouble> {
     let mut plan = Plan::default();
     let mut all = Vec::with_capacity(staged.len());
     let mut by_resource: BTreeMap<&str, ResourcePlan> = BTreeMap::new();
     for (number, staged) in staged.iter().enumerate() {
-        let compared = match looked.get(number).and_then(Option::as_ref) {
-            Some(looked) => looked.compared(staged),
+        let compared = match done.get(number).and_then(Option::as_ref) {
+            Some(done) => done.compared(staged),
             None => compare::compare(session, staged, on_conflict).await?,
         };
         let sums = by_resource.entry(&staged.now.resource).or_default();

@@ -3,7 +3,7 @@
 use super::{
     super::{
         connect::Session,
-        copy::{Sink, copy_out},
+        copy::{Sink, cells, copy_out, lines},
         schema::{self, Relation},
         sql::{ask, ident},
         values::Trouble,
@@ -136,14 +136,15 @@ impl Staged {
     }
 }
 
-/// Loads what is needed of `snapshot` into temporary tables.
+/// Loads what is needed of `snapshot` into temporary tables, of the tables of which `which` is true.
 pub(super) async fn load(
     session: &Session,
     snapshot: &Snapshot,
     staged: &[Staged],
+    which: fn(&Staged) -> bool,
     progress: &Progress,
 ) -> Result<(), Trouble> {
-    for one in staged {
+    for one in staged.iter().filter(|one| which(one)) {
         let columns = schema::list(one.loaded().into_iter(), "t");
         for name in [one.before(), one.after()] {
             let make = format!(
@@ -153,9 +154,9 @@ pub(super) async fn load(
             ask(session, &make).await?;
         }
     }
-    copy_in(session, snapshot, staged, progress).await?;
+    copy_in(session, snapshot, staged, which, progress).await?;
     // Tells the planner what was loaded: how many, and how the keys are spread. A few of them show that.
-    for one in staged.iter().filter(|one| one.in_place.is_none() && one.keyed) {
+    for one in staged.iter().filter(|one| which(one) && one.in_place.is_none() && one.keyed) {
         let key = one.now.key_names().map(ident).collect::<Vec<_>>().join(", ");
         let analyse = format!(
             "SET LOCAL default_statistics_target = 10; ANALYZE {} ({key}); ANALYZE {} ({key})",
@@ -291,6 +292,7 @@ async fn copy_in(
     session: &Session,
     snapshot: &Snapshot,
     staged: &[Staged],
+    which: fn(&Staged) -> bool,
     progress: &Progress,
 ) -> Result<(), Trouble> {
     let mut total = 0;
@@ -311,6 +313,7 @@ async fn copy_in(
         loaded += block.rows;
         progress.done.store(loaded, Ordering::Relaxed);
         let data = match (&one.in_place, block.side) {
+            _ if !which(one) => continue,
             (Some(_), Side::After) => continue,
             (Some(place), Side::Before) if place.loaded.len() < one.columns.len() => {
                 cut(&block.data, &place.loaded)
@@ -342,11 +345,10 @@ async fn copy_in(
 /// These columns of rows.
 fn cut(rows: &[u8], columns: &[usize]) -> Vec<u8> {
     let mut out = Vec::with_capacity(rows.len());
-    let mut cells = Vec::new();
-    for line in rows.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-        cells.clear();
-        cells.extend(line.split(|b| *b == b'\t'));
-        for (number, cell) in columns.iter().filter_map(|at| cells.get(*at)).enumerate() {
+    let mut all = Vec::new();
+    for line in lines(rows) {
+        cells(line, &mut all);
+        for (number, cell) in columns.iter().filter_map(|at| all.get(*at)).enumerate() {
             if number > 0 {
                 out.push(b'\t');
             }
@@ -368,7 +370,7 @@ pub(in super::super) async fn seal(
         return Err(Error::Invalid("the snapshot is sealed already".to_owned()).into());
     }
     let staged = describe(session, snapshot).await?;
-    load(session, snapshot, &staged, progress).await?;
+    load(session, snapshot, &staged, |_| true, progress).await?;
     for one in &staged {
         if !one.keyed {
             return Err(Error::Unsupported(format!(

@@ -114,7 +114,8 @@ pub(super) async fn copy_rows(
 /// The rows of a block, each without its line break.
 pub(super) fn lines(block: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut begin = 0;
-    memchr::memchr_iter(b'\n', block).filter_map(move |end| block.get(std::mem::replace(&mut begin, end + 1)..end))
+    memchr::memchr_iter(b'\n', block)
+        .filter_map(move |end| block.get(std::mem::replace(&mut begin, end + 1)..end))
 }
 
 /// Puts the cells of a row into `cells`.

@@ -243,11 +243,7 @@ fn disk(path: &Path, error: &std::io::Error) -> Error {
 
 /// Begins a file, which may hold something already, with a salt that was never used: what is sealed with the same
 /// number in it is sealed under another key.
-fn begin(
-    mut file: File,
-    part: &Path,
-    key: Option<&SnapshotKey>,
-) -> Result<(BufWriter<File>, Sealer), Error> {
+fn begin(mut file: File, part: &Path, key: Option<&SnapshotKey>) -> Result<(BufWriter<File>, Sealer), Error> {
     let mut salt = [0_u8; SALT_BYTES];
     getrandom::fill(&mut salt).map_err(|e| Error::Internal(format!("no random numbers: {e}")))?;
     file.set_len(0)

@@ -44,7 +44,11 @@ impl Compared {
     /// the rest of `before` comes back from nothing.
     pub(super) fn as_left(before: u64, after: u64, kept: u64) -> Self {
         let left = BEFORE + AFTER + NOW + AFTER_IS_NOW;
-        let codes = [(left, after.saturating_sub(kept)), (left + BEFORE_IS_NOW, kept), (BEFORE, before.saturating_sub(after))];
+        let codes = [
+            (left, after.saturating_sub(kept)),
+            (left + BEFORE_IS_NOW, kept),
+            (BEFORE, before.saturating_sub(after)),
+        ];
         let records = codes.into_iter().filter(|(_, records)| *records > 0).collect();
         Self { records, sealed: true, on_conflict: OnConflict::Refuse, left_alone: false }
     }
@@ -155,10 +159,10 @@ fn by_key(staged: &Staged) -> String {
     let same = staged.now.same_key("b", "a");
     // What lies there in the same bytes reads the same; the other way round it may not be so.
     let alike = |one: &str| {
-        let row = |names: &[&str], alias: &str| format!("ROW({})", schema::list(names.iter().copied(), alias));
-        let bytes = |names: &[&str]| {
-            format!("pg_catalog.record_image_eq({}, {})", row(names, one), row(names, "n"))
-        };
+        let row =
+            |names: &[&str], alias: &str| format!("ROW({})", schema::list(names.iter().copied(), alias));
+        let bytes =
+            |names: &[&str]| format!("pg_catalog.record_image_eq({}, {})", row(names, one), row(names, "n"));
         let all: Vec<&str> = staged.columns.iter().map(String::as_str).collect();
         let (plain, others): (Vec<&str>, Vec<&str>) = all.iter().partition(|name| staged.is_plain(name));
         if others.is_empty() {

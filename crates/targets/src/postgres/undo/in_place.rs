@@ -243,11 +243,7 @@ fn another_way(code: &SqlState) -> bool {
 }
 
 /// Takes in what the snapshot says.
-async fn digests(
-    snapshot: &Snapshot,
-    staged: &[Staged],
-    all: &mut [Option<Done>],
-) -> Result<(), Trouble> {
+async fn digests(snapshot: &Snapshot, staged: &[Staged], all: &mut [Option<Done>]) -> Result<(), Trouble> {
     let mut blocks = snapshot.blocks();
     while let Some(block) = blocks.next().await? {
         let mut both = staged.iter().zip(all.iter_mut());
@@ -332,7 +328,8 @@ async fn write<'o>(
                 done.written.add("", recorded(line, one.columns.len())?);
                 Some(0)
             };
-            let change = session.prepare(&format!("COPY ({change} RETURNING {list}) TO STDOUT (FORMAT text)")).await?;
+            let change =
+                session.prepare(&format!("COPY ({change} RETURNING {list}) TO STDOUT (FORMAT text)")).await?;
             done.written_rows += copy_rows(session, &change, &mut sink, &mut judge).await?;
         }
     }

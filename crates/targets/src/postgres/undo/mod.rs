@@ -113,7 +113,8 @@ impl Postgres {
         let mut done = Vec::new();
         if in_place {
             // From here on there cannot be others.
-            let known = std::mem::replace(&mut keys, schema::foreign_keys(&session, tables.iter().copied()).await?);
+            let known =
+                std::mem::replace(&mut keys, schema::foreign_keys(&session, tables.iter().copied()).await?);
             let now = schema::relations(&session, tables).await?;
             let same = known == keys && staged.iter().all(|one| now.contains(&one.now));
             let found = if same && self.disarm(&session, &staged, |_| true, &keys).await.is_ok() {
@@ -141,7 +142,8 @@ impl Postgres {
             abandon(session).await;
             return Ok(Some(Undo::Nothing(plan)));
         }
-        self.disarm(&session, &staged, |at| compared.get(at).is_some_and(|one| !one.nothing()), &keys).await?;
+        self.disarm(&session, &staged, |at| compared.get(at).is_some_and(|one| !one.nothing()), &keys)
+            .await?;
         let (measured, alike) = restore::restore(&session, &staged, &compared, &keys, out).await?;
         keys::check(&session, &staged, &compared, &keys).await?;
         restore::nothing_else(&session, &staged, &compared).await?;

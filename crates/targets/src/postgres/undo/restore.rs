@@ -127,16 +127,24 @@ async fn put_back(
     let writable: Vec<&String> = one.writable.iter().collect();
     let old = names(&writable, "b");
     let inserts = if writable.is_empty() {
-        let one_more = format!("INSERT INTO {} AS x DEFAULT VALUES RETURNING {}", one.now.sql(), rows_of(one));
+        let one_more =
+            format!("INSERT INTO {} AS x DEFAULT VALUES RETURNING {}", one.now.sql(), rows_of(one));
         vec![one_more; usize::try_from(expected).unwrap_or(usize::MAX)]
     } else if !one.added.is_empty() && !done.replaced().is_empty() {
         // Records that were replaced keep what columns hold that were added since; the others get defaults.
         let replaced = compare::list(&done.replaced());
         let all: Vec<&String> = one.writable.iter().chain(&one.added).collect();
         let added: Vec<&String> = one.added.iter().collect();
-        let with_kept = chosen.replacen(" WHERE ", &format!(" JOIN {} k ON k.checkrein_b = b.ctid WHERE ", one.kept()), 1);
+        let with_kept = chosen.replacen(
+            " WHERE ",
+            &format!(" JOIN {} k ON k.checkrein_b = b.ctid WHERE ", one.kept()),
+            1,
+        );
         vec![
-            insert(&all, &format!("{old}, {} FROM {with_kept} AND w.code = ANY ({replaced})", names(&added, "k"))),
+            insert(
+                &all,
+                &format!("{old}, {} FROM {with_kept} AND w.code = ANY ({replaced})", names(&added, "k")),
+            ),
             insert(&writable, &format!("{old} FROM {chosen} AND NOT w.code = ANY ({replaced})")),
         ]
     } else {

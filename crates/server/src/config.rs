@@ -5,6 +5,7 @@
 
 mod catalogue;
 mod document;
+mod drift;
 mod human;
 mod mcp;
 mod policies;
@@ -15,8 +16,9 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
+pub use drift::{Drift, DriftGroup, DriftMode, DriftSettings};
+pub(crate) use human::duration;
 pub use mcp::{McpServer, mcp_name};
-pub(crate) use policies::compile_set;
 pub use policies::{FilePolicy, compile_policies, parse_policies, read_policies};
 pub use problem::{ConfigError, ConfigProblem};
 pub use snapshots::Snapshots;
@@ -84,6 +86,8 @@ pub struct Config {
     pub targets: Vec<ConnectedTarget>,
     /// What actions leave behind to be undone with.
     pub snapshots: Snapshots,
+    /// What departures from the normal do.
+    pub drift: Drift,
     /// Policies from files, each with its file. They compile as a set, and win over those of the API.
     pub file_policies: Vec<(Policy, String)>,
     /// The key of the first admin, where the operator chose it; at least [`MIN_ADMIN_KEY_BYTES`] long.
@@ -158,6 +162,7 @@ struct FromFile {
     catalogue: CatalogueConfig,
     targets: Vec<ConnectedTarget>,
     snapshots: Snapshots,
+    drift: Drift,
     policies: Vec<FilePolicy>,
 }
 
@@ -222,6 +227,7 @@ impl Config {
             catalogue: file.catalogue,
             targets: file.targets,
             snapshots: file.snapshots,
+            drift: file.drift,
             file_policies,
             admin_key: admin_env.or(file.admin_key),
         };
@@ -342,6 +348,9 @@ fn read(path: &Path, text: &str, env: Option<Env<'_>>, problems: &mut Vec<Config
         mcp::read(&mut root, None);
         if let Some(section) = root.section("snapshots") {
             file.snapshots = snapshots::read(section, env);
+        }
+        if let Some(section) = root.section("drift") {
+            file.drift = drift::read(section);
         }
         for entry in root.texts("policy_files") {
             match read_policies(&document::folder(path).join(entry)) {

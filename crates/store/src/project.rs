@@ -1,9 +1,10 @@
 //! The tables that derive from the log: what each event does to them.
 
-use crate::snapshots;
+use crate::{grants, snapshots};
 use checkrein_core::{
     approval::{Approval, Refused},
     event::{Entry, Event},
+    grant,
     snapshot::{Execution, Seal},
     time::Timestamp,
 };
@@ -27,6 +28,7 @@ pub(crate) enum Refusal {
     /// The idempotency key was used by the check with this number.
     Duplicate(u64),
     Approval(Refused),
+    Grant(grant::Refused),
     NotFound(String),
     Exists(String),
 }
@@ -104,6 +106,24 @@ pub(crate) fn apply(db: &Connection, seq: u64, at: Timestamp, event: &Event) -> 
                 .execute(params![id, next.state.as_str(), next.open(), serde_json::to_string(&next)?])?;
             Ok(())
         }
+        Event::BreakerChanged(changed) => {
+            // Changes that came about at once may be recorded in any order; the last one holds.
+            db.prepare_cached(
+                "INSERT INTO breakers (scope, revision, state, body) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (scope) DO UPDATE
+                 SET revision = excluded.revision, state = excluded.state, body = excluded.body
+                 WHERE excluded.revision > breakers.revision",
+            )?
+            .execute(params![
+                changed.scope.as_str(),
+                changed.revision.cast_signed(),
+                changed.breaker.state().as_str(),
+                serde_json::to_string(changed)?,
+            ])?;
+            Ok(())
+        }
+        Event::GrantGiven(grant) => grants::given(db, seq, grant),
+        Event::GrantChanged { id, transition } => grants::changed(db, id, transition, at),
         Event::PolicyPut { name, policy, .. } => {
             db.prepare_cached(
                 "INSERT INTO policies (name, body) VALUES (?1, ?2)
@@ -126,7 +146,9 @@ pub(crate) fn apply(db: &Connection, seq: u64, at: Timestamp, event: &Event) -> 
             let gone = db.prepare_cached("DELETE FROM keys WHERE id = ?1")?.execute([id])?;
             unless(gone == 0, || Refusal::NotFound(format!("key {id}")))
         }
-        Event::PoliciesLoaded { .. }
+        Event::DriftAccepted { .. }
+        | Event::DriftEnded { .. }
+        | Event::PoliciesLoaded { .. }
         | Event::ServerStarted { .. }
         | Event::ServerStopped {}
         | Event::LogPruned { .. } => Ok(()),

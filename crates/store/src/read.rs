@@ -5,6 +5,7 @@ use checkrein_core::{
     action::Category,
     approval::{Approval, State},
     decision::Verdict,
+    drift::breaker::BreakerChange,
     event::{Checked, Entry, Outcome},
     fingerprint::Fingerprint,
     key::KeyRecord,
@@ -379,6 +380,21 @@ pub(crate) fn policies(db: &Connection) -> Result<Vec<Value>, StoreError> {
 
 pub(crate) fn keys(db: &Connection) -> Result<Vec<KeyRecord>, StoreError> {
     bodies(db, "SELECT body FROM keys ORDER BY id", [], "keys")
+}
+
+/// Each breaker with its scope; or why it cannot be understood.
+pub(crate) fn breakers(db: &Connection) -> Result<Vec<(String, Result<BreakerChange, String>)>, StoreError> {
+    let mut rows = db.prepare("SELECT scope, body FROM breakers ORDER BY scope")?;
+    let rows = rows.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?)))?;
+    rows.map(|row| {
+        let (scope, body) = row?;
+        let read = serde_json::from_str::<BreakerChange>(&body).map_err(|e| e.to_string());
+        let read = read.and_then(|change| {
+            if change.scope.as_str() == scope { Ok(change) } else { Err("it is another's".to_owned()) }
+        });
+        Ok((scope, read))
+    })
+    .collect()
 }
 
 pub(crate) fn approval(db: &Connection, id: &str) -> Result<Option<Approval>, StoreError> {

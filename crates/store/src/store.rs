@@ -1,6 +1,7 @@
 //! The store as the server uses it.
 
 use crate::{
+    baselines::Baselines,
     checkpoint::Checkpointer,
     error::{AppendError, StoreError},
     folder::Folder,
@@ -15,6 +16,7 @@ use crate::{
 use checkrein_core::{
     approval::Approval,
     chain::{Hash, Walk},
+    drift::breaker::BreakerChange,
     event::{Checked, Entry, Event},
     fingerprint::Fingerprint,
     key::KeyRecord,
@@ -396,6 +398,23 @@ impl Store {
     /// When the store cannot be read.
     pub async fn policies(&self) -> Result<Vec<Value>, StoreError> {
         self.read(read::policies).await
+    }
+
+    /// Where breakers stand, each with its scope; those that never left `closed` are not among them. One that
+    /// cannot be understood is given as the reason why not.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn breakers(&self) -> Result<Vec<(String, Result<BreakerChange, String>)>, StoreError> {
+        self.read(read::breakers).await
+    }
+
+    /// What agents normally do, in a file of its own.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is damaged.
+    pub fn baselines(&self) -> Result<Baselines, StoreError> {
+        Baselines::open(&self.0.folder)
     }
 
     /// The keys that are not revoked.

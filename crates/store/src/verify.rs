@@ -39,9 +39,11 @@ const TABLES: &[(&str, usize, &str)] = &[
         1,
         "SELECT seq, id, check_id, agent, fingerprint, state, open, expires_at, body FROM approvals ORDER BY seq",
     ),
+    ("grants", 1, "SELECT seq, id, agent, open, expires_at, body FROM grants ORDER BY seq"),
     ("snapshots", 1, "SELECT seq, id, agent, target, check_id, live, body FROM snapshots ORDER BY seq"),
     ("executions", 1, "SELECT seq, check_id, target, token, snapshot_id FROM executions ORDER BY seq"),
     ("rollbacks", 1, "SELECT seq, id, snapshot_id, open, body FROM rollbacks ORDER BY seq"),
+    ("breakers", 1, "SELECT scope, revision, state, body FROM breakers ORDER BY scope"),
     ("idempotency", 2, "SELECT key_id, key, seq FROM idempotency ORDER BY key_id, key"),
 ];
 
@@ -134,7 +136,7 @@ struct Rebuilt {
     db: Connection,
     /// Retention removed the log's beginning: what was made there is not known.
     pruned: bool,
-    /// Policies and keys about which the log that is left says something.
+    /// Policies, keys and breakers about which the log that is left says something.
     known: HashSet<String>,
     /// What the last `log.pruned` entry says about the base.
     attested: Option<(u64, String)>,
@@ -168,6 +170,9 @@ impl Rebuilt {
                     Event::KeyRevoked { id, .. } => {
                         self.known.insert(id.clone());
                     }
+                    Event::BreakerChanged(changed) => {
+                        self.known.insert(changed.scope.as_str().to_owned());
+                    }
                     _ => {}
                 }
                 project::apply(&self.db, entry.seq, entry.at, &event)
@@ -180,6 +185,7 @@ impl Rebuilt {
             Err(Fault::Refused(refusal)) => Err(wrong(match refusal {
                 Refusal::Duplicate(first) => format!("it repeats the idempotency key of entry {first}"),
                 Refusal::Approval(refused) => refused.to_string(),
+                Refusal::Grant(refused) => refused.to_string(),
                 Refusal::NotFound(what) => format!("there is no {what} for it"),
                 Refusal::Exists(what) => format!("{what} exists already"),
             })),
@@ -214,9 +220,9 @@ impl Rebuilt {
             match (&there, &here) {
                 (None, None) => return Ok(()),
                 (Some(row), other) if other.as_ref().is_none_or(|other| before(row, other, keys)) => {
-                    // Policies and keys from before the base are on record nowhere else.
+                    // Policies, keys and breakers from before the base are on record nowhere else.
                     let from_before = self.pruned
-                        && matches!(table, "policies" | "keys")
+                        && matches!(table, "policies" | "keys" | "breakers")
                         && matches!(row.first(), Some(Sql::Text(key)) if !self.known.contains(key));
                     if !from_before {
                         return Err(differs(row, Difference::Added));

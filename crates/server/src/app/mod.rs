@@ -4,8 +4,10 @@ mod approvals;
 mod checks;
 mod commit;
 mod counts;
+mod drift;
 mod error;
 mod executions;
+mod grants;
 mod holds;
 mod hooks;
 mod keys;
@@ -23,10 +25,12 @@ mod snapshots;
 mod statements;
 mod targets;
 mod upkeep;
+mod withdrawals;
 
 pub use approvals::ApprovalQuery;
 pub use checks::{Answer, CheckQuery};
 pub use error::{Error, Item};
+pub use grants::GrantQuery;
 pub use keys::{Caller, ENV_KEY_ID};
 pub use policies::Put;
 pub use rules::Rules;
@@ -53,6 +57,8 @@ pub struct App {
     rules: RwLock<Arc<Rules>>,
     /// What `rate_exceeds` counts. Locked only when a policy in force reads a rate.
     windows: Mutex<Windows>,
+    /// What agents normally do, and their breakers.
+    drift: Arc<drift::Drift>,
     keys: keys::Keys,
     recent: recent::RecentKeys,
     /// Calls of hooks that have had their answer.
@@ -106,7 +112,9 @@ impl App {
         let rules = Rules::load(config, store.policies().await?)?;
         let keys = keys::Keys::load(store.keys().await?, config.limits.agent_checks_per_second)?;
         let recent = recent::RecentKeys::new(store.recent_idempotency_keys(recent::CAPACITY).await?);
+        let drift = Arc::new(drift::Drift::open(&store, &config.drift, clock.now()).await?);
         let app = Self {
+            drift,
             store,
             clock,
             metrics: Metrics::new(),
@@ -154,6 +162,9 @@ impl App {
     /// Puts the stop on record and closes the store. Nothing can be recorded afterwards.
     pub async fn close(&self) {
         self.land().await;
+        if let Err(error) = self.keep_all().await {
+            tracing::error!(%error, "what agents did last is not part of what they normally do");
+        }
         if let Err(error) = self.append(vec![Event::ServerStopped {}]).await {
             tracing::error!(%error, "the stop could not be recorded");
         }
@@ -220,7 +231,9 @@ impl App {
     async fn append(&self, events: Vec<Event>) -> Result<(), Error> {
         let touches_approvals =
             events.iter().any(|e| matches!(e, Event::ApprovalRequested(_) | Event::ApprovalChanged { .. }));
+        let changes = drift::changes(&events);
         self.store.append(events, self.clock.now()).await?;
+        self.drift.recorded(&changes);
         if touches_approvals {
             self.approvals_changed.send_modify(|n| *n += 1);
         }

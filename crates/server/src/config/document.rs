@@ -223,6 +223,20 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A number within `range`, with or without decimals.
+    pub(super) fn decimal(&mut self, key: &'static str, range: (f32, f32)) -> Option<f32> {
+        let value = self.take(key)?;
+        let read = match value.get_ref() {
+            DeValue::Integer(n) => i32::from_str_radix(n.as_str(), n.radix()).ok().map(|n| n as f32),
+            DeValue::Float(n) => n.as_str().parse().ok(),
+            other => return self.refuse(key, value, expected("a number", other)),
+        };
+        match read {
+            Some(n) if (range.0..=range.1).contains(&n) => Some(n),
+            _ => self.refuse(key, value, format!("must be a number from {} to {}", range.0, range.1)),
+        }
+    }
+
     /// Yes or no.
     pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
         let value = self.take(key)?;

@@ -2,8 +2,10 @@
 
 mod approvals;
 mod body;
+mod breakers;
 mod checks;
 mod executions;
+mod grants;
 mod hooks;
 mod keys;
 mod listen;
@@ -66,6 +68,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(checks::create, checks::list))
         .routes(routes!(checks::show))
         .routes(routes!(checks::outcome))
+        .routes(routes!(checks::withdraw))
         .routes(routes!(executions::create))
         .routes(routes!(snapshots::list, snapshots::create))
         .routes(routes!(snapshots::show))
@@ -78,6 +81,12 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::show))
         .routes(routes!(approvals::decide))
+        .routes(routes!(breakers::list))
+        .routes(routes!(breakers::show, breakers::set))
+        .routes(routes!(breakers::set_of_agent))
+        .routes(routes!(approvals::comment))
+        .routes(routes!(grants::list, grants::create))
+        .routes(routes!(grants::show, grants::revoke))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(targets::list))

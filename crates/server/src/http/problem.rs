@@ -113,6 +113,9 @@ impl IntoResponse for Error {
             Self::Approval(_) => {
                 draft(StatusCode::CONFLICT, "approval-settled", "The approval does not stand there", detail)
             }
+            Self::Grant(_) => {
+                draft(StatusCode::CONFLICT, "grant-over", "The grant does not stand there", detail)
+            }
             Self::NotRecorded(_) | Self::InDoubt(_) => Draft {
                 retry_after_seconds: Some(1),
                 ..draft(StatusCode::SERVICE_UNAVAILABLE, "not-recorded", "It could not be recorded", detail)

@@ -27,3 +27,4 @@ pub mod signal;
 pub mod snapshot;
 pub mod time;
 pub mod touched;
+pub mod trace;

@@ -16,7 +16,9 @@ use checkrein_core::{
     action::{Action, Count},
     approval::{Actor, Approval, Transition},
     decision::{BlastRadius, Decision},
+    drift::breaker::BreakerChange,
     event::{Checked, Entry, Event, Outcome, OutcomeStatus},
+    grant::{self, Grant},
     policy::Mode,
     snapshot::{RollbackRecord, SnapshotRecord},
 };
@@ -57,6 +59,33 @@ fn describe(event: &Event, flat: &mut Flat) -> String {
         Event::RollbackFinished { id, status, reason } => {
             flat.text("rollback_id", id).text("status", status.as_str()).maybe("reason", reason.as_deref());
             format!("Rollback {id}: {}", status.as_str())
+        }
+        Event::BreakerChanged(change) => breaker(change, flat),
+        Event::DriftAccepted { agent, since, by, reason } => {
+            flat.text("agent", agent).text("since", &since.to_string()).text("reason", reason).by(by);
+            format!("What {agent} does since {since} is normal, {} says", by.name)
+        }
+        Event::DriftEnded { agent, channel } => {
+            flat.text("agent", agent).text("drift_channel", channel.as_str());
+            format!("{agent}: no drift of the kind {} any more", channel.as_str())
+        }
+        Event::GrantGiven(grant) => granted(grant, flat),
+        Event::GrantChanged { id, transition } => {
+            flat.text("grant_id", id);
+            match transition {
+                grant::Transition::Use { check_id, records } => {
+                    flat.text("grant_state", "used").text("check_id", check_id).put("records", *records);
+                    format!("Grant {id} used by {check_id}")
+                }
+                grant::Transition::Revoke { by } => {
+                    flat.text("grant_state", "revoked").by(by);
+                    format!("Grant {id} revoked by {}", by.name)
+                }
+                grant::Transition::Expire => {
+                    flat.text("grant_state", "expired");
+                    format!("Grant {id} expired")
+                }
+            }
         }
         Event::PolicyPut { name, by, .. } => {
             flat.text("policy", name).by(by);
@@ -106,6 +135,15 @@ fn check(checked: &Checked, flat: &mut Flat) -> String {
     flat.action(action).blast(&decision.blast_radius).policies(decision);
     flat.maybe("approval_id", decision.approval_id.as_deref());
     flat.maybe("snapshot_id", decision.snapshot_id.as_deref());
+    if let Some(drift) = &decision.drift {
+        flat.put("drift_score", drift.score).text("drift_severity", drift.severity.as_str());
+        flat.text("drift_channel", drift.channel.as_str()).text("drift_reason", &drift.reason);
+    }
+    flat.text("breaker", decision.breaker.as_str());
+    if let Some(trace) = &checked.check.traceparent {
+        flat.text("trace_id", &trace.trace_id()).text("parent_span_id", &trace.span_id());
+        flat.put("trace_sampled", trace.sampled());
+    }
     flat.text("key_id", key_id).text("fingerprint", &fingerprint.0);
     if let Some(execution) = execution {
         flat.text("executed_on", &execution.target);
@@ -163,11 +201,50 @@ fn changed(id: &str, transition: &Transition, flat: &mut Flat) -> String {
             flat.text("approval_state", "used").text("check_id", check_id);
             format!("Approval {id} used by {check_id}")
         }
-        Transition::Withdraw => {
-            flat.text("approval_state", "withdrawn");
+        Transition::Withdraw { by } => {
+            flat.text("approval_state", "withdrawn").by(by);
             format!("Approval {id} withdrawn: the agent no longer waits")
         }
+        Transition::Comment { by, text } => {
+            flat.text("comment", text).by(by);
+            format!("{} commented on approval {id}", by.name)
+        }
+        Transition::Link { person, by, until } => {
+            flat.text("link_for", person).text("expires_at", &until.to_string()).by(by);
+            format!("{} made a link for {person} to answer approval {id}", by.name)
+        }
     }
+}
+
+fn granted(grant: &Grant, flat: &mut Flat) -> String {
+    flat.text("grant_id", &grant.id).text("grant_state", grant.state.as_str()).text("agent", &grant.agent);
+    flat.text("action", grant.action.as_str()).text("resource", grant.resource.as_str());
+    flat.put("max_records", grant.max_records);
+    if let Some(uses) = grant.max_uses {
+        flat.put("max_uses", uses);
+    }
+    flat.text("reason", &grant.reason).text("expires_at", &grant.expires_at.to_string()).by(&grant.given_by);
+    format!(
+        "{} may {} on {} until {}",
+        grant.agent,
+        grant.action.as_str(),
+        grant.resource.as_str(),
+        grant.expires_at
+    )
+}
+
+fn breaker(changed: &BreakerChange, flat: &mut Flat) -> String {
+    let BreakerChange { scope, change, reason, by, check_id, .. } = changed;
+    flat.text("breaker", scope.as_str()).maybe("agent", scope.agent_name());
+    flat.text("breaker_from", change.from.as_str()).text("breaker_to", change.to.as_str());
+    flat.text("reason", reason).maybe("check_id", check_id.as_deref());
+    if let Some(until) = change.until {
+        flat.text("until", &until.to_string());
+    }
+    if let Some(by) = by {
+        flat.by(by);
+    }
+    format!("The breaker of {scope} is {}", change.to.as_str())
 }
 
 fn snapshot(taken: &SnapshotRecord, flat: &mut Flat) -> String {

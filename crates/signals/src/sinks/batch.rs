@@ -4,10 +4,10 @@ use crate::{
     sink::{Failure, Retry},
     text::{Medium, Unit, fit_in},
 };
-use checkrein_core::signal::Signal;
+use checkrein_core::{signal::Signal, time::Timestamp};
 use flate2::{Compression, write::GzEncoder};
 use serde_json::Value;
-use std::io::Write as _;
+use std::{io::Write as _, time::SystemTime};
 
 /// One request's worth of texts, each already encoded.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -65,6 +65,12 @@ fn cut(value: &mut Value) {
         Value::Object(members) => members.values_mut().for_each(cut),
         _ => {}
     }
+}
+
+/// This machine's time.
+pub(super) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// The bytes, compressed.

@@ -10,7 +10,7 @@
 //! characters, message 4000, 100 tags, aggregation key 100; a metric's point not older than an hour, not more than
 //! ten minutes ahead (others are left out). A tag has at most 200 characters.
 
-use super::batch::{Batch, batches, bounded, gzip};
+use super::batch::{Batch, batches, bounded, gzip, now};
 use crate::{
     http::{Answer, Endpoint, HeaderName, HeaderValue, Http, Rules, secret_value},
     message,
@@ -25,10 +25,7 @@ use checkrein_core::{
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 /// Logs a request.
 const MAX_LOGS: usize = 1000;
@@ -339,11 +336,6 @@ fn advice(status: u16) -> &'static str {
         413 => "One record alone is too large for it",
         _ => "",
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(micros(since))
 }
 
 fn micros(duration: Duration) -> i64 {

@@ -3,7 +3,9 @@
 mod batch;
 
 pub mod datadog;
+pub mod otlp;
 pub mod pagerduty;
 pub mod slack;
 pub mod splunk;
+pub mod syslog;
 pub mod webhook;

@@ -21,7 +21,7 @@ fn a_check_is_flat_and_says_no_payload() {
             "resource": "production.users", "category": "delete", "environment": "production",
             "payload_bytes": 22, "records_unknown": true, "systems": 1, "recipients": 0,
             "records_basis": "declared", "records_declared": 3, "policies": ["no_production_deletes"],
-            "policies_shadow": ["trial"], "key_id": "key_1", "fingerprint": "f00d",
+            "policies_shadow": ["trial"], "breaker": "closed", "key_id": "key_1", "fingerprint": "f00d",
         })
     );
 }
@@ -53,7 +53,7 @@ fn every_kind_of_entry_has_its_record() {
         ("approval.changed", approval(json!({"transition": "expire"})), json!({"approval_state": "expired"})),
         (
             "approval.changed",
-            approval(json!({"transition": "withdraw"})),
+            approval(json!({"transition": "withdraw", "by": by})),
             json!({"approval_state": "withdrawn"}),
         ),
         (

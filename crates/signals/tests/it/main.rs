@@ -1,8 +1,10 @@
 //! The sinks against receivers that keep their contracts strictly.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at what it did not expect")]
+#![expect(clippy::indexing_slicing, reason = "a test stops at what it did not expect")]
 
 mod datadog;
 mod feed;
+mod otlp;
 mod samples;
 mod splunk;
+mod syslog;

@@ -2,5 +2,6 @@
 //! says so.
 
 pub mod datadog;
+pub mod otlp;
 pub mod scripted;
 pub mod splunk;

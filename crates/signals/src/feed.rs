@@ -116,6 +116,20 @@ fn describe(event: &Event, flat: &mut Flat) -> String {
             });
             format!("Key {id} revoked")
         }
+        Event::SilenceCreated { silence, by } => {
+            flat.text("silence_id", &silence.id).text("comment", &silence.comment);
+            flat.text("since", &silence.from.to_string()).text("until", &silence.until.to_string()).by(by);
+            format!("{} silences signals until {}", by.name, silence.until)
+        }
+        Event::SilenceEnded { id, by } => {
+            flat.text("silence_id", id).by(by);
+            format!("{} ends the silence {id}", by.name)
+        }
+        Event::SinkChanged { sink, health, reason } => {
+            let health = serde_json::to_value(health).unwrap_or_default();
+            flat.text("sink", sink).text("health", health.as_str().unwrap_or_default()).text("reason", reason);
+            format!("Sink {sink}: {reason}")
+        }
         Event::ServerStarted { version } => {
             flat.text("version", version);
             format!("Checkrein {version} started")

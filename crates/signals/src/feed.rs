@@ -127,7 +127,9 @@ fn describe(event: &Event, flat: &mut Flat) -> String {
         }
         Event::SinkChanged { sink, health, reason } => {
             let health = serde_json::to_value(health).unwrap_or_default();
-            flat.text("sink", sink).text("health", health.as_str().unwrap_or_default()).text("reason", reason);
+            flat.text("sink", sink)
+                .text("health", health.as_str().unwrap_or_default())
+                .text("reason", reason);
             format!("Sink {sink}: {reason}")
         }
         Event::ServerStarted { version } => {

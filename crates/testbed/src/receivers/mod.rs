@@ -3,5 +3,15 @@
 
 pub mod datadog;
 pub mod otlp;
+pub mod pagerduty;
 pub mod scripted;
+pub mod slack;
 pub mod splunk;
+pub mod teams;
+
+use serde_json::Value;
+
+/// How long a text is as JavaScript counts, which several contracts do.
+fn length(text: &Value) -> Option<usize> {
+    Some(text.as_str()?.encode_utf16().count())
+}

@@ -1,13 +1,15 @@
 //! A typed client of the HTTP API.
 
+mod approvals;
+mod drift;
+mod signal;
 mod undo;
 
 pub use undo::SnapshotExport;
 
 use crate::{
-    ApprovalDecision, ApprovalPage, ApprovalView, Check, CheckPage, CheckView, CreatedKey, Decision, Health,
-    KeyList, NewKey, OutcomeReport, PolicyBundle, PolicyChanges, PolicyList, Problem, ReplayRequest,
-    TargetList, TargetReport,
+    Check, CheckPage, CheckView, CreatedKey, Decision, Health, KeyList, NewKey, OutcomeReport, PolicyBundle,
+    PolicyChanges, PolicyList, Problem, ReplayRequest, TargetList, TargetReport,
 };
 use reqwest::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
@@ -38,6 +40,8 @@ pub enum ClientError {
         base: String,
         /// What happened.
         cause: String,
+        /// A connection had come about and broke: the request may have been read and judged.
+        connected: bool,
     },
     /// Something answered that is not Checkrein, or another version of it.
     #[error("{base} answered {status} with something that Checkrein does not say: {cause}")]
@@ -88,7 +92,11 @@ impl Client {
             .connect_timeout(Duration::from_secs(5))
             .timeout(Duration::from_secs(90))
             .build()
-            .map_err(|e| ClientError::Unreachable { base: base.clone(), cause: chain(&e) })?;
+            .map_err(|e| ClientError::Unreachable {
+                base: base.clone(),
+                cause: chain(&e),
+                connected: false,
+            })?;
         Ok(Self { http, base, key: key.to_owned() })
     }
 
@@ -154,30 +162,6 @@ impl Client {
     /// [`ClientError`]
     pub async fn replay<T: DeserializeOwned>(&self, request: &ReplayRequest) -> Result<T, ClientError> {
         self.send(Method::POST, "/v1/policies/replay", Some(request)).await
-    }
-
-    /// A page of approvals. `query` as in the API: `state`, `agent`, `cursor`, `limit`.
-    ///
-    /// # Errors
-    /// [`ClientError`]
-    pub async fn approvals(&self, query: &[(&str, String)]) -> Result<ApprovalPage, ClientError> {
-        self.get(&with_query("/v1/approvals", query)).await
-    }
-
-    /// An approval.
-    ///
-    /// # Errors
-    /// [`ClientError`]
-    pub async fn approval(&self, id: &str) -> Result<ApprovalView, ClientError> {
-        self.get(&format!("/v1/approvals/{}", path(id))).await
-    }
-
-    /// Answers an approval.
-    ///
-    /// # Errors
-    /// [`ClientError`]
-    pub async fn decide(&self, id: &str, decision: &ApprovalDecision) -> Result<ApprovalView, ClientError> {
-        self.send(Method::POST, &format!("/v1/approvals/{}/decision", path(id)), Some(decision)).await
     }
 
     /// The keys in force.
@@ -267,7 +251,11 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
-        ClientError::Unreachable { base: self.base.clone(), cause: chain(error) }
+        ClientError::Unreachable {
+            base: self.base.clone(),
+            cause: chain(error),
+            connected: !error.is_connect(),
+        }
     }
 
     async fn exchange<B: Serialize>(

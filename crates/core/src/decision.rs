@@ -2,6 +2,7 @@
 
 use crate::{
     action::{Category, Count, Environment},
+    drift::{Channel, Severity, breaker},
     name::Name,
     policy::{Mode, Rule},
     time::Timestamp,
@@ -32,6 +33,9 @@ impl Verdict {
         }
     }
 }
+
+/// How the reason of a block begins when no snapshot could be taken of what the action changes.
+pub const NO_SNAPSHOT: &str = "Blocked: no snapshot could be taken of what it changes";
 
 /// A policy that matched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +110,24 @@ pub struct ResourceCount {
     pub how: Option<How>,
 }
 
+/// How far an action departs from what its agent normally does. Told from a score of 5 on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct DriftVerdict {
+    /// How rare this is on an active day of this agent, in powers of ten, to one decimal: 5 to 12.
+    pub score: f64,
+    /// `notice` from 5, `warning` from 6, `critical` from 7.
+    pub severity: Severity,
+    /// In which way it departs.
+    pub channel: Channel,
+    /// One sentence for a person.
+    pub reason: String,
+    /// What is normal: a count, or a share for `mix` and `errors`.
+    pub expected: f64,
+    /// What was seen instead, in the same unit.
+    pub seen: f64,
+}
+
 /// The answer to a check, as it is recorded and sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -124,6 +146,14 @@ pub struct Decision {
     pub environment: Environment,
     /// How much it affects.
     pub blast_radius: BlastRadius,
+    /// The departure from what is normal, if it is one that somebody should know of.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[cfg_attr(feature = "schema", schema(required = false))]
+    pub drift: Option<DriftVerdict>,
+    /// Where the breaker stands that concerns this agent; absent: `closed`.
+    #[serde(skip_serializing_if = "is_closed", default)]
+    #[cfg_attr(feature = "schema", schema(required = false))]
+    pub breaker: breaker::State,
     /// The approval that a hold waits for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[cfg_attr(feature = "schema", schema(required = false))]
@@ -135,4 +165,9 @@ pub struct Decision {
     /// When this was put on record.
     #[cfg_attr(feature = "schema", schema(value_type = String, format = DateTime))]
     pub logged_at: Timestamp,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_closed(state: &breaker::State) -> bool {
+    *state == breaker::State::Closed
 }

@@ -5,8 +5,12 @@ use crate::{
     approval::{Actor, Approval, Transition},
     check::Check,
     decision::Decision,
+    drift::{Channel, breaker::BreakerChange},
     fingerprint::Fingerprint,
+    grant::{self, Grant},
     key::KeyRecord,
+    name::Name,
+    signal::Silence,
     snapshot::{Execution, RollbackRecord, RollbackStatus, SnapshotRecord},
     time::Timestamp,
 };
@@ -34,6 +38,18 @@ pub enum Event {
         /// What.
         #[serde(flatten)]
         transition: Transition,
+    },
+    /// An operator said yes beforehand.
+    #[serde(rename = "grant.given")]
+    GrantGiven(Box<Grant>),
+    /// Something happened to a grant.
+    #[serde(rename = "grant.changed")]
+    GrantChanged {
+        /// `grt_…`.
+        id: String,
+        /// What.
+        #[serde(flatten)]
+        transition: grant::Transition,
     },
     /// A snapshot was taken: its file is durably there.
     #[serde(rename = "snapshot.taken")]
@@ -70,6 +86,29 @@ pub enum Event {
         /// Why, where there is more to say.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         reason: Option<String>,
+    },
+    /// A breaker opened, closed, or lets probes through.
+    #[serde(rename = "breaker.changed")]
+    BreakerChanged(Box<BreakerChange>),
+    /// What an agent did is normal, a person says.
+    #[serde(rename = "drift.accepted")]
+    DriftAccepted {
+        /// Whose normal it is from now on.
+        agent: Name,
+        /// From when on its actions are learnt as they came.
+        since: Timestamp,
+        /// Who says so.
+        by: Actor,
+        /// Why.
+        reason: String,
+    },
+    /// Nothing unusual of this kind has been seen of the agent for long enough.
+    #[serde(rename = "drift.ended")]
+    DriftEnded {
+        /// Whose incident.
+        agent: Name,
+        /// Of what kind; see [`Channel::incident`].
+        channel: Channel,
     },
     /// A policy was created or replaced through the API.
     #[serde(rename = "policy.put")]
@@ -115,6 +154,32 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         by: Option<Actor>,
     },
+    /// Somebody wants to hear nothing about some signals for a time.
+    #[serde(rename = "silence.created")]
+    SilenceCreated {
+        /// Which, until when.
+        silence: Box<Silence>,
+        /// Who.
+        by: Actor,
+    },
+    /// A silence ends before its time.
+    #[serde(rename = "silence.ended")]
+    SilenceEnded {
+        /// `sil_…`.
+        id: String,
+        /// Who.
+        by: Actor,
+    },
+    /// A sink takes messages no more, or again.
+    #[serde(rename = "sink.changed")]
+    SinkChanged {
+        /// Its name.
+        sink: String,
+        /// How it is.
+        health: SinkHealth,
+        /// Why, in a few words; holds no secret.
+        reason: String,
+    },
     /// The server started.
     #[serde(rename = "server.started")]
     ServerStarted {
@@ -136,6 +201,20 @@ pub enum Event {
     },
 }
 
+/// How a sink is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SinkHealth {
+    /// Messages to it fail, or one was refused for good.
+    Failing,
+    /// It takes messages again.
+    Recovered,
+    /// So many messages wait for it that some were given up.
+    Full,
+    /// Retention removed entries of the log before they were sent to it.
+    Gap,
+}
+
 /// A check with everything that its decision rests on. Its JSON, in [`crate::recorded`], says each thing once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checked {
@@ -151,6 +230,8 @@ pub struct Checked {
     pub decision: Decision,
     /// Where Checkrein runs it itself.
     pub execution: Option<Execution>,
+    /// Where it is a probe of its agent's breaker: the number that its outcome comes back with.
+    pub probe: Option<u32>,
 }
 
 /// What became of an action.
@@ -191,37 +272,53 @@ impl Event {
             Self::Outcome(_) => "outcome",
             Self::ApprovalRequested(_) => "approval.requested",
             Self::ApprovalChanged { .. } => "approval.changed",
+            Self::GrantGiven(_) => "grant.given",
+            Self::GrantChanged { .. } => "grant.changed",
             Self::SnapshotTaken(_) => "snapshot.taken",
             Self::SnapshotSealed { .. } => "snapshot.sealed",
             Self::SnapshotRemoved { .. } => "snapshot.removed",
             Self::RollbackStarted(_) => "rollback.started",
             Self::RollbackFinished { .. } => "rollback.finished",
+            Self::BreakerChanged(_) => "breaker.changed",
+            Self::DriftAccepted { .. } => "drift.accepted",
+            Self::DriftEnded { .. } => "drift.ended",
             Self::PolicyPut { .. } => "policy.put",
             Self::PolicyDeleted { .. } => "policy.deleted",
             Self::PoliciesLoaded { .. } => "policy.loaded",
             Self::KeyCreated { .. } => "key.created",
             Self::KeyRevoked { .. } => "key.revoked",
+            Self::SilenceCreated { .. } => "silence.created",
+            Self::SilenceEnded { .. } => "silence.ended",
+            Self::SinkChanged { .. } => "sink.changed",
             Self::ServerStarted { .. } => "server.started",
             Self::ServerStopped {} => "server.stopped",
             Self::LogPruned { .. } => "log.pruned",
         }
     }
 
-    /// What it is about: the id of the check, approval, key, snapshot or rollback, or the policy's name. Empty for none.
+    /// What it is about: the id of the check, approval, grant, key, snapshot or rollback, the policy's name,
+    /// the breaker's scope, or the agent. Empty for none.
     pub fn subject(&self) -> &str {
         match self {
             Self::Check(c) => &c.decision.id,
             Self::Outcome(o) => &o.check_id,
             Self::ApprovalRequested(a) => &a.id,
+            Self::GrantGiven(g) => &g.id,
             Self::SnapshotTaken(s) => &s.id,
             Self::RollbackStarted(r) => &r.id,
+            Self::BreakerChanged(b) => b.scope.as_str(),
+            Self::DriftAccepted { agent, .. } | Self::DriftEnded { agent, .. } => agent,
             Self::ApprovalChanged { id, .. }
+            | Self::GrantChanged { id, .. }
             | Self::KeyRevoked { id, .. }
+            | Self::SilenceEnded { id, .. }
             | Self::SnapshotSealed { id, .. }
             | Self::SnapshotRemoved { id, .. }
             | Self::RollbackFinished { id, .. } => id,
             Self::PolicyPut { name, .. } | Self::PolicyDeleted { name, .. } => name,
             Self::KeyCreated { key, .. } => &key.id,
+            Self::SilenceCreated { silence, .. } => &silence.id,
+            Self::SinkChanged { sink, .. } => sink,
             Self::PoliciesLoaded { .. }
             | Self::ServerStarted { .. }
             | Self::ServerStopped {}
@@ -234,7 +331,10 @@ impl Event {
         match self {
             Self::Check(c) => &c.action.agent,
             Self::ApprovalRequested(a) => &a.action.agent,
+            Self::GrantGiven(g) => &g.agent,
             Self::SnapshotTaken(s) => &s.agent,
+            Self::BreakerChanged(b) => b.scope.agent_name().unwrap_or_default(),
+            Self::DriftAccepted { agent, .. } | Self::DriftEnded { agent, .. } => agent,
             _ => "",
         }
     }

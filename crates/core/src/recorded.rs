@@ -36,6 +36,8 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     execution: Option<&'a Execution>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    probe: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     decision: Option<&'a Decision>,
 }
 
@@ -105,9 +107,10 @@ impl Checked {
     }
 
     fn without_decision(&self) -> Written<'_> {
-        let Self { key_id, check, action, fingerprint, decision, execution } = self;
+        let Self { key_id, check, action, fingerprint, decision, execution, probe } = self;
         let action = write_action(action, check, decision);
-        Written { key_id, check, action, fingerprint, execution: execution.as_ref(), decision: None }
+        let (execution, probe) = (execution.as_ref(), *probe);
+        Written { key_id, check, action, fingerprint, execution, probe, decision: None }
     }
 }
 
@@ -159,6 +162,7 @@ struct Read {
     action: ReadAction,
     fingerprint: Fingerprint,
     execution: Option<Execution>,
+    probe: Option<u32>,
     decision: Decision,
 }
 
@@ -202,9 +206,9 @@ fn there<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Option<
 
 impl<'de> Deserialize<'de> for Checked {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let Read { key_id, check, action, fingerprint, execution, decision } = Read::deserialize(d)?;
+        let Read { key_id, check, action, fingerprint, execution, probe, decision } = Read::deserialize(d)?;
         let action = read_action(action, &check, &decision).map_err(D::Error::custom)?;
-        Ok(Self { key_id, check, action, fingerprint, decision, execution })
+        Ok(Self { key_id, check, action, fingerprint, decision, execution, probe })
     }
 }
 
@@ -255,7 +259,8 @@ mod tests {
     use super::*;
     use crate::{
         classify::{Catalogue, CatalogueConfig},
-        decision::{Basis, BlastRadius, Verdict},
+        decision::{Basis, BlastRadius, DriftVerdict, Verdict},
+        drift::{Channel, Severity, breaker},
         time::Timestamp,
     };
     use serde_json::{Value, json};
@@ -283,6 +288,8 @@ mod tests {
                     by_resource: Vec::new(),
                     understated: false,
                 },
+                drift: None,
+                breaker: breaker::State::Closed,
                 approval_id: None,
                 snapshot_id: None,
                 logged_at: Timestamp::from_micros(1),
@@ -290,6 +297,7 @@ mod tests {
             check,
             action,
             execution: None,
+            probe: None,
         };
         change(&mut checked);
         checked
@@ -341,6 +349,16 @@ mod tests {
                 c.decision.environment = Environment::Sandbox;
                 c.check.agent = None;
                 c.check.session = Some("another".into());
+                c.probe = Some(7);
+                c.decision.breaker = breaker::State::HalfOpen;
+                c.decision.drift = Some(DriftVerdict {
+                    score: 6.2,
+                    severity: Severity::Warning,
+                    channel: Channel::Burst,
+                    reason: "38 actions in 5 min".into(),
+                    expected: 2.0,
+                    seen: 38.0,
+                });
             }));
             written(&checked(check, |c| {
                 c.action.session = Some("another".into());

@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{
+        Semaphore,
+        mpsc::{self, error::TrySendError},
+    },
     task::{JoinHandle, JoinSet},
     time::{Instant, sleep, timeout},
 };
@@ -28,6 +31,8 @@ const WAITING: usize = 64;
 const POLL: u64 = 20;
 /// Outcomes under way at a time.
 const REPORTING: usize = 16;
+/// Outcomes that wait to be reported. Of a check whose outcome finds no place here, none is on record.
+const OUTCOMES: usize = 10_000;
 /// Characters of an error that are put on record.
 const ERROR_TEXT: usize = 1_000;
 
@@ -59,7 +64,7 @@ pub struct Gate {
     catalogue: Option<Catalogue>,
     asking: Semaphore,
     waiting: Semaphore,
-    outcomes: Mutex<Option<mpsc::UnboundedSender<Reported>>>,
+    outcomes: Mutex<Option<mpsc::Sender<Reported>>>,
     reporter: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -105,7 +110,7 @@ impl Gate {
             OnUnreachable::Block => None,
             OnUnreachable::AllowReads => Catalogue::new(&CatalogueConfig::default()).ok(),
         };
-        let (outcomes, reported) = mpsc::unbounded_channel();
+        let (outcomes, reported) = mpsc::channel(OUTCOMES);
         let reporter = tokio::spawn(report(client.clone(), options.timeout, reported));
         Self {
             client,
@@ -231,8 +236,14 @@ impl Gate {
         let report = OutcomeReport { status, records: None, error };
         let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(outcomes) = &*outcomes {
-            // It only fails when the reporter is gone, and then nobody is left to tell.
-            let _stopped = outcomes.send(Reported { check, report });
+            // When the reporter is gone, nobody is left to tell.
+            if let Err(TrySendError::Full(Reported { check, .. })) =
+                outcomes.try_send(Reported { check, report })
+            {
+                tracing::error!(
+                    "the outcome of {check} is not reported: {OUTCOMES} are waiting; is the server reachable and fast enough?"
+                );
+            }
         }
     }
 
@@ -248,7 +259,7 @@ impl Gate {
     }
 }
 
-async fn report(client: Client, patience: Duration, mut reported: mpsc::UnboundedReceiver<Reported>) {
+async fn report(client: Client, patience: Duration, mut reported: mpsc::Receiver<Reported>) {
     let mut under_way = JoinSet::new();
     while let Some(Reported { check, report }) = reported.recv().await {
         if under_way.len() >= REPORTING {
@@ -295,8 +306,9 @@ impl fmt::Display for Unjudged {
 
 impl From<ClientError> for Unjudged {
     fn from(error: ClientError) -> Self {
-        // Whoever answers at all, be it slowly, with a failure or with rubbish, may have been about to say no.
-        let unreachable = matches!(error, ClientError::Unreachable { .. });
+        // Whoever answers at all, be it slowly, with a failure, with rubbish or with half an answer, may have been
+        // about to say no.
+        let unreachable = matches!(error, ClientError::Unreachable { connected: false, .. });
         Self { unreachable, cause: error.to_string() }
     }
 }

@@ -15,6 +15,7 @@ pub(crate) struct Folder {
     pub(crate) db: PathBuf,
     pub(crate) wal: PathBuf,
     pub(crate) journals: [PathBuf; 2],
+    pub(crate) drift: PathBuf,
     lock: PathBuf,
 }
 
@@ -30,6 +31,7 @@ impl Folder {
             db: path.join("checkrein.db"),
             wal: path.join("checkrein.db-wal"),
             journals: [path.join("checkrein.journal-1"), path.join("checkrein.journal-2")],
+            drift: path.join("drift.db"),
             lock: path.join("checkrein.lock"),
         }
     }

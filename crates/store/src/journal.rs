@@ -33,6 +33,10 @@ const HEADER: usize = 8 + 4 + 4 + 8 + 32 + 32;
 /// Bytes of an entry before its texts.
 const ENTRY: usize = 8 + 4 * 4;
 
+/// How long the files are at first. Each time that one is full the next may be twice as long: a busy server has
+/// fewer occasions to bring the database to the disk, and one that records little keeps small files.
+const FIRST: u64 = 16 * 1024 * 1024;
+
 /// A frame that is being put together.
 #[derive(Default)]
 pub(crate) struct Frame {
@@ -102,8 +106,9 @@ pub(crate) struct Failed {
 /// The writer's side.
 pub(crate) struct Journal {
     files: [Used; 2],
-    /// How long a file may become.
+    /// How long a file may become at present, and at most.
     length: u64,
+    longest: u64,
     /// A failed frame may still stand where the next one goes.
     doubt: bool,
 }
@@ -120,14 +125,19 @@ struct Used {
 
 impl Journal {
     /// Opens the files and creates them where there are none. What they hold is taken for done with.
-    pub(crate) fn open(folder: &Folder, length: u64) -> io::Result<Self> {
+    pub(crate) fn open(folder: &Folder, longest: u64) -> io::Result<Self> {
         let open = |path: &Path| -> io::Result<Used> {
             let mut options = OpenOptions::new();
             options.write(true).create(true).truncate(false).mode(0o600);
             Ok(Used { file: options.open(path)?, number: number(), end: 0, last: 0 })
         };
         let [first, second] = &folder.journals;
-        Ok(Self { files: [open(first)?, open(second)?], length, doubt: false })
+        let files = [open(first)?, open(second)?];
+        let mut length = FIRST;
+        for used in &files {
+            length = length.max(used.file.metadata()?.len());
+        }
+        Ok(Self { files, length: length.min(longest), longest, doubt: false })
     }
 
     /// Whether `bytes` more fit into the file in use. One that is empty takes a frame of any size.
@@ -142,8 +152,14 @@ impl Journal {
         next.last
     }
 
+    /// How long each file is to be laid out on the disk.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
     /// Goes on in the other file.
     pub(crate) fn turn(&mut self) {
+        self.length = self.length.saturating_mul(2).min(self.longest);
         let [current, next] = &mut self.files;
         (next.end, next.number) = (0, number());
         std::mem::swap(current, next);
@@ -343,5 +359,22 @@ mod tests {
         journal.turn();
         written(&mut journal, "second", &first).unwrap();
         assert_eq!(kinds(&folder, &start), (vec!["first".into(), "second".into()], None));
+    }
+    #[test]
+    fn files_grow_with_use_and_stay_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path());
+        let mut journal = Journal::open(&folder, 5 * FIRST).unwrap();
+        let mut lengths = Vec::new();
+        for _ in 0..4 {
+            lengths.push(journal.length() / FIRST);
+            journal.turn();
+        }
+        assert_eq!(lengths, [1, 2, 4, 5]);
+        assert!(journal.fits(6 * FIRST), "an empty one takes a frame of any size");
+        // One that was short of room does not begin small again.
+        File::create(&folder.journals[1]).unwrap().set_len(3 * FIRST).unwrap();
+        assert_eq!(Journal::open(&folder, 5 * FIRST).unwrap().length(), 3 * FIRST);
+        assert_eq!(Journal::open(&folder, 1000).unwrap().length(), 1000);
     }
 }

@@ -10,13 +10,16 @@
 //! beside the writer on a few connections of their own.
 //!
 //! A data folder holds `checkrein.db` (with `-wal` and `-shm` beside it while a server runs), the two files of
-//! the journal, and `checkrein.lock`, which keeps a second server out.
+//! the journal, `drift.db` with what agents normally do, and `checkrein.lock`, which keeps a second server out.
 
+mod baselines;
 mod checkpoint;
 mod error;
 mod folder;
+mod grants;
 mod head;
 mod journal;
+mod outbox;
 mod postman;
 mod project;
 mod prune;
@@ -30,7 +33,10 @@ mod tx;
 mod verify;
 mod writer;
 
+pub use baselines::{Baselines, KnownAgent, SavedAgent};
 pub use error::{AppendError, Difference, StoreError, VerifyError};
+pub use grants::{GrantFilter, GrantPage};
+pub use outbox::{SignalFilter, SignalPage, SignalRow};
 pub use read::{ApprovalFilter, ApprovalPage, CheckFilter, CheckPage, CheckRow, EntryFilter, MAX_PAGE};
 pub use reader::Reader;
 pub use snapshots::{LiveSnapshot, OpenExecution, SnapshotFilter, SnapshotPage};

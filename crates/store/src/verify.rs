@@ -6,6 +6,7 @@
 
 use crate::{
     error::{Difference, StoreError, VerifyError},
+    outbox,
     project::{self, Fault, Refusal},
     schema::{self, Mark},
 };
@@ -39,9 +40,13 @@ const TABLES: &[(&str, usize, &str)] = &[
         1,
         "SELECT seq, id, check_id, agent, fingerprint, state, open, expires_at, body FROM approvals ORDER BY seq",
     ),
+    ("grants", 1, "SELECT seq, id, agent, open, expires_at, body FROM grants ORDER BY seq"),
     ("snapshots", 1, "SELECT seq, id, agent, target, check_id, live, body FROM snapshots ORDER BY seq"),
     ("executions", 1, "SELECT seq, check_id, target, token, snapshot_id FROM executions ORDER BY seq"),
     ("rollbacks", 1, "SELECT seq, id, snapshot_id, open, body FROM rollbacks ORDER BY seq"),
+    ("breakers", 1, "SELECT scope, revision, state, body FROM breakers ORDER BY scope"),
+    ("signals", 2, "SELECT seq, n, kind, severity, agent, body FROM signals ORDER BY seq, n"),
+    ("silences", 1, "SELECT seq, id, until, body FROM silences ORDER BY seq"),
     ("idempotency", 2, "SELECT key_id, key, seq FROM idempotency ORDER BY key_id, key"),
 ];
 
@@ -55,7 +60,7 @@ pub(crate) fn verify(
     let tx = db.unchecked_transaction()?;
     let (base, head) = (schema::mark(&tx, Mark::Base)?, schema::mark(&tx, Mark::Head)?);
     let mut anchor = Anchor::new(anchor, &base)?;
-    let mut rebuilt = Rebuilt::new(base.seq > 0)?;
+    let mut rebuilt = Rebuilt::new(base.seq)?;
     let mut walk = base;
     let mut statement =
         tx.prepare("SELECT seq, at, kind, subject, agent, body, hash FROM log ORDER BY seq")?;
@@ -134,20 +139,21 @@ struct Rebuilt {
     db: Connection,
     /// Retention removed the log's beginning: what was made there is not known.
     pruned: bool,
-    /// Policies and keys about which the log that is left says something.
+    base: u64,
+    /// Policies, keys and breakers about which the log that is left says something.
     known: HashSet<String>,
     /// What the last `log.pruned` entry says about the base.
     attested: Option<(u64, String)>,
 }
 
 impl Rebuilt {
-    fn new(pruned: bool) -> Result<Self, VerifyError> {
+    fn new(base: u64) -> Result<Self, VerifyError> {
         // The empty name is a temporary database, on disk once it grows.
         let db = Connection::open("")?;
         db.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32768;")?;
         db.execute_batch(schema::PROJECTIONS)?;
         db.execute_batch("BEGIN")?;
-        Ok(Self { db, pruned, known: HashSet::new(), attested: None })
+        Ok(Self { db, pruned: base > 0, base, known: HashSet::new(), attested: None })
     }
 
     fn take(&mut self, entry: &Entry) -> Result<(), VerifyError> {
@@ -168,6 +174,9 @@ impl Rebuilt {
                     Event::KeyRevoked { id, .. } => {
                         self.known.insert(id.clone());
                     }
+                    Event::BreakerChanged(changed) => {
+                        self.known.insert(changed.scope.as_str().to_owned());
+                    }
                     _ => {}
                 }
                 project::apply(&self.db, entry.seq, entry.at, &event)
@@ -180,6 +189,7 @@ impl Rebuilt {
             Err(Fault::Refused(refusal)) => Err(wrong(match refusal {
                 Refusal::Duplicate(first) => format!("it repeats the idempotency key of entry {first}"),
                 Refusal::Approval(refused) => refused.to_string(),
+                Refusal::Grant(refused) => refused.to_string(),
                 Refusal::NotFound(what) => format!("there is no {what} for it"),
                 Refusal::Exists(what) => format!("{what} exists already"),
             })),
@@ -192,10 +202,22 @@ impl Rebuilt {
         for (table, keys, sql) in TABLES {
             // The schema is known to be that of its version, and an older one has fewer tables.
             if db.table_exists(None, *table)? {
+                if *table == "signals" {
+                    // Kept for a while only.
+                    self.db.execute("DELETE FROM signals WHERE seq <= ?1", [outbox::kept(db)?])?;
+                }
                 self.compare_table(db, table, *keys, sql)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a signal rests on what retention removed: its entry, while nobody has routed it, or the approval
+    /// or rollback that it is about.
+    fn signals_before(&self, row: &[Sql]) -> bool {
+        let removed = matches!(row.first(), Some(Sql::Integer(seq)) if schema::seq(*seq) <= self.base);
+        let about = |kind: &str| kind.starts_with("approval.") || kind.starts_with("rollback.");
+        removed || (self.pruned && matches!(row.get(2), Some(Sql::Text(kind)) if about(kind)))
     }
 
     /// Walks both tables in the order of their keys.
@@ -214,11 +236,11 @@ impl Rebuilt {
             match (&there, &here) {
                 (None, None) => return Ok(()),
                 (Some(row), other) if other.as_ref().is_none_or(|other| before(row, other, keys)) => {
-                    // Policies and keys from before the base are on record nowhere else.
+                    // Policies, keys and breakers from before the base are on record nowhere else.
                     let from_before = self.pruned
-                        && matches!(table, "policies" | "keys")
+                        && matches!(table, "policies" | "keys" | "breakers")
                         && matches!(row.first(), Some(Sql::Text(key)) if !self.known.contains(key));
-                    if !from_before {
+                    if !from_before && !(table == "signals" && self.signals_before(row)) {
                         return Err(differs(row, Difference::Added));
                     }
                     there = values(theirs.next()?)?;

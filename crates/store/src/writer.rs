@@ -15,6 +15,7 @@ use crate::{
     folder::{Folder, Lock},
     head::Head,
     journal::{self, Failed, Frame, Journal},
+    outbox,
     postman::Postman,
     project::Fault,
     prune,
@@ -26,6 +27,7 @@ use crate::{
 use checkrein_core::{
     chain::{Broken, Walk},
     event::Event,
+    signal::OutboxChanges,
     time::Timestamp,
 };
 use rusqlite::Connection;
@@ -44,6 +46,11 @@ pub(crate) enum Request {
         older_than: Timestamp,
         at: Timestamp,
         reply: oneshot::Sender<Result<Option<Pruned>, AppendError>>,
+    },
+    /// Keep a step of the dispatcher of signals.
+    Outbox {
+        changes: Box<OutboxChanges>,
+        reply: oneshot::Sender<Result<(), AppendError>>,
     },
     /// Let readers see everything that is on record.
     Show(oneshot::Sender<Result<(), AppendError>>),
@@ -95,7 +102,7 @@ const PAUSE: Duration = Duration::from_millis(3);
 /// How old that transaction may become.
 const AGE: Duration = Duration::from_millis(50);
 /// How many bytes it may hold.
-const BYTES: usize = 512 * 1024;
+const BYTES: usize = 2 * 1024 * 1024;
 
 /// The writer and all that it owns.
 pub(crate) struct Writer {
@@ -156,6 +163,10 @@ impl Writer {
                     let pruned = self.prune(older_than, at).map_err(|error| self.failed(error));
                     // Whoever asked may have gone; what was done is on record.
                     let _gone = reply.send(pruned);
+                }
+                Some(Request::Outbox { changes, reply }) => {
+                    let kept = self.keep(&changes).map_err(|error| self.failed(error));
+                    let _gone = reply.send(kept);
                 }
                 Some(Request::Show(reply)) => {
                     let _gone = reply.send(self.show());
@@ -257,6 +268,7 @@ impl Writer {
             self.sync()?;
         }
         self.journal.turn();
+        self.checkpointer.wake(self.journal.length());
         Ok(())
     }
 
@@ -281,9 +293,21 @@ impl Writer {
             return Err(error);
         }
         self.sync()?;
+        self.checkpointer.wake(self.journal.length());
         self.head.ended(None);
         self.head.set(self.last.0);
         Ok(Some(Pruned { through: cut.base.seq, removed: cut.removed, done: cut.last }))
+    }
+
+    /// Keeps a step of the dispatcher, with the entries that wait to be committed anyway.
+    fn keep(&mut self, changes: &OutboxChanges) -> Result<(), Failure> {
+        self.catch_up()?;
+        if self.db.is_autocommit() {
+            self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        }
+        outbox::keep(&self.db, changes)?;
+        self.open.get_or_insert_with(|| (Instant::now(), 0));
+        self.commit()
     }
 
     /// Lets readers see everything that is on record.
@@ -300,12 +324,11 @@ impl Writer {
 
     /// Commits the database's transaction, where one is open.
     fn commit(&mut self) -> Result<(), Failure> {
-        if let Some((_, bytes)) = self.open {
+        if self.open.is_some() {
             schema::set_mark(&self.db, Mark::Head, &self.last.0)?;
             self.db.prepare_cached("COMMIT")?.execute([])?;
             self.open = None;
             self.head.show(self.last.0.seq);
-            self.checkpointer.written(bytes);
         }
         Ok(())
     }

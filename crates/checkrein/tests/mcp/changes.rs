@@ -79,14 +79,15 @@ fn an_approval_is_of_one_change() {
 #[test]
 fn a_server_that_answers_badly_can_be_reached() {
     let dir = tempfile::tempdir().unwrap();
-    for answer in ["HTTP/1.1 503 X\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", ""] {
+    let half = "HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{\"id\":\"chk_1\",\"verdict\":\"bl";
+    for answer in ["HTTP/1.1 503 X\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", "", half, "hang up"] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         thread::spawn(move || {
             let mut silent = Vec::new();
             for mut stream in listener.incoming().map_while(Result::ok) {
                 let _request = stream.read(&mut [0; 65_536]);
-                let _gone = stream.write_all(answer.as_bytes());
+                let _gone = stream.write_all(answer.strip_prefix("hang up").unwrap_or(answer).as_bytes());
                 // Without an answer the connection stays open.
                 silent.extend(answer.is_empty().then_some(stream));
             }

@@ -2,6 +2,7 @@
 
 use super::{Channel, Reading};
 use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// An incident is over when nothing has been unusual for so long and for so many actions, or for half a day.
 const QUIET: i64 = 2 * HOUR;
@@ -12,7 +13,8 @@ const HOUR: i64 = 3_600_000_000;
 const MARGIN: f32 = 1.5;
 
 /// Which incidents of one agent are going on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Incidents {
     /// The last time at which each channel was unusual, and the number of that action.
     last: [(i64, u64); 8],
@@ -38,7 +40,19 @@ fn same(channel: Channel) -> &'static [Channel] {
     }
 }
 
+/// Whether what was last unusual then, at that action, is not over yet.
+fn is_recent((last, action): &(i64, u64), now: i64, actions: u64) -> bool {
+    let quiet = now.saturating_sub(*last);
+    quiet < QUIET || (quiet < LONG_QUIET && actions.saturating_sub(*action) < QUIET_ACTIONS)
+}
+
 impl Incidents {
+    /// Whether an incident of `channel`, or of one that shares its incidents, is going on at `at`.
+    pub fn going_on(&self, channel: Channel, at: Timestamp) -> bool {
+        let last = same(channel).iter().filter_map(|c| self.last.get(*c as usize)).max();
+        last.is_some_and(|last| is_recent(last, at.as_micros(), self.actions))
+    }
+
     /// Of what `reading` shows at `at`, the channels in which an incident begins: those that reach
     /// `least` and were not unusual already.
     pub fn begin(
@@ -58,10 +72,7 @@ impl Incidents {
         for (place, channel) in begun.iter_mut().zip(Channel::ALL) {
             let score = reading.score(channel);
             let last = same(channel).iter().filter_map(|c| before.get(*c as usize)).max();
-            let going_on = last.is_some_and(|(last, action)| {
-                let quiet = now.saturating_sub(*last);
-                quiet < QUIET || (quiet < LONG_QUIET && actions - action < QUIET_ACTIONS)
-            });
+            let going_on = last.is_some_and(|last| is_recent(last, now, actions));
             if (score >= least || (going_on && score >= least - MARGIN))
                 && let Some(own) = self.last.get_mut(channel as usize)
             {

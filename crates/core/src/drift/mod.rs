@@ -44,6 +44,7 @@ use serde::{Deserialize, Serialize};
 
 /// One way of departing from what is normal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = DriftChannel))]
 #[serde(rename_all = "snake_case")]
 pub enum Channel {
     /// More actions over hours than this hour of the week normally has, or growth beyond the limit.
@@ -77,8 +78,17 @@ impl Channel {
         Self::Errors,
     ];
 
+    /// The channel that tells of the same incidents: a burst is a high rate too.
+    #[must_use]
+    pub const fn incident(self) -> Self {
+        match self {
+            Self::Burst => Self::Rate,
+            other => other,
+        }
+    }
+
     /// The name in JSON and on the command line.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Rate => "rate",
             Self::Burst => "burst",
@@ -94,6 +104,7 @@ impl Channel {
 
 /// How grave a score is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = DriftSeverity))]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// A score of 5 or more: somebody should know.
@@ -172,7 +183,8 @@ impl Reading {
         }
     }
 
-    fn raise(&mut self, channel: Channel, score: f32) {
+    /// Takes `score` where it is the higher one.
+    pub fn raise(&mut self, channel: Channel, score: f32) {
         if let Some(own) = self.scores.get_mut(channel as usize) {
             *own = own.max(score);
         }

@@ -74,9 +74,10 @@ impl Replay {
         let mut report = ReplayReport::default();
         let drift = &candidate.needs().drift;
         if !drift.is_empty() {
-            report
-                .notes
-                .push(format!("Drift is not on record, so it counted as unknown for {}.", drift.join(", ")));
+            report.notes.push(format!(
+                "Drift is on record from a score of 5 on; a check without one counted as 0 for {}.",
+                drift.join(", ")
+            ));
         }
         Self { matches: vec![0; candidate.policies().len()], windows: Windows::new(), candidate, report }
     }
@@ -88,6 +89,7 @@ impl Replay {
             records: decision.blast_radius.records,
             systems: decision.blast_radius.systems,
             recipients: decision.blast_radius.recipients,
+            drift: Some(decision.drift.as_ref().map_or(0.0, |drift| drift.score)),
             ..Facts::of(action, check.details(), decision.logged_at)
         };
         let matches = &mut self.matches;
@@ -133,7 +135,8 @@ mod tests {
     use crate::{
         action::{Action, Count},
         check::Check,
-        decision::{Basis, BlastRadius, Decision},
+        decision::{Basis, BlastRadius, Decision, DriftVerdict},
+        drift::{Channel, Severity, breaker},
         fingerprint::Fingerprint,
         policy::tests::{at, set, update},
     };
@@ -162,6 +165,8 @@ mod tests {
                     declared: None,
                     by_resource: Vec::new(),
                 },
+                drift: None,
+                breaker: breaker::State::Closed,
                 approval_id: None,
                 snapshot_id: None,
                 logged_at: at(id.into()),
@@ -169,6 +174,7 @@ mod tests {
             check,
             action,
             execution: None,
+            probe: None,
         }
     }
 
@@ -185,11 +191,20 @@ mod tests {
         replay.feed(&recorded(1, Verdict::Allow, Count::Known(1), Count::Known(26)));
         replay.feed(&recorded(2, Verdict::Hold, Count::Known(1), Count::Known(1)));
         replay.feed(&recorded(3, Verdict::Block, Count::Known(1), Count::Unknown));
-        replay.feed(&recorded(4, Verdict::Allow, Count::Known(1), Count::Known(1)));
+        let mut odd = recorded(4, Verdict::Allow, Count::Known(1), Count::Known(1));
+        odd.decision.drift = Some(DriftVerdict {
+            score: 5.5,
+            severity: Severity::Notice,
+            channel: Channel::Rate,
+            reason: String::new(),
+            expected: 1.0,
+            seen: 9.0,
+        });
+        replay.feed(&odd);
         let report = replay.finish();
         assert_eq!((report.checked, report.changed), (4, 3));
         assert_eq!(json!(report.by_change), json!({"allow→block": 1, "hold→allow": 1, "allow→hold": 1}));
-        assert_eq!(json!(report.by_policy), json!({"big": 2, "dear": 1, "busy": 2, "never": 0, "odd": 0}));
+        assert_eq!(json!(report.by_policy), json!({"big": 2, "dear": 1, "busy": 2, "never": 0, "odd": 1}));
         let changed: Vec<_> =
             report.changes.iter().map(|c| (c.check_id.as_str(), c.was, c.would_be)).collect();
         assert_eq!(

@@ -1,9 +1,10 @@
 //! The life of a check: classify, judge, record, answer.
 
 use super::{
-    App, Caller, Error, Rules,
+    App, Caller, Error,
     counts::{Known, Undoable},
-    holds::{Settlement, approved_reason},
+    drift::{self, Look},
+    holds::{Settlement, approved_reason, waiting_reason},
     snapshots::Purpose,
     to_the_end,
 };
@@ -15,13 +16,13 @@ use checkrein_core::{
     event::{Checked, Event, Outcome, OutcomeStatus},
     fingerprint::Fingerprint,
     key::Role,
-    policy::{Facts, Judgement, Windows},
+    policy::Judgement,
     snapshot::{Execution, Origin},
     time::Timestamp,
 };
 use checkrein_store::{AppendError, CheckFilter, CheckRow};
 use std::{
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -53,6 +54,7 @@ pub struct Answer {
 }
 
 /// A check on its way from judgement to record.
+#[derive(Clone)]
 pub(super) struct Asked {
     pub(super) id: String,
     pub(super) key_id: String,
@@ -61,6 +63,8 @@ pub(super) struct Asked {
     pub(super) blast_radius: BlastRadius,
     pub(super) fingerprint: Fingerprint,
     pub(super) judgement: Judgement,
+    /// What drift and breakers say of it, which is in the judgement already.
+    pub(super) look: Look,
     /// The snapshot that was taken for it.
     pub(super) snapshot_id: Option<String>,
     /// Where Checkrein runs it itself.
@@ -90,6 +94,8 @@ impl Asked {
             category: self.action.category,
             environment: self.action.environment,
             blast_radius: self.blast_radius,
+            drift: self.look.verdict,
+            breaker: self.look.breaker,
             approval_id,
             snapshot_id: self.snapshot_id,
             logged_at: self.at,
@@ -101,6 +107,7 @@ impl Asked {
             fingerprint: self.fingerprint,
             decision,
             execution: self.execution,
+            probe: self.look.probe,
         }
     }
 }
@@ -125,17 +132,19 @@ impl App {
         let rules = self.rules();
         let understood = rules.catalogue.understand(&check, agent)?;
         let Known { action, blast_radius, notes, undoable } = self.known(&rules, understood, &check).await?;
-        let at = self.clock.now();
-        let mut judgement = self.judge(&rules, &action, &check, at);
+        let agent = self.agent(&action.agent).await?;
+        let (id, at) = (new_id("chk"), self.clock.now());
+        let (mut judgement, look) = self.judge(&rules, &agent, &action, &check, (&id, at));
         judgement.reason.push_str(&notes);
         let asked = Asked {
-            id: new_id("chk"),
+            id,
             key_id: caller.key_id().to_owned(),
             check,
             action,
             blast_radius,
             fingerprint,
             judgement,
+            look,
             snapshot_id: None,
             execution: None,
             at,
@@ -147,16 +156,6 @@ impl App {
         };
         self.metrics.decided(&answer.decision, started.elapsed());
         Ok(answer)
-    }
-
-    pub(super) fn judge(&self, rules: &Rules, action: &Action, check: &Check, now: Timestamp) -> Judgement {
-        let facts = Facts::of(action, check.details(), now);
-        if rules.policies.needs().rate_period_seconds.is_some() {
-            let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-            rules.policies.evaluate(&facts, &mut windows)
-        } else {
-            rules.policies.evaluate(&facts, &mut Windows::default())
-        }
     }
 
     /// Takes the snapshot that an allowed action leaves, then puts the decision on record; if there is no
@@ -200,14 +199,16 @@ impl App {
     /// said.
     pub(super) async fn record(
         &self,
-        asked: Asked,
+        mut asked: Asked,
         settled: Option<Settled>,
-        more: Vec<Event>,
+        mut more: Vec<Event>,
     ) -> Result<Answer, Error> {
         let (at, fingerprint) = (asked.at, asked.fingerprint.clone());
+        let touches_approvals = !more.is_empty();
+        more.extend(asked.look.events());
+        let changes = drift::changes(&more);
         let checked = asked.decided(settled);
         let json = serde_json::to_string(&checked.decision).map_err(|e| unwritable(&e))?;
-        let touches_approvals = !more.is_empty();
         let body = checked.body_with(&json).map_err(|e| unwritable(&e))?;
         let mut events = Vec::with_capacity(1 + more.len());
         events.push((Event::Check(Box::new(checked)), body));
@@ -217,6 +218,7 @@ impl App {
         }
         match self.store.append_written(events, at).await {
             Ok((_, recorded)) => {
+                self.drift.recorded(&changes);
                 if touches_approvals {
                     self.approvals_changed.send_modify(|n| *n += 1);
                 }
@@ -295,26 +297,42 @@ impl App {
         let page = self.store.checks(query.filter, query.cursor, limit).await?;
         let mut checks = Vec::with_capacity(page.rows.len());
         for row in page.rows {
-            let standing = match (&row.checked.decision.verdict, &row.checked.decision.approval_id) {
-                (Verdict::Hold, Some(id)) => self
-                    .store
-                    .approval(id)
-                    .await?
-                    .map(|a| (self.settlement(&a, &row.checked.decision, self.clock.now()), a)),
-                _ => None,
-            };
-            let mut view = view(row);
-            match standing {
-                Some((Settlement::Settled(verdict, reason), _)) => {
-                    view.decision.verdict = verdict;
-                    view.decision.reason = reason;
-                }
-                Some((Settlement::Approved, approval)) => view.decision.reason = approved_reason(&approval),
-                Some((Settlement::Waiting, _)) | None => {}
-            }
-            checks.push(view);
+            checks.push(self.standing_view(row).await?);
         }
         Ok(CheckPage { checks, next_cursor: page.next.map(|seq| seq.to_string()) })
+    }
+
+    /// A check as it stands. Looking changes nothing, unlike [`App::view_check`].
+    ///
+    /// # Errors
+    /// When there is no such check, or the caller may not see it.
+    pub(crate) async fn peek_check(&self, caller: &Caller, id: &str) -> Result<CheckView, Error> {
+        let row = self.visible_check(caller, id).await?;
+        self.standing_view(row).await
+    }
+
+    async fn standing_view(&self, row: CheckRow) -> Result<CheckView, Error> {
+        let standing = match (&row.checked.decision.verdict, &row.checked.decision.approval_id) {
+            (Verdict::Hold, Some(id)) => self
+                .store
+                .approval(id)
+                .await?
+                .map(|a| (self.settlement(&a, &row.checked.decision, self.clock.now()), a)),
+            _ => None,
+        };
+        let mut view = view(row);
+        match standing {
+            Some((Settlement::Settled(verdict, reason), _)) => {
+                view.decision.verdict = verdict;
+                view.decision.reason = reason;
+            }
+            Some((Settlement::Approved, approval)) => view.decision.reason = approved_reason(&approval),
+            Some((Settlement::Waiting, approval)) => {
+                view.decision.reason = waiting_reason(&approval, &view.decision.reason);
+            }
+            None => {}
+        }
+        Ok(view)
     }
 
     /// Puts on record what became of an action. The same report again changes nothing; `unknown` may be
@@ -329,6 +347,8 @@ impl App {
         report: OutcomeReport,
     ) -> Result<OutcomeReport, Error> {
         caller.within_limit()?;
+        // The same report twice at once must not count twice.
+        let _one_at_a_time = self.locks.lock(&format!("outcome {id}")).await;
         let row = self.visible_check(caller, id).await?;
         if row.checked.execution.is_some() {
             return Err(Error::Conflict(format!(
@@ -354,7 +374,8 @@ impl App {
         if report.status == OutcomeStatus::Ok {
             self.seal_automatic(id, caller.key_id()).await;
         }
-        self.append(vec![Event::Outcome(outcome)]).await?;
+        let follows = self.ended(&row.checked, &outcome).await?;
+        self.append(std::iter::once(Event::Outcome(outcome)).chain(follows).collect()).await?;
         Ok(report)
     }
 }
@@ -382,8 +403,8 @@ fn outcome_view(outcome: &Outcome) -> OutcomeReport {
     OutcomeReport { status: outcome.status, records: outcome.records, error: outcome.error.clone() }
 }
 
-fn view(row: CheckRow) -> CheckView {
-    let Checked { key_id: _, check, action, fingerprint, decision, execution: _ } = row.checked;
+pub(super) fn view(row: CheckRow) -> CheckView {
+    let Checked { key_id: _, check, action, fingerprint, decision, execution: _, probe: _ } = row.checked;
     CheckView {
         decision,
         agent: action.agent.to_string(),

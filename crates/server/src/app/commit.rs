@@ -3,6 +3,7 @@
 use super::{
     App, Error,
     checks::new_id,
+    drift,
     executions::{Decided, Run, no_snapshot},
     results::{self, Given},
     snapshots::{Draft, Purpose},
@@ -151,7 +152,8 @@ impl App {
         match pending.commit().await {
             Ok(()) => {
                 self.metrics.executions.done.inc();
-                let settled = self.settle(&run.id, OutcomeStatus::Ok, Some(records), None).await;
+                let settled =
+                    self.settle(&run.id, Some(&checked), OutcomeStatus::Ok, Some(records), None).await;
                 if let Some(id) = spare.filter(|_| settled) {
                     self.remove_snapshot(&id, NOT_WANTED).await;
                 }
@@ -159,7 +161,9 @@ impl App {
             }
             Err(CommitError::NotCommitted(why)) => {
                 self.metrics.executions.failed.inc();
-                let settled = self.settle(&run.id, OutcomeStatus::Error, Some(0), Some(why.clone())).await;
+                let settled = self
+                    .settle(&run.id, Some(&checked), OutcomeStatus::Error, Some(0), Some(why.clone()))
+                    .await;
                 if let Some(id) = checked.decision.snapshot_id.or(spare).filter(|_| settled) {
                     self.remove_snapshot(&id, NOT_COMMITTED).await;
                 }
@@ -182,13 +186,17 @@ impl App {
     ) -> Result<Result<Checked, Box<Checked>>, Error> {
         let Decided { mut asked, settled, used } = decided;
         asked.at = self.clock.now();
+        let changed = asked.look.events().collect::<Vec<_>>();
+        let changes = drift::changes(&changed);
         let (at, touches_approvals) = (asked.at, used.is_some());
         let checked = asked.decided(settled);
         let mut events = vec![Event::Check(Box::new(checked.clone()))];
         events.extend(used);
         events.extend(taken);
+        events.extend(changed);
         match self.store.append(events, at).await {
             Ok(_) => {
+                self.drift.recorded(&changes);
                 if touches_approvals {
                     self.approvals_changed.send_modify(|n| *n += 1);
                 }
@@ -209,6 +217,7 @@ impl App {
     pub(super) async fn settle(
         &self,
         check_id: &str,
+        checked: Option<&Checked>,
         status: OutcomeStatus,
         records: Option<u64>,
         error: Option<String>,
@@ -220,7 +229,16 @@ impl App {
             error: error.map(|e| e.chars().take(4096).collect()),
             key_id: OWN_KEY_ID.to_owned(),
         };
-        let recorded = self.append(vec![Event::Outcome(outcome)]).await;
+        // How it ended goes on record, also when nothing can be learnt from it.
+        let follows = match checked {
+            Some(checked) => self.ended(checked, &outcome).await.unwrap_or_else(|error| {
+                tracing::error!(%error, check = check_id, "nothing was learnt from how an execution ended");
+                Vec::new()
+            }),
+            None => Vec::new(),
+        };
+        let events = std::iter::once(Event::Outcome(outcome)).chain(follows).collect();
+        let recorded = self.append(events).await;
         if let Err(error) = &recorded {
             tracing::error!(%error, check = check_id, "the outcome of an execution is not on record yet");
             self.look_again.notify_one();

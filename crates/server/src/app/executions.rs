@@ -10,8 +10,9 @@
 use super::{
     App, Caller, Connected, Error, Rules,
     checks::{Asked, Settled, new_id},
-    counts,
-    holds::approved_reason,
+    counts, drift,
+    grants::Granted,
+    holds::{approved_reason, still_covers},
     locks,
     results::{self, Given},
     shelf,
@@ -23,7 +24,7 @@ use checkrein_core::{
     action::{Action, Category, Count},
     approval::{Approval, State, Transition},
     check::Check,
-    decision::{Basis, BlastRadius, Verdict},
+    decision::{Basis, BlastRadius, NO_SNAPSHOT, Verdict},
     event::{Event, OutcomeStatus},
     fingerprint::Fingerprint,
     policy::Facts,
@@ -49,6 +50,7 @@ pub(super) struct Run {
     pub(super) statements: Statements,
     pub(super) check: Check,
     pub(super) action: Action,
+    pub(super) agent: Arc<drift::Agent>,
     /// Of the action, whatever rows it touches.
     pub(super) fingerprint: Fingerprint,
     pub(super) started: Instant,
@@ -95,6 +97,7 @@ impl App {
                 return self.repeated(before, &fingerprint).await;
             }
         }
+        let agent = self.agent(&action.agent).await?;
         let run = Run {
             id: new_id("chk"),
             key_id: caller.key_id().to_owned(),
@@ -103,6 +106,7 @@ impl App {
             statements,
             check,
             action,
+            agent,
             fingerprint,
             started,
             _once: once,
@@ -119,7 +123,13 @@ impl App {
     }
 
     fn blocks_early(&self, run: &Run) -> bool {
-        let facts = Facts::of(&run.action, run.check.details(), self.clock.now());
+        let now = self.clock.now();
+        let is_read = run.action.category == Category::Read;
+        if self.drift.refuses(&run.rules.drift, &run.agent, is_read, now).is_some() {
+            return true;
+        }
+        // A score that is not known is no reason to stop here: it is, once the action has been looked at.
+        let facts = Facts { drift: Some(0.0), ..Facts::of(&run.action, run.check.details(), now) };
         let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         run.rules.policies.blocks_uncounted(&facts, &windows)
     }
@@ -127,7 +137,7 @@ impl App {
     /// Judges what is known now. Once an execution: it counts in the rates.
     fn judged(&self, run: &Run, action: Action, found: Option<&Found>) -> Asked {
         let at = self.clock.now();
-        let mut judgement = self.judge(&run.rules, &action, &run.check, at);
+        let (mut judgement, look) = self.judge(&run.rules, &run.agent, &action, &run.check, (&run.id, at));
         let blast_radius = BlastRadius::of(&action, found);
         if let (Some(found), Some(stated), true) = (found, action.declared, blast_radius.understated) {
             let records = found.records();
@@ -142,6 +152,7 @@ impl App {
             fingerprint: run.fingerprint.clone(),
             blast_radius,
             judgement,
+            look,
             snapshot_id: None,
             execution: Some(Execution {
                 target: run.target.name.to_string(),
@@ -197,10 +208,9 @@ impl App {
             Verdict::Hold => {
                 // An approval of a check is none of its execution, nor the other way round.
                 asked.fingerprint = Fingerprint::of(&run.check, &asked.action.agent, Some("read"));
-                let Some(approval) = self.approved(&asked.fingerprint, &asked).await? else {
+                let Some((settled, used)) = self.answered(&mut asked).await? else {
                     return self.hold(asked, None).await.map(|answer| results::nothing(answer.decision));
                 };
-                let (settled, used) = by_approval(&approval, &asked);
                 let decided = Decided { asked, settled: Some(settled), used: Some(used) };
                 to_the_end(Arc::clone(self).read_now(run, decided)).await
             }
@@ -222,12 +232,12 @@ impl App {
                 Ok(result) => given.push(result),
                 Err(error) => {
                     let message = error.to_string();
-                    self.settle(&run.id, OutcomeStatus::Error, None, Some(message)).await;
+                    self.settle(&run.id, Some(&checked), OutcomeStatus::Error, None, Some(message)).await;
                     return Err(statement_error(error, &run.id));
                 }
             }
         }
-        self.settle(&run.id, OutcomeStatus::Ok, Some(0), None).await;
+        self.settle(&run.id, Some(&checked), OutcomeStatus::Ok, Some(0), None).await;
         self.metrics.executions.done.inc();
         Ok(results::view(checked.decision, 0, Given { results: given, several: run.statements.several }))
     }
@@ -311,15 +321,14 @@ impl App {
         };
         let digest = draft.captured.digest.as_ref().map_or("rows", |digest| digest.0.as_str());
         asked.fingerprint = Fingerprint::of(&run.check, &asked.action.agent, Some(digest));
-        let approval = match self.approved(&asked.fingerprint, &asked).await {
-            Ok(approval) => approval,
+        let answered = match self.answered(&mut asked).await {
+            Ok(answered) => answered,
             Err(error) => {
                 pending.rollback().await;
                 return Err(error);
             }
         };
-        if let Some(approval) = approval {
-            let (settled, used) = by_approval(&approval, &asked);
+        if let Some((settled, used)) = answered {
             let wanted = run.target.snapshot_when.wants(pending.measured().records());
             let decided = Decided { asked, settled: Some(settled), used: Some(used) };
             return Box::pin(self.commit_with(run, pending, decided, Some(draft), wanted)).await;
@@ -336,13 +345,23 @@ impl App {
         self.hold(asked, None).await.map(|answer| results::nothing(answer.decision))
     }
 
-    /// The approval of exactly this action, if somebody gave it, it was not used, and the action has not
-    /// grown since: what a read touches is in its count only.
-    async fn approved(&self, of: &Fingerprint, asked: &Asked) -> Result<Option<Approval>, Error> {
-        let open = self.store.open_approval(of).await?;
-        Ok(open
+    /// What answers the hold already: the approval of exactly this action, if somebody gave it, it was not
+    /// used, and the action has not grown since (what a read touches is in its count only); or a grant.
+    async fn answered(&self, asked: &mut Asked) -> Result<Option<(Settled, Event)>, Error> {
+        let open = self.store.open_approval(&asked.fingerprint).await?;
+        let approved = open
             .filter(|a| a.state == State::Approved && asked.at < a.expires_at)
-            .filter(|a| !asked.blast_radius.exceeds(&a.blast_radius)))
+            .filter(|a| still_covers(a, asked));
+        if let Some(approval) = approved {
+            return Ok(Some(by_approval(&approval, asked)));
+        }
+        Ok(match self.granted(asked).await? {
+            Granted::By(by) => Some(by.uses(&asked.id)),
+            Granted::Not(notes) => {
+                asked.judgement.reason.push_str(&notes);
+                None
+            }
+        })
     }
 
     /// An unused approval of the same action that was given for other rows.
@@ -385,7 +404,7 @@ fn by_approval(approval: &Approval, asked: &Asked) -> (Settled, Event) {
 }
 
 pub(super) fn no_snapshot(error: &TargetError) -> String {
-    format!("Blocked: no snapshot could be taken of what it changes: {error}")
+    format!("{NO_SNAPSHOT}: {error}")
 }
 
 fn statement_error(error: TargetError, check_id: &str) -> Error {

@@ -3,7 +3,7 @@
 use super::{App, Error};
 use checkrein_api::{CreatedKey, KeyView, NewKey};
 use checkrein_core::{
-    approval::Actor,
+    approval::{Actor, Via},
     event::Event,
     fingerprint::hex,
     key::{KeyRecord, Role},
@@ -67,7 +67,12 @@ impl Caller {
 
     /// Who is asking, for the record.
     pub fn actor(&self) -> Actor {
-        Actor { key_id: self.record.id.clone(), name: self.record.name.clone(), role: self.record.role }
+        Actor {
+            key_id: self.record.id.clone(),
+            name: self.record.name.clone(),
+            role: self.record.role,
+            via: Via::Key,
+        }
     }
 
     /// # Errors
@@ -189,6 +194,12 @@ impl App {
     pub(crate) fn in_force(&self, caller: &Caller) -> bool {
         let map = self.keys.by_hash.read().unwrap_or_else(PoisonError::into_inner);
         map.get(&caller.record.sha256).is_some_and(|c| c.record.id == caller.record.id)
+    }
+
+    /// Whether the key of this id is in force, and one that may answer approvals.
+    pub(super) fn is_operator(&self, key_id: &str) -> bool {
+        let map = self.keys.by_hash.read().unwrap_or_else(PoisonError::into_inner);
+        map.values().any(|c| c.record.id == key_id && c.record.role >= Role::Operator)
     }
 
     /// Makes sure that there is an admin key: the one that the operator gave, or else, if there is none at

@@ -1,7 +1,6 @@
 //! Policies through the API: each change is validated with the whole set, put on record, then in force.
 
 use super::{App, Caller, Error, Rules, rules};
-use crate::config::compile_set;
 use checkrein_api::{PolicyChanges, PolicyList, ReplayRequest};
 use checkrein_core::{
     approval::Actor,
@@ -202,7 +201,7 @@ impl App {
         let next = self.rules().reloaded(config)?;
         self.append(vec![next.loaded_event()]).await?;
         self.put_in_force(next);
-        Ok(())
+        self.reload_sinks(config).await
     }
 
     /// Judges the recorded past with a candidate set (or the one in force) and tells what would differ.
@@ -214,7 +213,7 @@ impl App {
             Some(values) => parse_list(&Value::Array(values.clone()))?,
             None => self.rules().policies.policies().to_vec(),
         };
-        let mut replay = Replay::new(compile_set(policies)?);
+        let mut replay = Replay::new(PolicySet::compile(policies)?);
         let checks_only = checks_since(request.since);
         let (until, mut after) = (request.until, 0);
         loop {

@@ -239,7 +239,9 @@ impl App {
             OutcomeStatus::Error => Some(0),
             OutcomeStatus::Unknown => None,
         };
-        let settled = self.settle(&open.check_id, status, records, error).await;
+        let row = self.store.check(&open.check_id).await.ok().flatten();
+        let checked = row.as_ref().map(|row| &row.checked);
+        let settled = self.settle(&open.check_id, checked, status, records, error).await;
         if let Some(id) = open.snapshot_id.as_ref().filter(|_| settled) {
             match (status, self.wanted(&open.check_id).await) {
                 (OutcomeStatus::Error, _) if !found.by_records => {

@@ -1,7 +1,7 @@
 //! What is in force: the tool catalogue, the targets and the policies, swapped as one.
 
 use super::{Error, Targets};
-use crate::config::{Config, compile_set};
+use crate::config::{Config, Drift};
 use checkrein_core::{
     classify::{Catalogue, CatalogueConfig},
     event::Event,
@@ -24,6 +24,8 @@ pub struct Rules {
     pub targets: Arc<Targets>,
     /// Judges it.
     pub policies: PolicySet,
+    /// What departures from the normal do.
+    pub drift: Arc<Drift>,
     /// From configuration and policy files, each with its file.
     pub(super) from_files: Arc<Vec<(Policy, String)>>,
     /// Through the API, by name. One that has the name of a file's policy is not in force.
@@ -34,12 +36,14 @@ impl Rules {
     pub(super) fn load(config: &Config, stored: Vec<Value>) -> Result<Self, Error> {
         let catalogue = Arc::new(catalogue(&config.catalogue)?);
         let targets = Arc::new(Targets::open(&config.targets, &Targets::default())?);
-        Self::build(catalogue, targets, Arc::new(config.file_policies.clone()), by_name(stored)?)
+        let drift = Arc::new(config.drift.clone());
+        Self::build(catalogue, targets, drift, Arc::new(config.file_policies.clone()), by_name(stored)?)
     }
 
     pub(super) fn build(
         catalogue: Arc<Catalogue>,
         targets: Arc<Targets>,
+        drift: Arc<Drift>,
         from_files: Arc<Vec<(Policy, String)>>,
         from_api: BTreeMap<String, Policy>,
     ) -> Result<Self, Error> {
@@ -49,21 +53,23 @@ impl Rules {
             .map(|(policy, _)| policy.clone())
             .chain(from_api.values().filter(|p| !in_files.contains(p.name.as_str())).cloned())
             .collect();
-        let policies = compile_set(all)?;
-        Ok(Self { catalogue, targets, policies, from_files, from_api })
+        let policies = PolicySet::compile(all)?;
+        Ok(Self { catalogue, targets, policies, drift, from_files, from_api })
     }
 
     /// The same policies from the API, with everything else from a new configuration.
     pub(super) fn reloaded(&self, config: &Config) -> Result<Self, Error> {
         let catalogue = Arc::new(catalogue(&config.catalogue)?);
         let targets = Arc::new(Targets::open(&config.targets, &self.targets)?);
-        Self::build(catalogue, targets, Arc::new(config.file_policies.clone()), self.from_api.clone())
+        let drift = Arc::new(config.drift.clone());
+        let from_files = Arc::new(config.file_policies.clone());
+        Self::build(catalogue, targets, drift, from_files, self.from_api.clone())
     }
 
     /// The same catalogue and files, with other policies from the API.
     pub(super) fn with_api(&self, from_api: BTreeMap<String, Policy>) -> Result<Self, Error> {
         let (catalogue, targets) = (Arc::clone(&self.catalogue), Arc::clone(&self.targets));
-        Self::build(catalogue, targets, Arc::clone(&self.from_files), from_api)
+        Self::build(catalogue, targets, Arc::clone(&self.drift), Arc::clone(&self.from_files), from_api)
     }
 
     /// The file that the policy `name` comes from, if it comes from one.

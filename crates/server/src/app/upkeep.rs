@@ -19,11 +19,11 @@ impl App {
     /// Runs until the server stops.
     pub async fn upkeep(self: Arc<Self>) {
         // A target that does not answer keeps nothing else waiting.
-        tokio::join!(self.keep_settling(), self.keep_tidy());
+        tokio::join!(self.keep_settling(), self.keep_tidy(), self.keep_drift());
     }
 
     /// Waits until the server is to stop, which it may be already.
-    async fn stopped(&self) {
+    pub(super) async fn stopped(&self) {
         // An error means that nobody is left to say it, which is a stop as well.
         let _told = self.stopping().wait_for(|stop| *stop).await.is_ok();
     }
@@ -58,6 +58,9 @@ impl App {
                     }
                     if let Err(error) = self.expire_approvals().await {
                         tracing::error!(%error, "expired approvals could not be recorded");
+                    }
+                    if let Err(error) = self.expire_grants().await {
+                        tracing::error!(%error, "expired grants could not be recorded");
                     }
                 }
                 _ = retention.tick() => self.retain().await,

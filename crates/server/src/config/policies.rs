@@ -146,7 +146,7 @@ pub fn compile_policies(policies: &[FilePolicy]) -> Result<Vec<Policy>, ConfigEr
         }
     }
     ConfigError::unless_empty(problems)?;
-    compile_set(good.clone()).map_err(|found| {
+    PolicySet::compile(good.clone()).map_err(|found| {
         let of = |p: Problem| {
             // Of two with one name, the later one is the mistake.
             let from =
@@ -159,24 +159,6 @@ pub fn compile_policies(policies: &[FilePolicy]) -> Result<Vec<Policy>, ConfigEr
         ConfigError::new(found.into_iter().map(of).collect())
     })?;
     Ok(good)
-}
-
-/// Compiles a set, and refuses what this version cannot supply facts for. Files, the API and replay come
-/// through here, so that what is valid for one is valid for all.
-pub(crate) fn compile_set(policies: Vec<Policy>) -> Result<PolicySet, Vec<Problem>> {
-    let set = PolicySet::compile(policies)?;
-    let drift: Vec<_> = set
-        .needs()
-        .drift
-        .iter()
-        .map(|name| Problem {
-            policy: name.to_string(),
-            path: "condition.drift_at_least".to_owned(),
-            message: "drift is not measured by this version; remove the condition or use `rate_exceeds`"
-                .to_owned(),
-        })
-        .collect();
-    if drift.is_empty() { Ok(set) } else { Err(drift) }
 }
 
 fn problem(from: &FilePolicy, policy: &str, path: &str, message: String) -> ConfigProblem {

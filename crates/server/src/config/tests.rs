@@ -1,3 +1,4 @@
+mod drift;
 mod mcp;
 mod targets;
 
@@ -263,8 +264,6 @@ fn policies_that_do_not_compile_refuse_the_whole_with_their_place() {
 
     assert_one("policies = [2e999]\n", "1: policies:", "not finite");
     assert_one("policies = 'block'\n", "1: policies:", "[[policies]]");
-    let drift = "[[policies]]\nname = 'd'\nrule = 'block'\ncondition = { drift_at_least = 5 }\n";
-    assert_one(drift, "1: policy d: condition.drift_at_least", "not measured");
     assert_one("policy_files = 'a.toml'\n", "1: policy_files:", "list of texts");
     let dir = folder(&[("checkrein.toml", "policy_files = ['empty']\n"), ("empty/readme.txt", "")]);
     let error = load_with(&dir, Overrides::default(), &[]).expect_err("it should be refused").to_string();

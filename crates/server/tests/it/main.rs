@@ -1,6 +1,8 @@
 //! The server over real sockets, in this process.
 
 #[cfg(test)]
+mod approvals;
+#[cfg(test)]
 mod checks;
 #[cfg(test)]
 mod common;
@@ -11,9 +13,13 @@ mod databases_undo;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod drift;
+#[cfg(test)]
 mod executions;
 #[cfg(test)]
 mod files;
+#[cfg(test)]
+mod grants;
 #[cfg(test)]
 mod hooks;
 #[cfg(test)]

@@ -14,8 +14,10 @@
 //! serialised, and any damage to it is to be read as open ([`Breaker::opened`]).
 
 mod counts;
+mod record;
 mod rules;
 
+pub use record::{BreakerChange, Scope};
 pub use rules::Rules;
 
 use super::Channel;
@@ -27,10 +29,12 @@ use serde::{Deserialize, Serialize};
 const LATEST: Timestamp = Timestamp::from_micros(221_845_392_000_000_000);
 
 /// Where a breaker stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = BreakerState))]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Normal.
+    #[default]
     Closed,
     /// Only what the operator exempts runs.
     Open,
@@ -38,8 +42,20 @@ pub enum State {
     HalfOpen,
 }
 
+impl State {
+    /// The name in JSON and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
 /// Why a breaker opened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = BreakerCause))]
 #[serde(rename_all = "snake_case", tag = "cause")]
 pub enum Cause {
     /// A departure from what is normal.
@@ -167,6 +183,13 @@ impl Breaker {
     /// While open, when probes begin; `None` when only a person closes it.
     pub fn until(&self) -> Option<Timestamp> {
         self.until.filter(|_| self.state == State::Open)
+    }
+
+    /// The process started again. How many probes it had let through by the end is not known: all of them, then.
+    pub fn restarted(&mut self) {
+        if self.state == State::HalfOpen {
+            self.probes = u8::MAX;
+        }
     }
 
     fn clock(&mut self, at: Timestamp) -> Timestamp {

@@ -323,3 +323,47 @@ async fn functions_that_act_outside_are_not_called() {
     }
     assert_eq!(shop.ask("select outside(3)").await, "DELETE 1", "the function does what is feared of it");
 }
+
+/// Triggers that tell others are common; what they tell leaves with the commit, and never without it.
+#[tokio::test]
+async fn triggers_may_notify_and_are_heard_only_after_the_commit() {
+    let shop = Shop::new(SCHEMA).await;
+    shop.sql(
+        "create function tells() returns trigger language plpgsql as $$ begin perform pg_notify('changed', new.id::text); return new; end $$;
+         create function says() returns trigger language plpgsql as $$ begin notify changed, 'said'; return new; end $$;
+         create function told() returns int language plpgsql as $$ begin perform pg_notify('changed', 'read'); return 1; end $$;
+         create trigger a after update on t for each row execute function tells();
+         create trigger b after update on t for each statement execute function says();",
+    )
+    .await;
+    let (client, mut connection) = tokio_postgres::connect(&shop.url, tokio_postgres::NoTls).await.unwrap();
+    let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            if let tokio_postgres::AsyncMessage::Notification(note) = message {
+                heard.send(note.payload().to_owned()).unwrap();
+            }
+        }
+    });
+    client.batch_execute("listen changed").await.unwrap();
+    let update = "update t set v = 0 where id < 3";
+
+    let selection = checkrein_targets::Selection::Statements(vec![statement(update)]);
+    shop.target.count(&selection).await.unwrap();
+    shop.execute(update).await.unwrap().rollback().await;
+    // A read is judged by nobody.
+    for sql in ["select told()", "select pg_notify('changed', 'x')"] {
+        assert!(matches!(shop.target.read(&statement(sql)).await, Err(Error::Unmeasurable(_))), "{sql}");
+    }
+    client.batch_execute("notify changed, 'mine'").await.unwrap();
+    assert_eq!(hears.recv().await.unwrap(), "mine", "nothing was sent before");
+
+    let snapshot = shop.run(update).await;
+    let mut told = [hears.recv().await.unwrap(), hears.recv().await.unwrap(), hears.recv().await.unwrap()];
+    told.sort();
+    assert_eq!(told, ["1", "2", "said"]);
+    shop.undo(&snapshot, &UndoOptions::default()).await.unwrap();
+    assert_eq!(shop.ask("select sum(v) from t").await, "55");
+    client.batch_execute("notify changed, 'mine'").await.unwrap();
+    assert_eq!(hears.recv().await.unwrap(), "mine", "a rollback tells nobody");
+}

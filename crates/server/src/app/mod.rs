@@ -1,6 +1,7 @@
 //! The application, without HTTP.
 
 mod approvals;
+mod audit;
 mod checks;
 mod commit;
 mod counts;
@@ -11,9 +12,11 @@ mod grants;
 mod holds;
 mod hooks;
 mod keys;
+mod life;
 mod links;
 mod locks;
 mod policies;
+pub(crate) mod pulse;
 mod recent;
 mod recovery;
 mod results;
@@ -30,10 +33,12 @@ mod upkeep;
 mod withdrawals;
 
 pub use approvals::ApprovalQuery;
+pub(crate) use audit::Audit;
 pub use checks::{Answer, CheckQuery};
 pub use error::{Error, Item};
 pub use grants::GrantQuery;
 pub use keys::{Caller, ENV_KEY_ID};
+pub(crate) use life::{Life, Step};
 pub use policies::Put;
 pub use rules::Rules;
 pub(crate) use slack::standing as in_words;
@@ -76,6 +81,8 @@ pub struct App {
     approvals_changed: watch::Sender<u64>,
     /// True once the server is to stop: waits and streams end.
     stopping: watch::Sender<bool>,
+    /// Where people reach this server, if somebody has said so.
+    public_url: Option<String>,
     body_limit: usize,
     body_timeout: Duration,
     approval_life_seconds: i64,
@@ -83,8 +90,6 @@ pub struct App {
     links: links::Signer,
     /// Slack's buttons, where they are set up.
     slack: Option<slack::Slack>,
-    /// Where people reach this server.
-    public_url: Option<String>,
     keep_log_seconds: Option<i64>,
     /// The files of snapshots.
     shelf: shelf::Shelf,
@@ -94,6 +99,10 @@ pub struct App {
     locks: locks::Locks,
     /// How far rollbacks are, by snapshot.
     rolling: Mutex<HashMap<String, (String, Arc<Progress>)>>,
+    /// The verification of the log.
+    auditing: audit::Auditing,
+    /// When this server began.
+    started: Timestamp,
     /// Something may have to be settled by asking a target.
     look_again: Notify,
 }
@@ -121,7 +130,8 @@ impl App {
         let rules = Rules::load(config, store.policies().await?)?;
         let keys = keys::Keys::load(store.keys().await?, config.limits.agent_checks_per_second)?;
         let recent = recent::RecentKeys::new(store.recent_idempotency_keys(recent::CAPACITY).await?);
-        let drift = Arc::new(drift::Drift::open(&store, &config.drift, clock.now()).await?);
+        let started = clock.now();
+        let drift = Arc::new(drift::Drift::open(&store, &config.drift, started).await?);
         let app = Self {
             drift,
             store,
@@ -137,17 +147,19 @@ impl App {
             holding: tokio::sync::Mutex::default(),
             approvals_changed: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
+            public_url: config.public_url.clone(),
             body_limit: config.limits.body_bytes,
             body_timeout: config.limits.request_timeout,
             approval_life_seconds: seconds(config.approvals.expire_after),
             links: links::Signer::open(&config.data)?,
             slack: config.approvals.slack.clone().map(slack::Slack::new).transpose()?,
-            public_url: config.public_url.clone(),
             keep_log_seconds: config.log.keep_for.map(seconds),
             shelf: shelf::Shelf::open(&config.data, config.snapshots.encryption_key.clone())?,
             keeping: retention::Keeping::of(&config.snapshots),
             locks: locks::Locks::default(),
             rolling: Mutex::default(),
+            auditing: audit::Auditing::default(),
+            started,
             look_again: Notify::new(),
         };
         app.tidy_snapshots().await?;
@@ -186,6 +198,16 @@ impl App {
     /// The action log and what derives from it.
     pub const fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Where people reach this server, if somebody has said so.
+    pub(crate) fn public_url(&self) -> Option<&str> {
+        self.public_url.as_deref()
+    }
+
+    /// The time that decisions are made at.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The largest body of a request, in bytes.

@@ -28,7 +28,7 @@ from .errors import (
     StatementError,
     UnreachableError,
 )
-from .management import Approvals, AsyncApprovals, AsyncPolicies, Policies
+from .management import Approvals, AsyncApprovals, AsyncGrants, AsyncPolicies, Grants, Policies
 from .result import AsyncCheckResult, BlastRadius, CheckResult, Decision, MatchedPolicy
 from .undo import AsyncExecutionResult, Execution, ExecutionResult, RollbackResult, Snapshot
 

@@ -3,14 +3,16 @@
 /** What travels. */
 export interface components {
   schemas: {
-    /** Who answered: from the key or session, never from a request's body. */
+    /** Who answered: from the key, the signed click or the signed link, never from a request's body. */
     Actor: {
-      /** The key's id. */
+      /** The key's id. By Slack: `slack:<workspace>/<user>`. By a link: the id of the key that made the link. */
       key_id: string;
       /** What people call it. */
       name: string;
       /** What it may do. */
       role: components["schemas"]["Role"];
+      /** How they were recognised; absent for a key. */
+      via?: components["schemas"]["Via"];
     };
     /** A person's answer. */
     Answer: "approve" | "deny";
@@ -34,6 +36,10 @@ export interface components {
       action: string;
       /** Who wants to act. */
       agent: string;
+      /** How many have. */
+      approvals_given: number;
+      /** How many people must approve. */
+      approvals_required: number;
       /** How much it affects. */
       blast_radius: components["schemas"]["BlastRadius"];
       /** What kind of action. */
@@ -44,6 +50,8 @@ export interface components {
       check_id: string;
       /** What they said about it. */
       comment?: string | null;
+      /** What people said without answering, oldest first. */
+      comments?: Array<components["schemas"]["Comment"]>;
       /** When. */
       decided_at?: string | null;
       decided_by?: components["schemas"]["Actor"] | null;
@@ -53,6 +61,8 @@ export interface components {
       expires_at: string;
       /** What the approval is bound to. */
       fingerprint: components["schemas"]["Fingerprint"];
+      /** Where several people must approve: those who have, before the one who settled it. */
+      given?: Array<components["schemas"]["Given"]>;
       /** `apr_…`. */
       id: string;
       /** The policies that ask for this approval. */
@@ -89,6 +99,64 @@ export interface components {
       /** That number is less than half of what a target counted. */
       understated?: boolean;
     };
+    /** Why a breaker opened. */
+    BreakerCause: {
+      cause: "drift";
+      /** In which way. */
+      channel: components["schemas"]["DriftChannel"];
+      /** How unusual. */
+      score: number;
+    } | {
+      cause: "blocks";
+    } | {
+      cause: "errors";
+    } | {
+      /** The records it affected. */
+      actual: number;
+      cause: "understated";
+      /** The records it declared. */
+      declared: number;
+    } | {
+      /** Who. */
+      by: string;
+      cause: "person";
+      /** What the person says. */
+      reason: string;
+    } | {
+      cause: "damaged";
+    };
+    /** Breakers that are not closed. */
+    BreakerList: {
+      /** Those that are open or half-open: that of everything first, then groups, then agents, by name. */
+      breakers: Array<components["schemas"]["BreakerView"]>;
+    };
+    /** Opens or closes a breaker. Who does it is told by the key. */
+    BreakerRequest: {
+      /** Why; goes on record. 1 to 1,024 bytes. */
+      reason: string;
+      /** Where it should stand. */
+      state: components["schemas"]["BreakerWanted"];
+    };
+    /** Where a breaker stands. */
+    BreakerState: "closed" | "open" | "half_open";
+    /** How a breaker stands. */
+    BreakerView: {
+      cause?: components["schemas"]["BreakerCause"] | null;
+      /** The command that closes it. */
+      next?: string | null;
+      /** Why, for a person. */
+      reason?: string | null;
+      /** Whose: `agent:NAME`, `group:NAME` or `all`. */
+      scope: string;
+      /** Since when, unless it is closed. */
+      since?: string | null;
+      /** Where it stands. */
+      state: components["schemas"]["BreakerState"];
+      /** While it is open, from when on a few actions may try; absent when only a person closes it. */
+      until?: string | null;
+    };
+    /** What a person wants of a breaker. */
+    BreakerWanted: "open" | "closed";
     /** What kind of action it is. Ordered by gravity: of several effects, the gravest names the action. */
     Category: "read" | "write" | "outbound" | "execute" | "delete" | "admin";
     /** A check that would have been answered differently. */
@@ -211,6 +279,15 @@ export interface components {
       /** Claude Code's name for the call, by which the outcome finds its check. */
       tool_use_id: string;
     };
+    /** What somebody said without answering. */
+    Comment: {
+      /** When. */
+      at: string;
+      /** Who. */
+      by: components["schemas"]["Actor"];
+      /** What. */
+      text: string;
+    };
     /** Why a record cannot be restored without harm. */
     ConflictKind: "changed" | "removed" | "replaced" | "unsealed";
     /** A key that was made. `key` is shown this once. */
@@ -232,8 +309,11 @@ export interface components {
       approval_id?: string | null;
       /** How much it affects. */
       blast_radius: components["schemas"]["BlastRadius"];
+      /** Where the breaker stands that concerns this agent; absent: `closed`. */
+      breaker?: components["schemas"]["BreakerState"];
       /** What kind of action it was taken for. */
       category: components["schemas"]["Category"];
+      drift?: components["schemas"]["DriftVerdict"] | null;
       /** Where it would have happened. */
       environment: components["schemas"]["Environment"];
       /** `chk_…`; names the check from now on. */
@@ -248,6 +328,25 @@ export interface components {
       snapshot_id?: string | null;
       /** Whether the action may run. Anything but `allow`: do not run it. */
       verdict: components["schemas"]["Verdict"];
+    };
+    /** One way of departing from what is normal. */
+    DriftChannel: "rate" | "burst" | "loop" | "novelty" | "sequence" | "mix" | "records" | "errors";
+    /** How grave a score is. */
+    DriftSeverity: "notice" | "warning" | "critical";
+    /** How far an action departs from what its agent normally does. Told from a score of 5 on. */
+    DriftVerdict: {
+      /** In which way it departs. */
+      channel: components["schemas"]["DriftChannel"];
+      /** What is normal: a count, or a share for `mix` and `errors`. */
+      expected: number;
+      /** One sentence for a person. */
+      reason: string;
+      /** How rare this is on an active day of this agent, in powers of ten, to one decimal: 5 to 12. */
+      score: number;
+      /** What was seen instead, in the same unit. */
+      seen: number;
+      /** `notice` from 5, `warning` from 6, `critical` from 7. */
+      severity: components["schemas"]["DriftSeverity"];
     };
     /**
      * What a target is for: a property of the target, set by the operator, never by the agent.
@@ -298,6 +397,62 @@ export interface components {
     Fingerprint: string;
     /** What an action will do to the records of a requested snapshot. */
     Foreseen: "update" | "delete";
+    /** One of several people's yes, while others are still to be heard. */
+    Given: {
+      /** When. */
+      at: string;
+      /** Who. */
+      by: components["schemas"]["Actor"];
+      /** What they said about it. */
+      comment?: string | null;
+    };
+    /** A page of grants, newest first. */
+    GrantPage: {
+      /** The grants. */
+      grants: Array<components["schemas"]["GrantView"]>;
+      /** Ask again with `cursor` set to this for the next page; absent on the last one. */
+      next_cursor?: string | null;
+    };
+    /** Where a grant stands. */
+    GrantState: "open" | "used_up" | "revoked" | "expired";
+    /** A grant. */
+    GrantView: {
+      /** A number that only the agent states is enough. */
+      accept_declared: boolean;
+      /** What it may do. */
+      action: string;
+      /** The one agent that it is for. */
+      agent: string;
+      /** When it ends. */
+      expires_at: string;
+      /** When. */
+      given_at: string;
+      /** Who gave it. */
+      given_by: components["schemas"]["Actor"];
+      /** `grt_…`. */
+      id: string;
+      /** When. */
+      last_used_at?: string | null;
+      /** The check that used it last. */
+      last_used_by?: string | null;
+      /** Records that all uses together affect at most. */
+      max_records: number;
+      /** How often it can be used. */
+      max_uses?: number | null;
+      /** Why it was given. */
+      reason: string;
+      /** Records that its uses affected, together. */
+      records_used: number;
+      /** To what. */
+      resource: string;
+      /** When. */
+      revoked_at?: string | null;
+      revoked_by?: components["schemas"]["Actor"] | null;
+      /** Where it stands. */
+      state: components["schemas"]["GrantState"];
+      /** How often it was used. */
+      uses: number;
+    };
     /** Whether the server can do its work. */
     Health: {
       /** `ok`, or what is wrong. */
@@ -329,6 +484,24 @@ export interface components {
       name: string;
       /** What it may do. */
       role: components["schemas"]["Role"];
+    };
+    /** The form of the page behind a signed link. */
+    LinkAnswer: {
+      /** Why; at most 4 KiB. */
+      comment?: string | null;
+      /** Yes or no. */
+      decision: components["schemas"]["Answer"];
+    };
+    /** A link by which somebody can answer an approval. */
+    LinkView: {
+      /** When it ends. */
+      expires_at: string;
+      /** For whom. */
+      for: string;
+      /** The address without the server: `/approve/…`. */
+      path: string;
+      /** The whole address, where the server knows its own (`server.public_url`). */
+      url?: string | null;
     };
     /** What LiteLLM is told. */
     LitellmAnswer: {
@@ -367,6 +540,30 @@ export interface components {
     };
     /** Whether a policy takes effect. */
     Mode: "enforce" | "shadow";
+    /** Something said about an approval, without answering it. */
+    NewComment: {
+      /** What; 1 byte to 4 KiB. */
+      text: string;
+    };
+    /** A yes beforehand, to be given. */
+    NewGrant: {
+      /** A number that only the agent states is enough, where nobody can count. */
+      accept_declared?: boolean;
+      /** What it may do; `*` stands for any run of characters. */
+      action: string;
+      /** The one agent that it is for. */
+      agent: string;
+      /** How long it lasts: `30m`, `1h`, `7d` at most. */
+      for: string;
+      /** Records (recipients, where they are more) that all uses together affect at most; at least 1. */
+      max_records: number;
+      /** How often it can be used; without it, until its records are spent. */
+      max_uses?: number | null;
+      /** Why; 1 byte to 4 KiB. */
+      reason: string;
+      /** To what; `*` as above. */
+      resource: string;
+    };
     /** A key to be made. */
     NewKey: {
       /** For role `agent`, required: the agent that it speaks for, or a pattern (`billing-*`). */
@@ -375,6 +572,13 @@ export interface components {
       name: string;
       /** What it may do. */
       role: components["schemas"]["Role"];
+    };
+    /** A link by which somebody can answer an approval, to be made. */
+    NewLink: {
+      /** For whom: the name that the answer goes on record under. */
+      for: string;
+      /** How long it is good, e.g. `1h`; without it, and at most, as long as the approval waits. */
+      lasting?: string | null;
     };
     /** What to do about records that somebody changed since. */
     OnConflict: "refuse" | "skip" | "force";
@@ -702,5 +906,7 @@ export interface components {
     };
     /** Whether the action may run. Ordered: the stricter is the greater. */
     Verdict: "allow" | "hold" | "block";
+    /** How a person was recognised. */
+    Via: "key" | "slack" | "link";
   };
 }

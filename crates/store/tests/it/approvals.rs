@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Seconds after which approvals and grants are over; a step takes 150.
 const LIFE: i64 = 3600;
+const WAL: &str = "checkrein.db-wal";
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -216,8 +217,7 @@ impl Model {
 
 fn event(step: &Step, now: Timestamp) -> Option<Event> {
     let of = |a: &u8, transition| changed(&format!("apr_{a}"), transition);
-    let of_grant =
-        |g: &u8, transition| Event::GrantChanged { id: format!("grt_{g}"), transition };
+    let of_grant = |g: &u8, transition| Event::GrantChanged { id: format!("grt_{g}"), transition };
     let agent = Actor { role: Role::Agent, ..person(9) };
     Some(match step {
         Step::Ask(a, people) => {
@@ -259,22 +259,31 @@ proptest! {
     }
 }
 
-/// The store, and a copy of its database as it is before anything is added.
-fn begin(dir: &std::path::Path) -> (checkrein_store::Store, tempfile::TempDir) {
-    // Opened once, so that what came back from a journal is in the database.
+/// How much is left of a write-ahead log of which the part written since `before` need not have been synced.
+fn torn(before: &[u8], now: &[u8]) -> u64 {
+    // Begun anew, it has another header.
+    let goes_on = !before.is_empty() && now.get(..32) == before.get(..32);
+    let synced = if goes_on { before.len().min(now.len()) } else { 0 };
+    (synced + (now.len() - synced) / 2) as u64
+}
+
+/// The store, a copy of its database as it is before anything is added, and its write-ahead log then.
+fn begin(dir: &std::path::Path) -> (checkrein_store::Store, tempfile::TempDir, Vec<u8>) {
     let left = tempfile::tempdir().unwrap();
     for file in ["checkrein.db", "checkrein.lock"] {
         std::fs::copy(dir.join(file), left.path().join(file)).unwrap();
     }
     // No checkpoint tears the copy: none begins before a quarter of this is written.
     let options = checkrein_store::Options { wal_bytes: 4 << 20, ..options(dir) };
-    (checkrein_store::Store::open(options).unwrap(), left)
+    let store = checkrein_store::Store::open(options).unwrap();
+    let before = std::fs::read(dir.join(WAL)).unwrap_or_default();
+    (store, left, before)
 }
 
 async fn run(steps: Vec<Step>) {
     let mut dir = tempfile::tempdir().unwrap();
     open(dir.path()).close().await;
-    let (mut store, mut left) = begin(dir.path());
+    let (mut store, mut left, mut before) = begin(dir.path());
     let mut model = Model::default();
     let mut taken = 0_u64;
     for (n, step) in steps.iter().enumerate() {
@@ -287,16 +296,15 @@ async fn run(steps: Vec<Step>) {
             Step::Crash => {
                 // What a machine that lost power would find: the database as it was when the store was opened,
                 // half of what it wrote since, and the journal.
-                for file in ["checkrein.db-wal", "checkrein.journal-1", "checkrein.journal-2"] {
+                for file in [WAL, "checkrein.journal-1", "checkrein.journal-2"] {
                     std::fs::copy(dir.path().join(file), left.path().join(file)).unwrap();
                 }
-                let wal = std::fs::OpenOptions::new().write(true).open(left.path().join("checkrein.db-wal"));
-                let wal = wal.unwrap();
-                wal.set_len(wal.metadata().unwrap().len() / 2).unwrap();
+                let wal = std::fs::OpenOptions::new().write(true).open(left.path().join(WAL)).unwrap();
+                wal.set_len(torn(&before, &std::fs::read(dir.path().join(WAL)).unwrap())).unwrap();
                 store.close().await;
                 dir = left;
                 open(dir.path()).close().await;
-                (store, left) = begin(dir.path());
+                (store, left, before) = begin(dir.path());
             }
             _ => {
                 let recorded = match store.append(vec![event(step, now).unwrap()], now).await {

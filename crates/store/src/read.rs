@@ -9,7 +9,7 @@ use checkrein_core::{
     event::{Checked, Entry, Outcome},
     fingerprint::Fingerprint,
     key::KeyRecord,
-    name::Pattern,
+    name::{Name, Pattern},
     time::Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter, types::Value as Sql};
@@ -270,6 +270,24 @@ pub(crate) fn checks(
         page.rows.push(check_row(&tx, seq, row.get(1)?, body)?);
     }
     Ok(page)
+}
+
+pub(crate) fn checks_by_hour(
+    db: &Connection,
+    agent: &Name,
+    since: Timestamp,
+) -> Result<Vec<(i64, u64)>, StoreError> {
+    let tx = db.unchecked_transaction()?;
+    let (first, last) = ends(&tx)?;
+    let from = first_at(&tx, since, first, last)?;
+    let mut rows = tx.prepare_cached(
+        "SELECT at / 3600000000, count(*) FROM log
+         WHERE seq >= ?1 AND kind = 'check' AND agent = ?2 GROUP BY 1 ORDER BY 1",
+    )?;
+    let rows = rows.query_map(params![from.cast_signed(), agent.as_str()], |r| {
+        Ok((r.get(0)?, schema::seq(r.get(1)?)))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// The first and the last entry; `(1, 0)` when there is none.

@@ -329,6 +329,25 @@ export interface components {
       /** Whether the action may run. Anything but `allow`: do not run it. */
       verdict: components["schemas"]["Verdict"];
     };
+    /** A message to a sink. */
+    DeliveryView: {
+      /** Attempts that were answered, or whose time was over. */
+      attempts: number;
+      /** How many signals it stands for. */
+      count: number;
+      /** Why the last attempt failed. */
+      error?: string | null;
+      /** Receivers may drop repeats by it. */
+      id: string;
+      /** When it was put into the queue. */
+      queued_at: string;
+      /** When it was delivered or given up. */
+      settled_at?: string | null;
+      /** The sink. */
+      sink: string;
+      /** Where it stands. */
+      status: components["schemas"]["Standing"];
+    };
     /** One way of departing from what is normal. */
     DriftChannel: "rate" | "burst" | "loop" | "novelty" | "sequence" | "mix" | "records" | "errors";
     /** How grave a score is. */
@@ -538,6 +557,18 @@ export interface components {
       /** What it asks for. */
       rule: components["schemas"]["Rule"];
     };
+    /** Which signals: all that is said must hold. */
+    Matcher: {
+      /** About this agent. One that is about none does not match. */
+      agent?: string | null;
+      environment?: components["schemas"]["Environment"] | null;
+      /** Of one of these kinds; `*` matches any run of characters. Of any, when empty. */
+      kinds?: Array<string>;
+      /** With such a policy behind it. */
+      policy?: string | null;
+      severity_at_least?: components["schemas"]["Severity"] | null;
+      severity_at_most?: components["schemas"]["Severity"] | null;
+    };
     /** Whether a policy takes effect. */
     Mode: "enforce" | "shadow";
     /** Something said about an approval, without answering it. */
@@ -579,6 +610,15 @@ export interface components {
       for: string;
       /** How long it is good, e.g. `1h`; without it, and at most, as long as the approval waits. */
       lasting?: string | null;
+    };
+    /** A silence to be made. */
+    NewSilence: {
+      /** Why, 1 to 1,024 bytes. */
+      comment: string;
+      /** About what. Empty: about everything. */
+      matcher?: components["schemas"]["Matcher"];
+      /** When it ends; at most 30 days from now. */
+      until: string;
     };
     /** What to do about records that somebody changed since. */
     OnConflict: "refuse" | "skip" | "force";
@@ -769,6 +809,163 @@ export interface components {
       /** The key that asked for it. */
       key_id: string;
     };
+    /** How bad it is. Ordered: the later is the worse. */
+    Severity: "info" | "notice" | "warning" | "critical";
+    /**
+     * Something that a team must know.
+     *
+     * Its texts come from agents where they name an action, a resource or a tool: each sink escapes them for its
+     * medium. They were redacted before they came here.
+     */
+    Signal: {
+      /** What it wanted to do. */
+      action?: string | null;
+      /** Whose action it is about. */
+      agent?: string | null;
+      /** The approval. */
+      approval_id?: string | null;
+      /** When it happened. */
+      at: string;
+      blast_radius?: components["schemas"]["BlastRadius"] | null;
+      /** Who did it, where a person did: their name. */
+      by?: string | null;
+      category?: components["schemas"]["Category"] | null;
+      /** The check. */
+      check_id?: string | null;
+      /**
+       * What condition it is about; the same for every signal of that condition and for the one that resolves it.
+       * At most 200 bytes of ASCII without spaces.
+       */
+      condition: string;
+      environment?: components["schemas"]["Environment"] | null;
+      /** `sig_<entry>` or, where one entry causes several, `sig_<entry>_<n>`: the same again from the same log. */
+      id: string;
+      /** `action.blocked`, `breaker.opened`, …: DESIGN's kinds, dotted. */
+      kind: string;
+      /** The command that a person would type next, e.g. `checkrein approvals show apr_…`. */
+      next?: string | null;
+      /** The policies behind it, those that decided first. */
+      policies?: Array<string>;
+      /** To what. */
+      resource?: string | null;
+      /** The rollback. */
+      rollback_id?: string | null;
+      /** Its session. */
+      session?: string | null;
+      /** How bad it is. */
+      severity: components["schemas"]["Severity"];
+      /** The snapshot. */
+      snapshot_id?: string | null;
+      /** Whether it still holds. */
+      status: components["schemas"]["Status"];
+      /** One sentence for a person. */
+      summary: string;
+      /** With which tool. */
+      tool?: string | null;
+    };
+    /** A page of signals, newest first. */
+    SignalPage: {
+      /** Ask again with `cursor` set to this for the next page; absent on the last one. */
+      next_cursor?: string | null;
+      /** The signals. */
+      signals: Array<components["schemas"]["SignalView"]>;
+    };
+    /** Where a signal is to be sent again. */
+    SignalReplay: {
+      /**
+       * To this sink. Without it: its messages that were given up are tried again, or, where there is none, it goes
+       * to where the routes lead now.
+       */
+      sink?: string | null;
+    };
+    /** What is sent again. */
+    SignalReplayed: {
+      /** Sinks that it is sent to anew. */
+      sent_to: Array<string>;
+      /** Messages that were given up and wait again. */
+      tried_again: number;
+    };
+    /** A signal and what became of it. */
+    SignalView: components["schemas"]["Signal"] & {
+      /** The messages that speak for it, oldest first. None: no route took it, or it was silenced. */
+      deliveries: Array<components["schemas"]["DeliveryView"]>;
+    };
+    /** The silences. Windows of every week are in the configuration only. */
+    SilenceList: {
+      /** Those that end first come first. */
+      silences: Array<components["schemas"]["SilenceView"]>;
+    };
+    /** A silence that is in force, or will be. */
+    SilenceView: {
+      /** Why. */
+      comment: string;
+      /** From then on. */
+      from: string;
+      /** `sil_…`. */
+      id: string;
+      /** About what. */
+      matcher: components["schemas"]["Matcher"];
+      /** Who wants it. */
+      owner: string;
+      /** Until then. */
+      until: string;
+    };
+    /** An example that was sent to a sink. */
+    SinkExample: {
+      /** Why not, and what to do about it. */
+      error?: string | null;
+      /** The kind of the signal, or `record` for one of the stream of all actions. */
+      kind: string;
+      /** Whether it arrived. */
+      ok: boolean;
+    };
+    /** The sinks. */
+    SinkList: {
+      /** By name. */
+      sinks: Array<components["schemas"]["SinkView"]>;
+    };
+    /** What a test of a sink found. */
+    SinkReport: {
+      /** Each example that was sent. */
+      examples: Array<components["schemas"]["SinkExample"]>;
+      /** Whether all arrived. */
+      ok: boolean;
+    };
+    /** A sink, and how it is. Numbers count since the server started, where nothing else is said. */
+    SinkView: {
+      /** Whether it takes the stream of all actions. */
+      actions: boolean;
+      /** `closed`: it is used; `open`: it is left alone after failures; `probing`: it is tried with one message. */
+      circuit: string;
+      /** Messages given up. */
+      dead: number;
+      /** Messages delivered. */
+      delivered: number;
+      /** Attempts that failed. */
+      failed: number;
+      /** Whether it counts as failing. */
+      failing: boolean;
+      /** `slack`, `pagerduty`, … */
+      kind: string;
+      /** When a message or a batch was last delivered. */
+      last_delivered_at?: string | null;
+      /** Why. */
+      last_error?: string | null;
+      /** When an attempt last failed. */
+      last_error_at?: string | null;
+      /** Its name. */
+      name: string;
+      /** Messages that wait now. */
+      queued: number;
+      /** Records of the stream of all actions that were sent. */
+      records: number;
+      /** How many entries of the log are still to be sent, where it takes the stream of all actions. */
+      records_behind?: number | null;
+      /** Records that were refused for good, or removed from the log before they could be sent. */
+      records_lost: number;
+      /** Whether it takes signals. */
+      signals: boolean;
+    };
     /** A page of snapshots, newest first. */
     SnapshotPage: {
       /** Ask again with `cursor` set to this for the next page; absent on the last one. */
@@ -837,6 +1034,8 @@ export interface components {
       /** The target's name. */
       target: string;
     };
+    /** Where a message stands. */
+    Standing: "queued" | "delivered" | "dead";
     /** Where an approval stands. */
     State: "pending" | "approved" | "denied" | "expired" | "withdrawn";
     /** One statement of several. */
@@ -855,6 +1054,8 @@ export interface components {
       /** By column. */
       rows: Array<unknown>;
     };
+    /** Whether what a signal is about still holds. */
+    Status: "firing" | "resolved";
     /** What a rollback does to the records of one resource. */
     Steps: {
       /** Records that somebody has worked on since. */

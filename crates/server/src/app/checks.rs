@@ -403,7 +403,7 @@ fn outcome_view(outcome: &Outcome) -> OutcomeReport {
     OutcomeReport { status: outcome.status, records: outcome.records, error: outcome.error.clone() }
 }
 
-fn view(row: CheckRow) -> CheckView {
+pub(super) fn view(row: CheckRow) -> CheckView {
     let Checked { key_id: _, check, action, fingerprint, decision, execution: _, probe: _ } = row.checked;
     CheckView {
         decision,

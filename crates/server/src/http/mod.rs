@@ -1,5 +1,6 @@
 //! The HTTP API: translates between requests and [`App`], and decides nothing.
 
+mod agents;
 mod approvals;
 pub(crate) mod body;
 mod breakers;
@@ -12,6 +13,7 @@ mod links;
 mod listen;
 mod policies;
 mod problem;
+mod signals;
 mod snapshots;
 mod stream;
 mod system;
@@ -86,6 +88,10 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::show))
         .routes(routes!(approvals::decide))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::show))
+        .routes(routes!(agents::accept))
+        .routes(routes!(agents::rebuild))
         .routes(routes!(breakers::list))
         .routes(routes!(breakers::show, breakers::set))
         .routes(routes!(breakers::set_of_agent))
@@ -96,6 +102,12 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(grants::show, grants::revoke))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
+        .routes(routes!(signals::list))
+        .routes(routes!(signals::replay))
+        .routes(routes!(signals::sinks))
+        .routes(routes!(signals::test))
+        .routes(routes!(signals::silences, signals::silence))
+        .routes(routes!(signals::end_silence))
         .routes(routes!(targets::list))
         .routes(routes!(targets::test))
         .routes(routes!(hooks::claude_code::hook))

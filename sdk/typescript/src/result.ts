@@ -117,6 +117,12 @@ export interface WaitOptions {
   timeoutMs?: number;
   /** Ends the wait: it is rejected with the signal's reason. */
   signal?: AbortSignal | undefined;
+  /**
+   * Takes the request for approval back when time is up or the signal ends the wait, so that nobody answers what
+   * nobody waits for. Not by default: a hold that was not answered can be waited for again, also by another process
+   * that asks for the same action.
+   */
+  withdraw?: boolean;
 }
 
 /** What a person waits for a hold unless told otherwise, in milliseconds. */

@@ -29,11 +29,15 @@ mod interrupted;
 #[cfg(test)]
 mod keeping;
 #[cfg(test)]
+mod links;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
 mod shop;
+#[cfg(test)]
+mod slack;
 #[cfg(test)]
 mod targets;
 #[cfg(test)]

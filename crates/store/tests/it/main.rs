@@ -6,6 +6,7 @@
     reason = "helpers of tests, and processes that tests start"
 )]
 
+mod approvals;
 mod common;
 mod crash;
 mod faults;

@@ -28,7 +28,7 @@ from .errors import (
     StatementError,
     UnreachableError,
 )
-from .management import Approvals, AsyncApprovals, AsyncPolicies, Policies
+from .management import Approvals, AsyncApprovals, AsyncGrants, AsyncPolicies, Grants, Policies
 from .result import AsyncCheckResult, BlastRadius, CheckResult, Decision, MatchedPolicy
 from .undo import AsyncExecutionResult, Execution, ExecutionResult, RollbackResult, Snapshot
 
@@ -39,6 +39,7 @@ __all__ = [
     "AsyncCheckResult",
     "AsyncCheckrein",
     "AsyncExecutionResult",
+    "AsyncGrants",
     "AsyncPolicies",
     "AuthenticationError",
     "BadRequestError",
@@ -50,6 +51,7 @@ __all__ = [
     "Decision",
     "Execution",
     "ExecutionResult",
+    "Grants",
     "MatchedPolicy",
     "NotFoundError",
     "PermissionDeniedError",

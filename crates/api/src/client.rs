@@ -1,6 +1,8 @@
 //! A typed client of the HTTP API.
 
 mod approvals;
+mod drift;
+mod signal;
 mod undo;
 
 pub use undo::SnapshotExport;

@@ -1,7 +1,11 @@
 //! Agents, what they normally do, and breakers.
 
+use crate::CheckView;
 use checkrein_core::{
-    drift::breaker::{Cause, State},
+    drift::{
+        Channel,
+        breaker::{Cause, State},
+    },
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -60,4 +64,129 @@ pub struct BreakerView {
 pub struct BreakerList {
     /// Those that are open or half-open: that of everything first, then groups, then agents, by name.
     pub breakers: Vec<BreakerView>,
+}
+
+/// An agent that is known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AgentSummary {
+    /// Its name.
+    pub agent: String,
+    /// When it acted last.
+    #[schema(value_type = String, format = DateTime)]
+    pub last_seen: Timestamp,
+    /// Where its own breaker stands.
+    pub breaker: State,
+    /// The group of the configuration that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub group: Option<String>,
+}
+
+/// A page of agents, by name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AgentPage {
+    /// The agents.
+    pub agents: Vec<AgentSummary>,
+    /// Ask again with `cursor` set to this for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub next_cursor: Option<String>,
+}
+
+/// The actions of an hour.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AgentRate {
+    /// Expected in it.
+    pub expected: f32,
+    /// The most that raises no doubt.
+    pub high: f32,
+    /// Seen in it, so far.
+    pub seen: u64,
+}
+
+/// An hour of an agent, with what the baseline of now expects of it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AgentHour {
+    /// Its beginning.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Expected and seen.
+    #[serde(flatten)]
+    pub rate: AgentRate,
+}
+
+/// A kind of action, among an agent's last 500.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct MixShare {
+    /// The action.
+    pub action: String,
+    /// The tool, in the raw form.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub tool: Option<String>,
+    /// 0 to 1.
+    pub share: f64,
+}
+
+/// What is known of an agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AgentView {
+    /// Its name.
+    pub agent: String,
+    /// The group of the configuration that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub group: Option<String>,
+    /// What Checkrein does about its drift: `enforce`, `alert` or `off`.
+    pub mode: String,
+    /// It is in its first week.
+    pub learning: bool,
+    /// When it acted first, and last; absent while it has not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime, required = false)]
+    pub first_seen: Option<Timestamp>,
+    /// When it acted last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime, required = false)]
+    pub last_seen: Option<Timestamp>,
+    /// Its own breaker.
+    pub breaker: BreakerView,
+    /// What is unusual of it now.
+    pub incidents: Vec<Channel>,
+    /// This hour.
+    pub rate: AgentRate,
+    /// The hours that were asked for, oldest first; this one is the last.
+    pub hours: Vec<AgentHour>,
+    /// Actions expected of each hour of the week, from Monday 00:00 UTC on: 168 figures.
+    pub expected_by_hour_of_week: Vec<f32>,
+    /// What its last 500 actions were, the most frequent first; at most 20 kinds.
+    pub mix: Vec<MixShare>,
+    /// Its last 10 checks, newest first.
+    pub recent: Vec<CheckView>,
+}
+
+/// Takes what an agent did for normal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptRequest {
+    /// Why; goes on record. 1 to 1,024 bytes.
+    pub reason: String,
+}
+
+/// Learns from the action log anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RebuildRequest {
+    /// What this agent normally does; absent: what all do.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub agent: Option<String>,
+}
+
+/// What was learnt anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RebuildReport {
+    /// Agents.
+    pub agents: u64,
+    /// Actions of theirs in the log.
+    pub actions: u64,
 }

@@ -1,6 +1,7 @@
 //! `checkrein`: the one binary, server and command line.
 
 mod approvals;
+mod breaker;
 mod check;
 mod classify;
 mod config;
@@ -20,6 +21,7 @@ mod policy;
 mod remote;
 mod rollback;
 mod serve;
+mod signal;
 mod snapshot;
 mod target;
 
@@ -72,7 +74,13 @@ enum Command {
     /// See and answer holds
     #[command(subcommand)]
     Approvals(approvals::Command),
-    /// Find departures from what is normal, in recorded events and series
+    /// Stop an agent, a group or everything, and let it run again
+    #[command(subcommand)]
+    Breaker(breaker::Command),
+    /// See signals and sinks, send signals again, keep them back
+    #[command(subcommand)]
+    Signal(signal::Command),
+    /// See what is normal for an agent, and find departures from it in recorded events and series
     #[command(subcommand)]
     Drift(drift::Command),
     /// Read and verify the action log
@@ -114,6 +122,8 @@ fn main() -> ExitCode {
         Command::Classify(args) => classify::run(&args, &mut out),
         Command::Policy(command) => policy::run(command, &mut out),
         Command::Approvals(command) => approvals::run(command, &mut out),
+        Command::Breaker(command) => breaker::run(command, &mut out),
+        Command::Signal(command) => signal::run(command, &mut out),
         Command::Drift(command) => drift::run(command, &mut out),
         Command::Log(command) => log::run(command, &mut out),
         Command::Keys(command) => keys::run(command, &mut out),

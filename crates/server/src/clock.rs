@@ -23,6 +23,12 @@ impl Clock {
         Timestamp::from_micros(self.0.fetch_max(machine, Ordering::Relaxed).max(machine))
     }
 
+    /// The machine's clock jumps ahead, and back at once: time stands still until it has caught up.
+    #[cfg(test)]
+    pub(crate) fn jump(&self, seconds: i64) {
+        self.0.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
+    }
+
     /// How many seconds time is held ahead of the machine's clock, because that was once ahead itself.
     pub(crate) fn ahead_seconds(&self) -> i64 {
         (self.0.load(Ordering::Relaxed) - Self::machine()).max(0) / 1_000_000

@@ -20,6 +20,7 @@ use checkrein_core::{
     event::{Checked, Entry, Event},
     fingerprint::Fingerprint,
     key::KeyRecord,
+    name::Name,
     time::Timestamp,
 };
 use rusqlite::Connection;
@@ -231,7 +232,7 @@ impl Store {
         self.0.head.failure(Duration::from_secs(10)).map_or(Ok(()), Err)
     }
 
-    async fn send(&self, request: Request) -> Result<(), AppendError> {
+    pub(crate) async fn send(&self, request: Request) -> Result<(), AppendError> {
         self.0.writer.push(request, self.0.timeout).await.map_err(|refused| match refused {
             queue::Refused::Full => AppendError::Busy(self.0.timeout),
             queue::Refused::Closed => AppendError::Closed,
@@ -270,6 +271,12 @@ impl Store {
     /// The number of the last entry on record, as it grows.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.0.head.subscribe()
+    }
+
+    /// The number of the last entry that [`Store::signals_after`] and [`Store::entries_behind`] can give, as it
+    /// grows.
+    pub fn subscribe_shown(&self) -> watch::Receiver<u64> {
+        self.0.head.subscribe_shown()
     }
 
     /// Records what was handed over, merges the write-ahead log and releases the folder. The store, all its
@@ -313,6 +320,14 @@ impl Store {
         read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.shown().await?;
+        self.read_behind(read).await
+    }
+
+    /// The same, of what the database shows anyway: asks nothing of the writer.
+    pub(crate) async fn read_behind<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let _permit = self.0.permits.acquire().await.map_err(|_| StoreError::Closed)?;
         let idle = self.idle().pop();
         let store = self.clone();
@@ -330,6 +345,14 @@ impl Store {
         })
         .await
         .map_err(|_| StoreError::Closed)?
+    }
+
+    /// The store as the command line reads it, to verify it while it is written.
+    ///
+    /// # Errors
+    /// When it cannot be opened a second time.
+    pub fn reader(&self) -> Result<crate::Reader, StoreError> {
+        crate::Reader::open(&self.0.folder.path)
     }
 
     /// The check `id` with what became of it.
@@ -384,6 +407,28 @@ impl Store {
         self.read(move |db| read::entries(db, after, limit, &filter)).await
     }
 
+    /// At most `limit` entries before `before`, newest first. Of `filter` only the kinds are looked at.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn entries_before(
+        &self,
+        before: u64,
+        limit: usize,
+        filter: EntryFilter,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.read(move |db| read::entries_before(db, before, limit, &filter)).await
+    }
+
+    /// At most `limit` entries about `subject` (an id, or a policy's name), oldest first, without a check itself.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn entries_about(&self, subject: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let subject = subject.to_owned();
+        self.read(move |db| read::entries_about(db, &subject, limit)).await
+    }
+
     /// The entry `seq`.
     ///
     /// # Errors
@@ -407,6 +452,20 @@ impl Store {
     /// When the store cannot be read.
     pub async fn breakers(&self) -> Result<Vec<(String, Result<BreakerChange, String>)>, StoreError> {
         self.read(read::breakers).await
+    }
+
+    /// How many checks of `agent` each hour has from `since` on, as (hours since 1970, checks), oldest first;
+    /// hours without any are left out. Looks at every entry since then.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn checks_by_hour(
+        &self,
+        agent: &Name,
+        since: Timestamp,
+    ) -> Result<Vec<(i64, u64)>, StoreError> {
+        let agent = agent.clone();
+        self.read(move |db| read::checks_by_hour(db, &agent, since)).await
     }
 
     /// What agents normally do, in a file of its own.

@@ -1,9 +1,10 @@
 //! `checkrein drift explain`
 
-use super::{events::each, plot};
+use super::{events::each, live, plot};
 use crate::{
     failure::{Failure, Result},
     output::{Out, clean, note, number, plural, time},
+    remote::Remote,
 };
 use checkrein_core::{
     drift::{Baseline, Group, Incidents},
@@ -30,12 +31,14 @@ pub(crate) struct Args {
     /// The agent
     #[arg(value_name = "AGENT", value_parser = |text: &str| Name::new(text).map_err(|e| e.to_string()))]
     agent: Name,
-    /// Recorded events, one JSON object a line, in time order; `-` for stdin
+    /// Recorded events, one JSON object a line, in time order; `-` for stdin. Otherwise the server is asked
     #[arg(long, value_name = "FILE")]
-    input: PathBuf,
+    input: Option<PathBuf>,
     /// Also draw the last two weeks: what was expected, and what was seen
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 /// One hour of the agent.
@@ -62,11 +65,14 @@ struct Kept {
 }
 
 pub(crate) fn run(args: &Args, out: &mut Out) -> Result {
+    let Some(input) = &args.input else {
+        return live::explain(&args.agent, args.svg.as_ref(), &args.remote, out);
+    };
     let (mut baseline, mut group) = (None::<Baseline>, Group::new());
     let (mut incidents, mut kept) = (Incidents::default(), Kept::default());
     let mut wanted: Option<usize> = None;
     let mut others: HashMap<usize, Baseline> = HashMap::new();
-    each(&args.input, |event, agent| {
+    each(input, |event, agent| {
         let at = event.observed.at;
         if wanted.is_none() && Name::new(event.agent).is_ok_and(|name| name == args.agent) {
             wanted = Some(agent);
@@ -91,7 +97,7 @@ pub(crate) fn run(args: &Args, out: &mut Out) -> Result {
     let Some(baseline) = baseline else {
         return Err(Failure::failed(format!(
             "{} has no events of {}; list its agents with: jq -r .agent FILE | sort | uniq -c",
-            args.input.display(),
+            input.display(),
             args.agent
         )));
     };

@@ -1,7 +1,8 @@
-//! `checkrein drift`: what an agent normally does, on recorded events and plain series, without a server.
+//! `checkrein drift`: what an agent normally does, as the server knows it, and on recorded events and plain series without one.
 
 mod events;
 mod explain;
+mod live;
 mod plot;
 mod replay;
 mod score;
@@ -16,6 +17,10 @@ pub(crate) enum Command {
     Score(score::Args),
     /// Show what is normal for an agent, as text and as a plot
     Explain(explain::Args),
+    /// Take what an agent did for normal
+    Accept(live::Accept),
+    /// Let the server learn anew from its action log
+    Rebuild(live::Rebuild),
 }
 
 pub(crate) fn run(command: Command, out: &mut Out) -> Result {
@@ -23,5 +28,7 @@ pub(crate) fn run(command: Command, out: &mut Out) -> Result {
         Command::Replay(args) => replay::run(&args, out),
         Command::Score(args) => score::run(&args, out),
         Command::Explain(args) => explain::run(&args, out),
+        Command::Accept(args) => live::accept(args, out),
+        Command::Rebuild(args) => live::rebuild(args, out),
     }
 }

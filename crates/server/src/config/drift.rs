@@ -78,7 +78,7 @@ impl Default for Drift {
 pub(super) fn read(mut section: Section<'_>) -> Drift {
     let mut drift = Drift::default();
     drift.settings = settings(&mut section, &drift.settings);
-    if let Some(n) = section.number("agents_in_memory", (64, 10_000_000)) {
+    if let Some(n) = section.number("agents_in_memory", (256, 10_000_000)) {
         drift.in_memory = usize::try_from(n).unwrap_or(drift.in_memory);
     }
     for (name, mut group) in section.named("groups") {

@@ -15,6 +15,9 @@ use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 use std::{error::Error as _, time::Duration};
 
+/// Bytes of a form that a person fills in.
+const MAX_FORM: usize = 64 * 1024;
+
 /// A JSON body of the type `T`. The content type is not asked for: `curl -d` sends another one, and no
 /// browser's form can carry the key that every request needs.
 pub(super) struct Json<T>(pub(super) T);
@@ -23,7 +26,7 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
     type Rejection = BadBody;
 
     async fn from_request(request: Request, app: &Shared) -> Result<Self, BadBody> {
-        let bytes = body(request, app).await?;
+        let bytes = read(request, app).await?;
         let mut reader = serde_json::Deserializer::from_slice(&bytes);
         let read = T::deserialize(Named(&mut reader)).and_then(|body| reader.end().map(|()| Self(body)));
         read.map_err(|e| unreadable(&e))
@@ -37,12 +40,39 @@ impl FromRequest<Shared> for AnyJson {
     type Rejection = BadBody;
 
     async fn from_request(request: Request, app: &Shared) -> Result<Self, BadBody> {
-        let bytes = body(request, app).await?;
+        let bytes = read(request, app).await?;
         serde_json::from_slice::<Strict>(&bytes).map(|s| Self(s.0)).map_err(|e| unreadable(&e))
     }
 }
 
-async fn body(request: Request, app: &Shared) -> Result<Bytes, BadBody> {
+/// The body as it came.
+pub(super) struct Raw(pub(super) Bytes);
+
+impl FromRequest<Shared> for Raw {
+    type Rejection = BadBody;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, BadBody> {
+        read(request, app).await.map(Self)
+    }
+}
+
+/// The fields of a form, in order.
+pub(super) struct Form(pub(super) Vec<(String, String)>);
+
+impl FromRequest<Shared> for Form {
+    type Rejection = BadBody;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, BadBody> {
+        let bytes = read(request, app).await?;
+        if bytes.len() > MAX_FORM {
+            return Err(BadBody::TooLarge);
+        }
+        Ok(Self(url::form_urlencoded::parse(&bytes).into_owned().collect()))
+    }
+}
+
+/// The whole body, within what one may be.
+pub(crate) async fn read(request: Request, app: &Shared) -> Result<Bytes, BadBody> {
     // Said beforehand: no need to wait for what is refused anyway.
     let announced =
         request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
@@ -96,7 +126,7 @@ impl FromRequestParts<Shared> for Path {
 }
 
 /// A cursor that an earlier page gave.
-pub(super) fn cursor(text: Option<&str>) -> Result<Option<u64>, Error> {
+pub(crate) fn cursor(text: Option<&str>) -> Result<Option<u64>, Error> {
     text.map(|t| {
         t.parse()
             .map_err(|_| Error::Invalid("cursor: take it from `next_cursor` of the page before".to_owned()))
@@ -105,7 +135,7 @@ pub(super) fn cursor(text: Option<&str>) -> Result<Option<u64>, Error> {
 }
 
 /// A name or pattern to select by.
-pub(super) fn pattern(what: &str, text: Option<&str>) -> Result<Option<Pattern>, Error> {
+pub(crate) fn pattern(what: &str, text: Option<&str>) -> Result<Option<Pattern>, Error> {
     text.map(|t| Pattern::new(t).map_err(|e| Error::Invalid(format!("{what}: {e}")))).transpose()
 }
 

@@ -1,24 +1,31 @@
 //! The HTTP API: translates between requests and [`App`], and decides nothing.
 
+mod agents;
 mod approvals;
-mod body;
+pub(crate) mod body;
 mod breakers;
 mod checks;
 mod executions;
 mod grants;
 mod hooks;
 mod keys;
+mod links;
 mod listen;
 mod policies;
 mod problem;
+mod signals;
 mod snapshots;
 mod stream;
 mod system;
 mod targets;
 
 pub use listen::{Tls, serve};
+pub(crate) use problem::Draft;
 
-use crate::app::{App, Caller, Error};
+use crate::{
+    app::{App, Caller, Error},
+    console,
+};
 use axum::{
     Router,
     extract::FromRequestParts,
@@ -42,7 +49,7 @@ pub(crate) type Shared = Arc<App>;
     info(
         title = "Checkrein",
         description = "The checkpoint that every action of an AI agent passes before it runs. Every request but those \
-                       to `/healthz`, `/readyz`, `/metrics` and `/openapi.json` needs a key: `Authorization: Bearer ck_…`. \
+                       to `/healthz`, `/readyz`, `/metrics`, `/openapi.json`, `/approve/…` and `/v1/hooks/slack` needs a key: `Authorization: Bearer ck_…`. \
                        Errors are RFC 9457 problem documents.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
@@ -81,18 +88,31 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::show))
         .routes(routes!(approvals::decide))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::show))
+        .routes(routes!(agents::accept))
+        .routes(routes!(agents::rebuild))
         .routes(routes!(breakers::list))
         .routes(routes!(breakers::show, breakers::set))
         .routes(routes!(breakers::set_of_agent))
         .routes(routes!(approvals::comment))
+        .routes(routes!(approvals::link))
+        .routes(routes!(links::show, links::answer))
         .routes(routes!(grants::list, grants::create))
         .routes(routes!(grants::show, grants::revoke))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
+        .routes(routes!(signals::list))
+        .routes(routes!(signals::replay))
+        .routes(routes!(signals::sinks))
+        .routes(routes!(signals::test))
+        .routes(routes!(signals::silences, signals::silence))
+        .routes(routes!(signals::end_silence))
         .routes(routes!(targets::list))
         .routes(routes!(targets::test))
         .routes(routes!(hooks::claude_code::hook))
         .routes(routes!(hooks::litellm::guardrail))
+        .routes(routes!(hooks::slack::click))
         .routes(routes!(stream::stream))
         .routes(routes!(system::healthz))
         .routes(routes!(system::readyz))
@@ -109,6 +129,7 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
 pub fn router(app: Shared) -> Router {
     let (router, _) = routes().split_for_parts();
     router
+        .merge(console::router(Arc::clone(&app)).with_state(()))
         .fallback(async |uri: Uri| Error::NotFound("address", uri.path().chars().take(128).collect()))
         .method_not_allowed_fallback(async || problem::MethodNotAllowed)
         .layer(MapResponseLayer::new({
@@ -124,7 +145,7 @@ fn finish(app: &App, mut response: Response) -> Response {
     static PREFIX: LazyLock<String> = LazyLock::new(|| format!("req_{:x}_", std::process::id()));
     let number = hex(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
     let id = [PREFIX.as_str(), number.trim_start_matches('0')].concat();
-    if let Some(draft) = response.extensions_mut().remove::<problem::Draft>() {
+    if let Some(draft) = response.extensions_mut().remove::<Draft>() {
         app.metrics().refused.inc();
         response = draft.into_response(&id);
     }
@@ -132,7 +153,7 @@ fn finish(app: &App, mut response: Response) -> Response {
     if let Ok(value) = HeaderValue::try_from(id) {
         headers.insert("x-request-id", value);
     }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

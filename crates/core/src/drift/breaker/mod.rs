@@ -185,6 +185,13 @@ impl Breaker {
         self.until.filter(|_| self.state == State::Open)
     }
 
+    /// The process started again. How many probes it had let through by the end is not known: all of them, then.
+    pub fn restarted(&mut self) {
+        if self.state == State::HalfOpen {
+            self.probes = u8::MAX;
+        }
+    }
+
     fn clock(&mut self, at: Timestamp) -> Timestamp {
         self.now = self.now.max(at).min(LATEST);
         self.now

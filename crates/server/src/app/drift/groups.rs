@@ -75,6 +75,14 @@ impl Groups {
         }
     }
 
+    /// Takes over what was learnt anew.
+    pub(super) fn replace(&self, groups: HashMap<String, Group>) {
+        for (name, group) in groups {
+            let prior = self.prior(Some(&name).filter(|name| !name.is_empty()).map(String::as_str));
+            prior.with(|known| *known = group);
+        }
+    }
+
     /// What changed since the last time, to be kept.
     pub(super) fn to_keep(&self) -> Vec<(String, Vec<u8>)> {
         let priors = self.priors.lock().unwrap_or_else(PoisonError::into_inner);

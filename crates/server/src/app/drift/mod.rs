@@ -10,8 +10,12 @@
 mod agent;
 mod agents;
 mod groups;
+mod history;
 mod keep;
 mod people;
+#[cfg(test)]
+mod tests;
+mod view;
 mod words;
 
 pub(super) use agent::Agent;
@@ -33,7 +37,7 @@ use checkrein_core::{
 use checkrein_store::{Baselines, Store};
 use groups::{Groups, Shared};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -82,6 +86,11 @@ impl Look {
         }
     }
 
+    /// Whether a person should look first, whatever the policies say.
+    pub(super) const fn wants_a_look(&self) -> bool {
+        self.holds.is_some()
+    }
+
     /// What is to be recorded beside the check.
     pub(super) fn events(&mut self) -> impl Iterator<Item = Event> + use<> {
         std::mem::take(&mut self.changes).into_iter().map(|change| Event::BreakerChanged(Box::new(change)))
@@ -97,6 +106,8 @@ pub(super) struct Drift {
     groups: Groups,
     /// The last change of each agent's breaker: an agent that comes from the disk is brought to it.
     last: Mutex<HashMap<Name, BreakerChange>>,
+    /// Agents whose breakers were half-open when the server started, and that did not act since.
+    probing: Mutex<HashSet<Name>>,
     /// Changes of which it is not known that they are on record.
     pending: Mutex<Vec<(Instant, BreakerChange)>>,
     /// Somebody waits for room in memory; and there may be some now.
@@ -131,7 +142,11 @@ impl Drift {
                 }
             }
         }
+        let is_probing = |change: &BreakerChange| change.breaker.state() == State::HalfOpen;
+        let probing = last.iter().filter(|(_, change)| is_probing(change));
+        let probing = probing.map(|(name, _)| name.clone()).collect();
         Ok(Self {
+            probing: Mutex::new(probing),
             baselines: Arc::new(baselines),
             salt,
             agents: Agents::new(config.in_memory),
@@ -250,6 +265,9 @@ impl Drift {
             known.rest.breaker = change.breaker.clone();
             known.rest.revision = change.revision.max(known.rest.revision);
             known.rest.why.clone_from(&change.reason);
+        }
+        if self.probing.lock().unwrap_or_else(PoisonError::into_inner).remove(name) {
+            known.rest.breaker.restarted();
         }
         Ok((known, damaged))
     }

@@ -148,7 +148,7 @@ impl App {
     }
 }
 
-fn view(scope: &Scope, breaker: &Breaker, why: &str) -> BreakerView {
+pub(super) fn view(scope: &Scope, breaker: &Breaker, why: &str) -> BreakerView {
     let is_open = breaker.cause().is_some();
     BreakerView {
         scope: scope.as_str().to_owned(),

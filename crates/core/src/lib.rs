@@ -28,3 +28,4 @@ pub mod signal;
 pub mod snapshot;
 pub mod time;
 pub mod touched;
+pub mod trace;

@@ -8,6 +8,7 @@
 mod address;
 mod answer;
 
+pub(crate) use address::is_public;
 pub use answer::{Answer, Rules};
 pub use reqwest::{
     Method,
@@ -168,7 +169,7 @@ impl Http {
             None => return Err("the address names no host".to_owned()),
         };
         // The resolver never hears of an address that is written as a number.
-        if let Some(ip) = number.filter(|ip| !self.allow_private && !address::is_public(*ip)) {
+        if let Some(ip) = number.filter(|ip| !self.allow_private && !is_public(*ip)) {
             return Err(format!("{}: {}", origin, Forbidden(ip)));
         }
         Ok(Endpoint { url, origin })
@@ -327,7 +328,7 @@ impl Resolve for Resolver {
         Box::pin(async move {
             let mut found = found.await?;
             let first = found.first().copied();
-            found.retain(|found| anywhere || address::is_public(found.ip()));
+            found.retain(|found| anywhere || is_public(found.ip()));
             match first {
                 Some(first) if found.is_empty() => Err(Forbidden(first.ip()).into()),
                 _ => Ok(Box::new(found.into_iter()) as Addrs),

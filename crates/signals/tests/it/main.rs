@@ -9,10 +9,16 @@
 
 mod alertmanager;
 mod common;
+mod datadog;
+mod feed;
 mod http;
 mod others;
+mod otlp;
 mod pagerduty;
+mod samples;
 mod slack;
+mod splunk;
+mod syslog;
 mod teams;
 mod tls;
 mod webhook;

@@ -5,8 +5,10 @@ use checkrein_signals::{
     Pace, Sink,
     http::{Http, HttpConfig},
     sinks::{
+        alertmanager::{Alertmanager, AlertmanagerConfig},
         pagerduty::{PagerDuty, PagerDutyConfig},
         slack::{Slack, SlackConfig},
+        teams::{Teams, TeamsConfig},
         webhook::{Webhook, WebhookConfig},
     },
 };
@@ -43,7 +45,13 @@ impl std::fmt::Debug for SinkSettings {
 type Make = fn(&mut Section<'_>, Option<Env<'_>>, Http) -> Option<Result<Arc<dyn Sink>, String>>;
 
 /// Every kind that there is.
-const KINDS: &[(&str, Make)] = &[("pagerduty", pagerduty), ("slack", slack), ("webhook", webhook)];
+const KINDS: &[(&str, Make)] = &[
+    ("alertmanager", alertmanager),
+    ("pagerduty", pagerduty),
+    ("slack", slack),
+    ("teams", teams),
+    ("webhook", webhook),
+];
 
 /// Every sink that is described well enough, and the names of all that are described at all.
 pub(super) fn read(root: &mut Section<'_>, env: Option<Env<'_>>) -> (Vec<SinkSettings>, Vec<String>) {
@@ -148,6 +156,29 @@ fn text(section: &mut Section<'_>, key: &'static str) -> Option<String> {
 
 fn shared(sink: impl Sink + 'static) -> Arc<dyn Sink> {
     Arc::new(sink)
+}
+
+fn alertmanager(
+    section: &mut Section<'_>,
+    env: Option<Env<'_>>,
+    http: Http,
+) -> Option<Result<Arc<dyn Sink>, String>> {
+    let url = text(section, "url");
+    needed(section, "url", "\"http://alertmanager.internal:9093\"");
+    let (labels, headers) = (section.entries("labels"), section.secrets("headers", env));
+    let keep_firing = section.duration("keep_firing", (60 * SECOND, 30 * DAY));
+    let config = AlertmanagerConfig { url: url?, labels, headers, keep_firing };
+    Some(Alertmanager::new(&config, http).map(shared))
+}
+
+fn teams(
+    section: &mut Section<'_>,
+    env: Option<Env<'_>>,
+    http: Http,
+) -> Option<Result<Arc<dyn Sink>, String>> {
+    let webhook_url = section.secret("webhook_url", env);
+    needed(section, "webhook_url", "{ env = \"TEAMS_WEBHOOK_URL\" }");
+    Some(Teams::new(&TeamsConfig { webhook_url: webhook_url? }, http).map(shared))
 }
 
 fn slack(

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench -p checkrein-server --bench console -- [actions]
 //! ```
-//! Two stores are filled through the store itself, one with 200 actions and one with 1,000,000 (or as many as are
+//! Two stores are filled through the store itself, one with 3,000 actions and one with 1,000,000 (or as many as are
 //! asked for), one action in fifty held. Each page is then asked for in turn from both servers, in this process and
 //! without a network, so that a machine that is busy is busy for both. Medians, and their ratio.
 
@@ -34,14 +34,14 @@ type Res<T> = Result<T, Box<dyn Error>>;
 const KEY: &str = "ck_admin_0123456789abcdef0123456789abcdef";
 const ROUNDS: usize = 15;
 /// Actions on the short log.
-const SHORT: u64 = 200;
+const SHORT: u64 = 3_000;
 /// Seconds between two actions.
 const EVERY: i64 = 5;
-/// Only every so many-th action is of the agent that acts seldom.
-const SELDOM: u64 = 100_000;
+/// How often the agent acts that acts seldom.
+const SELDOM: u64 = 10;
 
-fn agent(n: u64) -> String {
-    if n % SELDOM == 7 { "rare-bot".to_owned() } else { format!("bot-{}", n % 40) }
+fn agent(n: u64, actions: u64) -> String {
+    if n % (actions / SELDOM) == 7 { "rare-bot".to_owned() } else { format!("bot-{}", n % 40) }
 }
 
 /// Fills the store in `dir`.
@@ -53,7 +53,7 @@ async fn fill(dir: &Path, actions: u64) -> Res<()> {
     for first in (0..actions).step_by(500) {
         let mut events = Vec::with_capacity(520);
         for n in first..(first + 500).min(actions) {
-            let (id, agent) = (format!("chk_{n:024x}"), agent(n));
+            let (id, agent) = (format!("chk_{n:024x}"), agent(n, actions));
             let body = body.replace("chk_template", &id).replace("agent-template", &agent);
             let mut checked = template.clone();
             checked.decision.id = id;
@@ -61,7 +61,7 @@ async fn fill(dir: &Path, actions: u64) -> Res<()> {
             events.push((Event::Check(Box::new(checked)), body));
             if n % 50 == 7 {
                 let mut approval = common::approval(&format!("apr_{n:024x}"), &format!("chk_{n:024x}"));
-                approval.action.agent = common::name(&self::agent(n));
+                approval.action.agent = common::name(&agent);
                 approval.requested_at = common::at(n.cast_signed() * EVERY);
                 approval.expires_at = approval.requested_at.plus_seconds(86_400);
                 let id = approval.id.clone();

@@ -9,6 +9,7 @@
 mod common;
 mod crash;
 mod faults;
+mod finding;
 mod journal;
 mod migrate;
 mod model;

@@ -232,12 +232,6 @@ fn summary(entry: &Entry) -> String {
             checkrein_core::grant::Transition::Revoke { by } => format!("revoked by {}", by.name),
             checkrein_core::grant::Transition::Expire => "expired".to_owned(),
         },
-        Ok(Event::BreakerChanged(b)) => {
-            let by = b.by.map(|by| format!(" by {}", by.name)).unwrap_or_default();
-            format!("{}{by}: {}", b.breaker.state().as_str(), b.reason)
-        }
-        Ok(Event::DriftAccepted { by, reason, .. }) => format!("accepted by {}: {reason}", by.name),
-        Ok(Event::DriftEnded { channel, .. }) => format!("{} is over", channel.as_str()),
         Ok(Event::SnapshotTaken(s)) => {
             let records = s.by_resource.iter().fold(0_u64, |sum, held| sum.saturating_add(held.records));
             format!("{}: {} of {} ({})", s.agent, output::records(records), s.resource, s.origin.as_str())
@@ -272,6 +266,15 @@ fn summary(entry: &Entry) -> String {
             )
         }
         Ok(Event::KeyRevoked { by, .. }) => by.map(|by| format!("by {}", by.name)).unwrap_or_default(),
+        Ok(Event::SilenceCreated { silence, by }) => {
+            format!("by {} until {}: {}", by.name, time(silence.until), silence.comment)
+        }
+        Ok(Event::SilenceEnded { by, .. }) => format!("by {}", by.name),
+        Ok(Event::SinkChanged { health, reason, .. }) => {
+            let health = json!(health);
+            let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+            format!("{}{why}", health.as_str().unwrap_or_default())
+        }
         Ok(Event::ServerStarted { version }) => version,
         Ok(Event::ServerStopped {}) => String::new(),
         Ok(Event::LogPruned { through, removed, .. }) => {
@@ -293,6 +296,7 @@ fn show(reader: &Reader, what: &str, out: &mut Out) -> Result {
             Some(("grt", _)) => &["grant.given", "grant.changed"],
             Some(("snp", _)) => &["snapshot.taken", "snapshot.sealed", "snapshot.removed"],
             Some(("rbk", _)) => &["rollback.started", "rollback.finished"],
+            Some(("sil", _)) => &["silence.created", "silence.ended"],
             Some(("key", _)) => &["key.created", "key.revoked"],
             _ => &[],
         };

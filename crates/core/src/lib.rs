@@ -22,6 +22,7 @@ pub mod key;
 pub mod name;
 pub mod policy;
 pub mod recorded;
+pub mod redact;
 pub mod rollback;
 pub mod signal;
 pub mod snapshot;

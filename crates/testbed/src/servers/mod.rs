@@ -4,6 +4,7 @@
 //! One server a test process, started when the first test asks for it, and one database a test. They run as
 //! root too: the servers, which refuse that, are then started as nobody.
 
+pub mod alertmanager;
 pub mod mariadb;
 pub mod postgres;
 pub mod proxy;

@@ -1,0 +1,18 @@
+//! The sinks against receivers: strict ones, broken ones, and real ones of others.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
+mod alertmanager;
+mod common;
+mod http;
+mod others;
+mod pagerduty;
+mod slack;
+mod teams;
+mod tls;
+mod webhook;

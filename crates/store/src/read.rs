@@ -21,7 +21,7 @@ use std::borrow::Cow;
 pub const MAX_PAGE: usize = 10_000;
 
 /// Checks that one read looks through at most when a filter passes few: some hundredths of a second.
-const MAX_SCAN: u64 = 10_000;
+const MAX_SCAN: u64 = 5_000;
 
 /// Which checks.
 #[derive(Clone, Debug, Default)]

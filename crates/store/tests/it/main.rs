@@ -10,6 +10,7 @@ mod approvals;
 mod common;
 mod crash;
 mod faults;
+mod finding;
 mod journal;
 mod migrate;
 mod model;

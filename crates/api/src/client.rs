@@ -1,14 +1,14 @@
 //! A typed client of the HTTP API.
 
+mod approvals;
 mod drift;
 mod undo;
 
 pub use undo::SnapshotExport;
 
 use crate::{
-    ApprovalDecision, ApprovalPage, ApprovalView, Check, CheckPage, CheckView, CreatedKey, Decision, Health,
-    KeyList, NewKey, OutcomeReport, PolicyBundle, PolicyChanges, PolicyList, Problem, ReplayRequest,
-    TargetList, TargetReport,
+    Check, CheckPage, CheckView, CreatedKey, Decision, Health, KeyList, NewKey, OutcomeReport, PolicyBundle,
+    PolicyChanges, PolicyList, Problem, ReplayRequest, TargetList, TargetReport,
 };
 use reqwest::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
@@ -161,30 +161,6 @@ impl Client {
     /// [`ClientError`]
     pub async fn replay<T: DeserializeOwned>(&self, request: &ReplayRequest) -> Result<T, ClientError> {
         self.send(Method::POST, "/v1/policies/replay", Some(request)).await
-    }
-
-    /// A page of approvals. `query` as in the API: `state`, `agent`, `cursor`, `limit`.
-    ///
-    /// # Errors
-    /// [`ClientError`]
-    pub async fn approvals(&self, query: &[(&str, String)]) -> Result<ApprovalPage, ClientError> {
-        self.get(&with_query("/v1/approvals", query)).await
-    }
-
-    /// An approval.
-    ///
-    /// # Errors
-    /// [`ClientError`]
-    pub async fn approval(&self, id: &str) -> Result<ApprovalView, ClientError> {
-        self.get(&format!("/v1/approvals/{}", path(id))).await
-    }
-
-    /// Answers an approval.
-    ///
-    /// # Errors
-    /// [`ClientError`]
-    pub async fn decide(&self, id: &str, decision: &ApprovalDecision) -> Result<ApprovalView, ClientError> {
-        self.send(Method::POST, &format!("/v1/approvals/{}/decision", path(id)), Some(decision)).await
     }
 
     /// The keys in force.

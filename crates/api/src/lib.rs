@@ -5,12 +5,13 @@
 
 pub use checkrein_core::{
     action::{Category, Environment},
-    approval::{Actor, Answer, State},
+    approval::{Actor, Answer, Comment, Given, State, Via},
     check::Check,
     decision::{BlastRadius, Decision, DriftVerdict, Verdict},
     drift::breaker::{Cause as BreakerCause, State as BreakerState},
     event::OutcomeStatus,
     fingerprint::Fingerprint,
+    grant::State as GrantState,
     key::Role,
     rollback::{ConflictKind, OnConflict},
     snapshot::{Held, Origin, Seal, Steps},
@@ -20,11 +21,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+mod approval;
 #[cfg(feature = "client")]
 mod client;
 mod drift;
 mod target;
 mod undo;
+pub use approval::{
+    ApprovalDecision, ApprovalPage, ApprovalView, GrantPage, GrantView, NewComment, NewGrant,
+};
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError, SnapshotExport};
 pub use drift::{
@@ -198,85 +203,6 @@ pub struct ReplayRequest {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
-}
-
-/// An approval.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ApprovalView {
-    /// `apr_…`.
-    pub id: String,
-    /// The check that was held.
-    pub check_id: String,
-    /// Where it stands.
-    pub state: State,
-    /// Who wants to act.
-    pub agent: String,
-    /// What, as it was named.
-    pub action: String,
-    /// What it is done to.
-    pub resource: String,
-    /// What kind of action.
-    pub category: Category,
-    /// Where.
-    pub environment: Environment,
-    /// How much it affects.
-    pub blast_radius: BlastRadius,
-    /// The policies that ask for this approval.
-    pub policies: Vec<String>,
-    /// One sentence: why a person is asked.
-    pub reason: String,
-    /// The exact action, as it was sent.
-    pub check: Check,
-    /// What the approval is bound to.
-    pub fingerprint: Fingerprint,
-    /// Since when it waits.
-    #[schema(value_type = String, format = DateTime)]
-    pub requested_at: Timestamp,
-    /// When it expires unless it was used.
-    #[schema(value_type = String, format = DateTime)]
-    pub expires_at: Timestamp,
-    /// Who answered.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schema(required = false)]
-    pub decided_by: Option<Actor>,
-    /// When.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schema(value_type = Option<String>, format = DateTime, required = false)]
-    pub decided_at: Option<Timestamp>,
-    /// What they said about it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schema(required = false)]
-    pub comment: Option<String>,
-    /// The check that it let through.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schema(required = false)]
-    pub used_by: Option<String>,
-    /// When.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schema(value_type = Option<String>, format = DateTime, required = false)]
-    pub used_at: Option<Timestamp>,
-}
-
-/// A page of approvals, newest first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ApprovalPage {
-    /// The approvals.
-    pub approvals: Vec<ApprovalView>,
-    /// Ask again with `cursor` set to this for the next page; absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schema(required = false)]
-    pub next_cursor: Option<String>,
-}
-
-/// A person's answer. Who gives it is told by the key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ApprovalDecision {
-    /// Yes or no.
-    pub decision: Answer,
-    /// Why; at most 4 KiB.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub comment: Option<String>,
 }
 
 /// A key to be made.

@@ -1,11 +1,13 @@
 //! `checkrein approvals`
 
+mod grants;
+
 use crate::{
     failure::Result,
     output::{Out, clean, count, note, time},
     remote::Remote,
 };
-use checkrein_api::{Answer, ApprovalDecision, ApprovalView, State};
+use checkrein_api::{Actor, Answer, ApprovalDecision, ApprovalView, State, Via};
 use std::io;
 
 #[derive(clap::Subcommand)]
@@ -35,6 +37,21 @@ pub(crate) enum Command {
     Approve(Decide),
     /// Stop the action
     Deny(Decide),
+    /// Say something about one without answering it
+    Comment {
+        /// The approval's id, `apr_…`
+        id: String,
+        /// What; goes on record
+        text: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Say yes beforehand: one agent, one kind of action, so many records, for a while
+    Grant(grants::Give),
+    /// List grants
+    Grants(grants::List),
+    /// Take a grant back
+    Revoke(grants::Revoke),
 }
 
 #[derive(clap::Args)]
@@ -62,6 +79,16 @@ pub(crate) fn run(command: Command, out: &mut Out) -> Result {
         }
         Command::Approve(args) => decide(args, Answer::Approve, out),
         Command::Deny(args) => decide(args, Answer::Deny, out),
+        Command::Comment { id, text, remote } => {
+            let approval = remote.ask(|client| async move { client.comment(&id, &text).await })?;
+            if out.json {
+                return Ok(out.json(&approval)?);
+            }
+            Ok(out.line(&format!("noted with {}", clean(&approval.id)))?)
+        }
+        Command::Grant(args) => grants::give(args, out),
+        Command::Grants(args) => grants::list(args, out),
+        Command::Revoke(args) => grants::revoke(args, out),
     }
 }
 
@@ -85,7 +112,7 @@ fn list(all: bool, agent: Option<String>, limit: u32, remote: &Remote, out: &mut
         .map(|a| {
             [
                 a.id.clone(),
-                a.state.as_str().to_owned(),
+                standing(a),
                 time(a.requested_at),
                 a.agent.clone(),
                 a.action.clone(),
@@ -108,7 +135,7 @@ fn list(all: bool, agent: Option<String>, limit: u32, remote: &Remote, out: &mut
 fn show(a: &ApprovalView, out: &mut Out) -> io::Result<()> {
     let mut field = |name: &str, value: &str| out.line(&format!("{name:<10} {}", clean(value)));
     field("approval", &a.id)?;
-    field("state", a.state.as_str())?;
+    field("state", &standing(a))?;
     field("agent", &a.agent)?;
     field("action", &a.action)?;
     field("resource", &a.resource)?;
@@ -127,11 +154,20 @@ fn show(a: &ApprovalView, out: &mut Out) -> io::Result<()> {
     field("policies", &a.policies.join(", "))?;
     field("asked", &time(a.requested_at))?;
     field("expires", &time(a.expires_at))?;
+    for given in &a.given {
+        field("approved", &format!("by {} at {}", person(&given.by), time(given.at)))?;
+        if let Some(comment) = &given.comment {
+            field("comment", comment)?;
+        }
+    }
     if let (Some(by), Some(at)) = (&a.decided_by, a.decided_at) {
-        field("answered", &format!("by {} ({}) at {}", by.name, by.key_id, time(at)))?;
+        field("answered", &format!("by {} at {}", person(by), time(at)))?;
     }
     if let Some(comment) = &a.comment {
         field("comment", comment)?;
+    }
+    for said in &a.comments {
+        field("said", &format!("by {} at {}: {}", person(&said.by), time(said.at), said.text))?;
     }
     if let (Some(by), Some(at)) = (&a.used_by, a.used_at) {
         field("used", &format!("by {by} at {}", time(at)))?;
@@ -148,6 +184,22 @@ fn show(a: &ApprovalView, out: &mut Out) -> io::Result<()> {
     Ok(())
 }
 
+/// Where it stands; `pending, 1 of 2` while others are still to be heard.
+fn standing(a: &ApprovalView) -> String {
+    let state = a.state.as_str();
+    if a.approvals_required > 1 && a.state == State::Pending {
+        return format!("{state}, {} of {}", a.approvals_given, a.approvals_required);
+    }
+    state.to_owned()
+}
+
+fn person(by: &Actor) -> String {
+    match by.via {
+        Via::Key => format!("{} ({})", by.name, by.key_id),
+        Via::Slack | Via::Link => format!("{} ({}, by {})", by.name, by.key_id, by.via.as_str()),
+    }
+}
+
 fn decide(args: Decide, decision: Answer, out: &mut Out) -> Result {
     let Decide { id, comment, remote } = args;
     let decision = ApprovalDecision { decision, comment };
@@ -157,7 +209,7 @@ fn decide(args: Decide, decision: Answer, out: &mut Out) -> Result {
     }
     out.line(&format!(
         "{} {}: {} on {} by {}",
-        approval.state.as_str(),
+        standing(&approval),
         clean(&approval.id),
         clean(&approval.action),
         clean(&approval.resource),

@@ -209,8 +209,35 @@ fn summary(entry: &Entry) -> String {
             }
             checkrein_core::approval::Transition::Expire => "expired".to_owned(),
             checkrein_core::approval::Transition::Use { check_id, .. } => format!("used by {check_id}"),
-            checkrein_core::approval::Transition::Withdraw => "withdrawn".to_owned(),
+            checkrein_core::approval::Transition::Withdraw { by } => {
+                format!("withdrawn by {}", by.name)
+            }
+            checkrein_core::approval::Transition::Comment { by, text } => format!("{}: {text}", by.name),
+            checkrein_core::approval::Transition::Link { person, by, .. } => {
+                format!("link for {person} by {}", by.name)
+            }
         },
+        Ok(Event::GrantGiven(g)) => format!(
+            "{}: {} on {}, {} by {}",
+            g.agent,
+            g.action,
+            g.resource,
+            output::records(g.max_records),
+            g.given_by.name
+        ),
+        Ok(Event::GrantChanged { transition, .. }) => match transition {
+            checkrein_core::grant::Transition::Use { check_id, records } => {
+                format!("used by {check_id}, {}", output::records(records))
+            }
+            checkrein_core::grant::Transition::Revoke { by } => format!("revoked by {}", by.name),
+            checkrein_core::grant::Transition::Expire => "expired".to_owned(),
+        },
+        Ok(Event::BreakerChanged(b)) => {
+            let by = b.by.map(|by| format!(" by {}", by.name)).unwrap_or_default();
+            format!("{}{by}: {}", b.breaker.state().as_str(), b.reason)
+        }
+        Ok(Event::DriftAccepted { by, reason, .. }) => format!("accepted by {}: {reason}", by.name),
+        Ok(Event::DriftEnded { channel, .. }) => format!("{} is over", channel.as_str()),
         Ok(Event::SnapshotTaken(s)) => {
             let records = s.by_resource.iter().fold(0_u64, |sum, held| sum.saturating_add(held.records));
             format!("{}: {} of {} ({})", s.agent, output::records(records), s.resource, s.origin.as_str())
@@ -226,12 +253,6 @@ fn summary(entry: &Entry) -> String {
         Ok(Event::RollbackFinished { status, reason, .. }) => {
             format!("{}{}", status.as_str(), reason.map(|why| format!(": {why}")).unwrap_or_default())
         }
-        Ok(Event::BreakerChanged(b)) => {
-            let by = b.by.map(|by| format!(" by {}", by.name)).unwrap_or_default();
-            format!("{}{by}: {}", b.change.to.as_str(), b.reason)
-        }
-        Ok(Event::DriftAccepted { by, reason, .. }) => format!("by {}: {reason}", by.name),
-        Ok(Event::DriftEnded { channel, .. }) => channel.as_str().to_owned(),
         Ok(Event::PolicyPut { by, .. } | Event::PolicyDeleted { by, .. }) => format!("by {}", by.name),
         Ok(Event::PoliciesLoaded { policies, .. }) => {
             plural(policies.len(), "policy", "policies") + " from files"
@@ -263,6 +284,7 @@ fn show(reader: &Reader, what: &str, out: &mut Out) -> Result {
         let kinds: &[&str] = match what.split_once('_') {
             Some(("chk", _)) => &["check", "outcome"],
             Some(("apr", _)) => &["approval.requested", "approval.changed"],
+            Some(("grt", _)) => &["grant.given", "grant.changed"],
             Some(("snp", _)) => &["snapshot.taken", "snapshot.sealed", "snapshot.removed"],
             Some(("rbk", _)) => &["rollback.started", "rollback.finished"],
             Some(("key", _)) => &["key.created", "key.revoked"],

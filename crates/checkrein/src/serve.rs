@@ -72,6 +72,9 @@ fn announce(ready: &Ready, out: &mut Out) -> io::Result<()> {
         "Checkrein {version} is listening on {url}, with its data in {}",
         clean(&ready.data.display().to_string())
     ))?;
+    out.line(&format!(
+        "People decide, look and undo at {url}/ (sign in with a key of role operator or admin)"
+    ))?;
     if let Some(key) = &ready.new_admin_key {
         out.line("\nThis is the first start. The admin key, shown this once; keep it, and in another terminal type")?;
         if url != "http://127.0.0.1:7070" {

@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! pending ─► approved ─► (used once, by one check)
-//!    │           └─────► expired   nobody used it in time
+//!    │           ├─────► expired   nobody used it in time
+//!    │           └─────► withdrawn
 //!    ├─────► denied
 //!    ├─────► expired               nobody answered in time: not a "no"
 //!    └─────► withdrawn
 //! ```
-//! An approval is bound to the [`Fingerprint`] of one exact action and lets exactly one check through.
+//! An approval is bound to the [`Fingerprint`] of one exact action and lets exactly one check through. Where
+//! several people must approve, it stays pending until the last of them has; one "no" settles it.
 
 use crate::{
-    action::Action, check::Check, decision::BlastRadius, fingerprint::Fingerprint, key::Role, time::Timestamp,
+    action::Action, check::Check, decision::BlastRadius, fingerprint::Fingerprint, key::Role, name::Name,
+    time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -55,16 +58,92 @@ pub enum Answer {
     Deny,
 }
 
-/// Who answered: from the key or session, never from a request's body.
+/// Comments that one approval holds at most.
+pub const MAX_COMMENTS: usize = 100;
+
+/// How a person was recognised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// By a key of their own.
+    #[default]
+    Key,
+    /// By Slack, which signed their click.
+    Slack,
+    /// By a signed link that was made for them.
+    Link,
+}
+
+impl Via {
+    /// The word for it, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Slack => "slack",
+            Self::Link => "link",
+        }
+    }
+
+    const fn is_key(&self) -> bool {
+        matches!(self, Self::Key)
+    }
+}
+
+/// Who answered: from the key, the signed click or the signed link, never from a request's body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Actor {
-    /// The key's id.
+    /// The key's id. By Slack: `slack:<workspace>/<user>`. By a link: the id of the key that made the link.
     pub key_id: String,
     /// What people call it.
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// How they were recognised; absent for a key.
+    #[serde(skip_serializing_if = "Via::is_key", default)]
+    #[cfg_attr(feature = "schema", schema(required = false))]
+    pub via: Via,
+}
+
+impl Actor {
+    /// Whether both may be one person: they share a name, or one key stands behind both. Ann is one person
+    /// whether she uses her key or Slack, and whoever makes links for two people can open both.
+    pub fn may_be(&self, other: &Self) -> bool {
+        let same_name = match (Name::new(&self.name), Name::new(&other.name)) {
+            (Ok(a), Ok(b)) => a == b,
+            _ => self.name == other.name,
+        };
+        same_name || self.key_id == other.key_id
+    }
+}
+
+/// One of several people's yes, while others are still to be heard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Given {
+    /// Who.
+    pub by: Actor,
+    /// When.
+    #[cfg_attr(feature = "schema", schema(value_type = String, format = DateTime))]
+    pub at: Timestamp,
+    /// What they said about it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[cfg_attr(feature = "schema", schema(required = false))]
+    pub comment: Option<String>,
+}
+
+/// What somebody said without answering.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Comment {
+    /// Who.
+    pub by: Actor,
+    /// When.
+    #[cfg_attr(feature = "schema", schema(value_type = String, format = DateTime))]
+    pub at: Timestamp,
+    /// What.
+    pub text: String,
 }
 
 /// A request for a person's answer, and what became of it.
@@ -74,6 +153,9 @@ pub struct Approval {
     pub id: String,
     /// The check that was held.
     pub check_id: String,
+    /// The key that asked; empty in logs from before it was recorded.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub asked_by: String,
     /// The exact action that this is bound to.
     pub fingerprint: Fingerprint,
     /// What was asked, as it was sent.
@@ -86,13 +168,19 @@ pub struct Approval {
     pub policies: Vec<String>,
     /// One sentence: why a person is asked.
     pub reason: String,
+    /// How many people must approve.
+    #[serde(skip_serializing_if = "is_one", default = "one")]
+    pub approvals: u8,
     /// Where it stands.
     pub state: State,
     /// Since when it waits.
     pub requested_at: Timestamp,
     /// When it expires, answered or not, unless it has been used.
     pub expires_at: Timestamp,
-    /// Who answered.
+    /// Who approved before the one who settled it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub given: Vec<Given>,
+    /// Who settled it: the last one needed to approve, or the first to deny.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub decided_by: Option<Actor>,
     /// When.
@@ -107,6 +195,18 @@ pub struct Approval {
     /// When.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub used_at: Option<Timestamp>,
+    /// What people said besides, oldest first; at most [`MAX_COMMENTS`].
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub comments: Vec<Comment>,
+}
+
+const fn one() -> u8 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+const fn is_one(n: &u8) -> bool {
+    *n == 1
 }
 
 /// Something that happens to an approval.
@@ -132,7 +232,26 @@ pub enum Transition {
         fingerprint: Fingerprint,
     },
     /// The agent no longer waits.
-    Withdraw,
+    Withdraw {
+        /// The key that gave up.
+        by: Actor,
+    },
+    /// Somebody says something without answering.
+    Comment {
+        /// Who.
+        by: Actor,
+        /// What.
+        text: String,
+    },
+    /// A signed link is made by which a person can answer.
+    Link {
+        /// For whom.
+        person: String,
+        /// Who made it.
+        by: Actor,
+        /// Until when it can be used.
+        until: Timestamp,
+    },
 }
 
 /// Why something cannot happen to an approval.
@@ -159,6 +278,17 @@ pub enum Refused {
     /// Nobody approved it.
     #[error("the approval is {}, not approved", .0.as_str())]
     NotApproved(State),
+    /// Another person is needed.
+    #[error(
+        "{0} approved it already; somebody else must approve it as well, with a key and a name of their own"
+    )]
+    SamePerson(String),
+    /// Where several people must approve, whoever asked is none of them.
+    #[error("{0} asked for this action and is none of the people who can approve it")]
+    Asker(String),
+    /// There is no room for more comments.
+    #[error("the approval has {MAX_COMMENTS} comments, the most that it keeps")]
+    Comments,
 }
 
 impl Approval {
@@ -174,6 +304,18 @@ impl Approval {
                     return Err(Refused::Agent);
                 }
                 self.pending_at(now)?;
+                if *decision == Answer::Approve && self.approvals > 1 {
+                    if by.key_id == self.asked_by {
+                        return Err(Refused::Asker(by.name.clone()));
+                    }
+                    if let Some(before) = self.given.iter().find(|given| given.by.may_be(by)) {
+                        return Err(Refused::SamePerson(before.by.name.clone()));
+                    }
+                    if self.given.len() + 1 < usize::from(self.approvals) {
+                        next.given.push(Given { by: by.clone(), at: now, comment: comment.clone() });
+                        return Ok(next);
+                    }
+                }
                 next.state = match decision {
                     Answer::Approve => State::Approved,
                     Answer::Deny => State::Denied,
@@ -207,10 +349,22 @@ impl Approval {
                 next.used_by = Some(check_id.clone());
                 next.used_at = Some(now);
             }
-            Transition::Withdraw => {
-                self.pending_at(now)?;
+            Transition::Withdraw { .. } => {
+                if !self.open() {
+                    return Err(self.settled());
+                }
                 next.state = State::Withdrawn;
             }
+            Transition::Comment { by, text } => {
+                if by.role == Role::Agent {
+                    return Err(Refused::Agent);
+                }
+                if self.comments.len() >= MAX_COMMENTS {
+                    return Err(Refused::Comments);
+                }
+                next.comments.push(Comment { by: by.clone(), at: now, text: text.clone() });
+            }
+            Transition::Link { .. } => self.pending_at(now)?,
         }
         Ok(next)
     }
@@ -222,6 +376,11 @@ impl Approval {
             State::Approved => self.used_by.is_none(),
             State::Denied | State::Expired | State::Withdrawn => false,
         }
+    }
+
+    /// How many people have approved.
+    pub fn approved_by_people(&self) -> usize {
+        self.given.len() + usize::from(self.state == State::Approved)
     }
 
     fn pending_at(&self, now: Timestamp) -> Result<(), Refused> {

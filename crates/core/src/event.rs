@@ -7,6 +7,7 @@ use crate::{
     decision::Decision,
     drift::{Channel, breaker::BreakerChange},
     fingerprint::Fingerprint,
+    grant::{self, Grant},
     key::KeyRecord,
     name::Name,
     snapshot::{Execution, RollbackRecord, RollbackStatus, SnapshotRecord},
@@ -36,6 +37,18 @@ pub enum Event {
         /// What.
         #[serde(flatten)]
         transition: Transition,
+    },
+    /// An operator said yes beforehand.
+    #[serde(rename = "grant.given")]
+    GrantGiven(Box<Grant>),
+    /// Something happened to a grant.
+    #[serde(rename = "grant.changed")]
+    GrantChanged {
+        /// `grt_…`.
+        id: String,
+        /// What.
+        #[serde(flatten)]
+        transition: grant::Transition,
     },
     /// A snapshot was taken: its file is durably there.
     #[serde(rename = "snapshot.taken")]
@@ -218,6 +231,8 @@ impl Event {
             Self::Outcome(_) => "outcome",
             Self::ApprovalRequested(_) => "approval.requested",
             Self::ApprovalChanged { .. } => "approval.changed",
+            Self::GrantGiven(_) => "grant.given",
+            Self::GrantChanged { .. } => "grant.changed",
             Self::SnapshotTaken(_) => "snapshot.taken",
             Self::SnapshotSealed { .. } => "snapshot.sealed",
             Self::SnapshotRemoved { .. } => "snapshot.removed",
@@ -237,18 +252,20 @@ impl Event {
         }
     }
 
-    /// What it is about: the id of the check, approval, key, snapshot or rollback, the policy's name,
+    /// What it is about: the id of the check, approval, grant, key, snapshot or rollback, the policy's name,
     /// the breaker's scope, or the agent. Empty for none.
     pub fn subject(&self) -> &str {
         match self {
             Self::Check(c) => &c.decision.id,
             Self::Outcome(o) => &o.check_id,
             Self::ApprovalRequested(a) => &a.id,
+            Self::GrantGiven(g) => &g.id,
             Self::SnapshotTaken(s) => &s.id,
             Self::RollbackStarted(r) => &r.id,
             Self::BreakerChanged(b) => b.scope.as_str(),
             Self::DriftAccepted { agent, .. } | Self::DriftEnded { agent, .. } => agent,
             Self::ApprovalChanged { id, .. }
+            | Self::GrantChanged { id, .. }
             | Self::KeyRevoked { id, .. }
             | Self::SnapshotSealed { id, .. }
             | Self::SnapshotRemoved { id, .. }
@@ -267,6 +284,7 @@ impl Event {
         match self {
             Self::Check(c) => &c.action.agent,
             Self::ApprovalRequested(a) => &a.action.agent,
+            Self::GrantGiven(g) => &g.agent,
             Self::SnapshotTaken(s) => &s.agent,
             Self::BreakerChanged(b) => b.scope.agent_name().unwrap_or_default(),
             Self::DriftAccepted { agent, .. } | Self::DriftEnded { agent, .. } => agent,

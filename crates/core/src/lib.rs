@@ -16,6 +16,7 @@ pub mod decision;
 pub mod drift;
 pub mod event;
 pub mod fingerprint;
+pub mod grant;
 pub mod json;
 pub mod key;
 pub mod name;

@@ -17,6 +17,7 @@ mod targets;
 mod tests;
 
 pub use drift::{Drift, DriftGroup, DriftMode, DriftSettings};
+pub(crate) use human::duration;
 pub use mcp::{McpServer, mcp_name};
 pub use policies::{FilePolicy, compile_policies, parse_policies, read_policies};
 pub use problem::{ConfigError, ConfigProblem};

@@ -7,6 +7,7 @@
 pub mod app;
 mod clock;
 pub mod config;
+mod console;
 pub mod http;
 mod metrics;
 mod run;

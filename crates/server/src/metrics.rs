@@ -2,6 +2,7 @@
 
 mod undo;
 
+use crate::app::pulse::Pulse;
 use checkrein_core::{
     action::Category,
     decision::{Decision, Verdict},
@@ -48,6 +49,8 @@ pub(crate) struct Metrics {
     pub(crate) unsettled: Gauge,
     log_entries: Gauge,
     clock_ahead: Gauge,
+    /// For people: the last minutes. Its lock is held for a few instructions.
+    pub(crate) pulse: Pulse,
 }
 
 impl Metrics {
@@ -88,6 +91,7 @@ impl Metrics {
             unsettled: Gauge::default(),
             log_entries: Gauge::default(),
             clock_ahead: Gauge::default(),
+            pulse: Pulse::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -138,6 +142,7 @@ impl Metrics {
             counter.inc();
         }
         self.durations.observe(took.as_secs_f64());
+        self.pulse.beat(decision.logged_at, decision.verdict);
     }
 
     /// Everything as text. `head` is the last entry of the log, `ahead` how many seconds time is held back.

@@ -1,6 +1,6 @@
 //! What can go wrong, for a person: the cause and the next step.
 
-use checkrein_core::{approval::Refused, chain::Broken, event::Checked};
+use checkrein_core::{approval::Refused, chain::Broken, event::Checked, grant};
 use rusqlite::ErrorCode;
 use std::{
     io::{self, ErrorKind},
@@ -126,6 +126,9 @@ pub enum AppendError {
     /// What should happen to an approval cannot, from where it stands.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// What should happen to a grant cannot, from where it stands.
+    #[error(transparent)]
+    Grant(#[from] grant::Refused),
     /// What the event is about is not on record.
     #[error("there is no {0}")]
     NotFound(String),

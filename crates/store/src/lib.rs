@@ -16,6 +16,7 @@ mod baselines;
 mod checkpoint;
 mod error;
 mod folder;
+mod grants;
 mod head;
 mod journal;
 mod postman;
@@ -33,6 +34,7 @@ mod writer;
 
 pub use baselines::{Baselines, KnownAgent, SavedAgent};
 pub use error::{AppendError, Difference, StoreError, VerifyError};
+pub use grants::{GrantFilter, GrantPage};
 pub use read::{ApprovalFilter, ApprovalPage, CheckFilter, CheckPage, CheckRow, EntryFilter, MAX_PAGE};
 pub use reader::Reader;
 pub use snapshots::{LiveSnapshot, OpenExecution, SnapshotFilter, SnapshotPage};

@@ -1,9 +1,10 @@
 //! The tables that derive from the log: what each event does to them.
 
-use crate::snapshots;
+use crate::{grants, snapshots};
 use checkrein_core::{
     approval::{Approval, Refused},
     event::{Entry, Event},
+    grant,
     snapshot::{Execution, Seal},
     time::Timestamp,
 };
@@ -27,6 +28,7 @@ pub(crate) enum Refusal {
     /// The idempotency key was used by the check with this number.
     Duplicate(u64),
     Approval(Refused),
+    Grant(grant::Refused),
     NotFound(String),
     Exists(String),
 }
@@ -120,6 +122,8 @@ pub(crate) fn apply(db: &Connection, seq: u64, at: Timestamp, event: &Event) -> 
             ])?;
             Ok(())
         }
+        Event::GrantGiven(grant) => grants::given(db, seq, grant),
+        Event::GrantChanged { id, transition } => grants::changed(db, id, transition, at),
         Event::PolicyPut { name, policy, .. } => {
             db.prepare_cached(
                 "INSERT INTO policies (name, body) VALUES (?1, ?2)

@@ -4,6 +4,7 @@
 //! as `base`, and in a `log.pruned` entry inside the chain itself, written in the same transaction.
 
 use crate::{
+    grants,
     schema::{self, Mark},
     snapshots,
 };
@@ -26,7 +27,7 @@ pub(crate) struct Cut {
     pub(crate) last: bool,
 }
 
-/// The next prefix older than `older_than` that no open approval, snapshot or unsettled
+/// The next prefix older than `older_than` that no open approval, grant, snapshot or unsettled
 /// execution or rollback refers to; none when there is none.
 pub(crate) fn cut(db: &Connection, older_than: Timestamp) -> Result<Option<Cut>, rusqlite::Error> {
     let base = schema::mark(db, Mark::Base)?;
@@ -40,7 +41,8 @@ pub(crate) fn cut(db: &Connection, older_than: Timestamp) -> Result<Option<Cut>,
     let asked: Option<i64> =
         db.query_row("SELECT min(seq) FROM approvals WHERE open = 1", [], |r| r.get(0))?;
     let kept = snapshots::first_needed(db)?;
-    let stop = needed.into_iter().chain(asked).chain(kept).min().unwrap_or(i64::MAX);
+    let granted = grants::first_needed(db)?;
+    let stop = needed.into_iter().chain(asked).chain(kept).chain(granted).min().unwrap_or(i64::MAX);
     let mut rows = db.prepare_cached("SELECT seq, at, kind FROM log WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
     let mut rows = rows.query([base.seq.cast_signed(), STEP])?;
     let (mut through, mut removed, mut last, mut useful) = (base.seq, 0, true, false);
@@ -74,6 +76,7 @@ pub(crate) fn remove(db: &Connection, cut: &Cut) -> Result<(), rusqlite::Error> 
     )?
     .execute([through])?;
     db.prepare_cached("DELETE FROM approvals WHERE seq <= ?1 AND open = 0")?.execute([through])?;
+    grants::prune(db, through)?;
     snapshots::prune(db, through)?;
     db.prepare_cached("DELETE FROM log WHERE seq <= ?1")?.execute([through])?;
     schema::set_mark(db, Mark::Base, &cut.base)

@@ -20,8 +20,8 @@ use std::borrow::Cow;
 /// The most rows that one read gives, whatever limit is asked for.
 pub const MAX_PAGE: usize = 10_000;
 
-/// Entries that one read looks through at most when a filter passes few: about a tenth of a second.
-const MAX_SCAN: u64 = 50_000;
+/// Checks that one read looks through at most when a filter passes few: some hundredths of a second.
+const MAX_SCAN: u64 = 20_000;
 
 /// Which checks.
 #[derive(Clone, Debug, Default)]
@@ -234,17 +234,24 @@ pub(crate) fn checks(
         Some(since) => first_at(&tx, since, first, last)?,
         None => first,
     };
-    let agent = filter.agent.as_ref().and_then(Pattern::literal);
-    let mut statement = tx.prepare_cached(
+    let agent = filter.agent.as_ref().and_then(Pattern::literal).map_or("", |agent| agent.as_str());
+    let mut statement = tx.prepare_cached(if agent.is_empty() {
         "SELECT seq, at, agent, body FROM log
-         WHERE kind = 'check' AND seq < ?1 AND seq >= ?2 AND (?3 IS NULL OR agent = ?3) ORDER BY seq DESC",
-    )?;
-    let stop = from.max(before.saturating_sub(MAX_SCAN));
-    let mut found =
-        statement.query(params![before.cast_signed(), stop.cast_signed(), agent.map(|a| a.as_str()),])?;
+         WHERE kind = 'check' AND seq < ?1 AND seq >= ?2 AND ?3 = '' ORDER BY seq DESC"
+    } else {
+        "SELECT seq, at, agent, body FROM log INDEXED BY log_agent
+         WHERE kind = 'check' AND seq < ?1 AND seq >= ?2 AND agent = ?3 ORDER BY seq DESC"
+    })?;
+    let mut found = statement.query(params![before.cast_signed(), from.cast_signed(), agent])?;
     let mut page = CheckPage::default();
+    let mut looked_at = 0;
     while let Some(row) = found.next()? {
         let seq = schema::seq(row.get(0)?);
+        looked_at += 1;
+        if looked_at > MAX_SCAN {
+            page.next = Some(seq + 1);
+            return Ok(page);
+        }
         if filter
             .agent
             .as_ref()
@@ -262,7 +269,6 @@ pub(crate) fn checks(
         }
         page.rows.push(check_row(&tx, seq, row.get(1)?, body)?);
     }
-    page.next = (stop > from).then_some(stop);
     Ok(page)
 }
 
@@ -385,6 +391,55 @@ pub(crate) fn entries(
     Ok(found)
 }
 
+/// The newest entries before `before`, newest first.
+pub(crate) fn entries_before(
+    db: &Connection,
+    before: u64,
+    limit: usize,
+    filter: &EntryFilter,
+) -> Result<Vec<Entry>, StoreError> {
+    let limit = count(limit.clamp(1, MAX_PAGE));
+    let before = before.min(i64::MAX.unsigned_abs()).cast_signed();
+    const FIELDS: &str = "SELECT seq, at, kind, subject, agent, body, hash FROM log";
+    let rows = |sql: &str, values: &[Sql]| -> Result<Vec<Entry>, StoreError> {
+        let mut statement = db.prepare_cached(&format!("{FIELDS} {sql} ORDER BY seq DESC LIMIT {limit}"))?;
+        let mut rows = statement.query(params_from_iter(values))?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(schema::entry(row)?);
+        }
+        Ok(found)
+    };
+    if filter.kinds.is_empty() {
+        return rows("WHERE seq < ?1", &[Sql::Integer(before)]);
+    }
+    // Kind by kind, each along its index.
+    let mut found = Vec::new();
+    for kind in &filter.kinds {
+        let index = if kind == "check" { "" } else { "INDEXED BY log_kind" };
+        let part = if kind == "check" { "" } else { "AND kind <> 'check'" };
+        let sql = format!("{index} WHERE kind = ?2 {part} AND seq < ?1");
+        found.extend(rows(&sql, &[Sql::Integer(before), Sql::Text(kind.clone())])?);
+    }
+    found.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.seq));
+    found.truncate(usize::try_from(limit).unwrap_or(MAX_PAGE));
+    Ok(found)
+}
+
+/// What is on record about `subject` but a check itself, oldest first.
+pub(crate) fn entries_about(db: &Connection, subject: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT seq, at, kind, subject, agent, body, hash FROM log INDEXED BY log_subject
+         WHERE subject = ?1 AND kind <> 'check' ORDER BY seq LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![subject, count(limit.clamp(1, MAX_PAGE))])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(schema::entry(row)?);
+    }
+    Ok(found)
+}
+
 pub(crate) fn entry(db: &Connection, seq: u64) -> Result<Option<Entry>, StoreError> {
     Ok(db
         .prepare_cached("SELECT seq, at, kind, subject, agent, body, hash FROM log WHERE seq = ?1")?
@@ -440,10 +495,14 @@ pub(crate) fn approvals(
     limit: usize,
 ) -> Result<ApprovalPage, StoreError> {
     let limit = limit.clamp(1, MAX_PAGE);
-    let mut statement = db.prepare_cached(
+    // Those that are open are few, whatever the others are.
+    let mut statement = db.prepare_cached(if filter.open == Some(true) {
+        "SELECT seq, agent, body FROM approvals INDEXED BY approvals_due
+         WHERE open = 1 AND seq < ?1 AND (?2 IS NULL OR state = ?2) AND ?3 ORDER BY seq DESC"
+    } else {
         "SELECT seq, agent, body FROM approvals
-         WHERE seq < ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR open = ?3) ORDER BY seq DESC",
-    )?;
+         WHERE seq < ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR open = ?3) ORDER BY seq DESC"
+    })?;
     let before = before.map_or(i64::MAX, u64::cast_signed);
     let mut rows = statement.query(params![before, filter.state.map(State::as_str), filter.open])?;
     let mut page = ApprovalPage::default();

@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
+    include_str!("schema/log-agent.sql"),
 ];
 
 /// The tables that derive from the log, apart, so that `verify` can build them anew elsewhere.

@@ -261,6 +261,16 @@ impl Store {
         self.read(move |db| bodies(db, sql, [id], "snapshots")).await
     }
 
+    /// The snapshots that belong to the check `id`, gone or not, oldest first; at most 100.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn all_snapshots_of_check(&self, id: &str) -> Result<Vec<SnapshotState>, StoreError> {
+        let id = id.to_owned();
+        let sql = "SELECT body FROM snapshots WHERE check_id = ?1 ORDER BY seq LIMIT 100";
+        self.read(move |db| bodies(db, sql, [id], "snapshots")).await
+    }
+
     /// Every snapshot that is there, oldest first.
     ///
     /// # Errors
@@ -375,6 +385,16 @@ impl Store {
             Ok(found)
         })
         .await
+    }
+
+    /// The rollbacks of the snapshot `id`, oldest first; at most 100.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn rollbacks_of(&self, id: &str) -> Result<Vec<RollbackState>, StoreError> {
+        let id = id.to_owned();
+        let sql = "SELECT body FROM rollbacks WHERE snapshot_id = ?1 ORDER BY seq LIMIT 100";
+        self.read(move |db| bodies(db, sql, [id], "rollbacks")).await
     }
 
     /// The last rollback of the snapshot `id`.

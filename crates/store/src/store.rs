@@ -333,6 +333,14 @@ impl Store {
         .map_err(|_| StoreError::Closed)?
     }
 
+    /// The store as the command line reads it, to verify it while it is written.
+    ///
+    /// # Errors
+    /// When it cannot be opened a second time.
+    pub fn reader(&self) -> Result<crate::Reader, StoreError> {
+        crate::Reader::open(&self.0.folder.path)
+    }
+
     /// The check `id` with what became of it.
     ///
     /// # Errors
@@ -383,6 +391,28 @@ impl Store {
         filter: EntryFilter,
     ) -> Result<Vec<Entry>, StoreError> {
         self.read(move |db| read::entries(db, after, limit, &filter)).await
+    }
+
+    /// At most `limit` entries before `before`, newest first. Of `filter` only the kinds are looked at.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn entries_before(
+        &self,
+        before: u64,
+        limit: usize,
+        filter: EntryFilter,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.read(move |db| read::entries_before(db, before, limit, &filter)).await
+    }
+
+    /// At most `limit` entries about `subject` (an id, or a policy's name), oldest first, without a check itself.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn entries_about(&self, subject: &str, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let subject = subject.to_owned();
+        self.read(move |db| read::entries_about(db, &subject, limit)).await
     }
 
     /// The entry `seq`.

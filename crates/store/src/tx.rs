@@ -127,6 +127,7 @@ impl<'a> Tx<'a> {
                     .query_row([seq.cast_signed()], |r| r.get(0))?,
             ),
             Refusal::Approval(refused) => Rejection::Error(AppendError::Refused(refused)),
+            Refusal::Grant(refused) => Rejection::Error(AppendError::Grant(refused)),
             Refusal::NotFound(what) => Rejection::Error(AppendError::NotFound(what)),
             Refusal::Exists(what) => Rejection::Error(AppendError::Exists(what)),
         })

@@ -39,6 +39,7 @@ const TABLES: &[(&str, usize, &str)] = &[
         1,
         "SELECT seq, id, check_id, agent, fingerprint, state, open, expires_at, body FROM approvals ORDER BY seq",
     ),
+    ("grants", 1, "SELECT seq, id, agent, open, expires_at, body FROM grants ORDER BY seq"),
     ("snapshots", 1, "SELECT seq, id, agent, target, check_id, live, body FROM snapshots ORDER BY seq"),
     ("executions", 1, "SELECT seq, check_id, target, token, snapshot_id FROM executions ORDER BY seq"),
     ("rollbacks", 1, "SELECT seq, id, snapshot_id, open, body FROM rollbacks ORDER BY seq"),
@@ -184,6 +185,7 @@ impl Rebuilt {
             Err(Fault::Refused(refusal)) => Err(wrong(match refusal {
                 Refusal::Duplicate(first) => format!("it repeats the idempotency key of entry {first}"),
                 Refusal::Approval(refused) => refused.to_string(),
+                Refusal::Grant(refused) => refused.to_string(),
                 Refusal::NotFound(what) => format!("there is no {what} for it"),
                 Refusal::Exists(what) => format!("{what} exists already"),
             })),

@@ -17,6 +17,7 @@ mod read;
 mod reason;
 pub mod replay;
 mod schema;
+mod scope;
 mod set;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ mod write;
 
 pub use condition::Condition;
 pub use parse::{limits, parse_list};
+pub use scope::within;
 pub use set::{Facts, Judgement, MAX_MATCHED, Needs, PolicySet};
 pub use windows::Windows;
 
@@ -111,6 +113,8 @@ pub struct Policy {
     /// The `allow` policies that take its effect away where they match. Sorted, each once; only for
     /// `alert` and `require_approval`.
     pub except: Vec<String>,
+    /// For `require_approval`: how many people must approve, 1 to [`limits::APPROVALS`]; 1 for the other rules.
+    pub approvals: u8,
 }
 
 impl Policy {
@@ -141,6 +145,9 @@ impl Policy {
         }
         if !self.except.is_empty() {
             put("except", self.except.iter().map(String::as_str).collect());
+        }
+        if self.approvals != 1 {
+            put("approvals", self.approvals.into());
         }
         Value::Object(entries)
     }

@@ -26,9 +26,12 @@ pub mod limits {
     pub const RATE_COUNT: u32 = 100_000;
     /// The longest `period` of `rate_exceeds`, in seconds: 31 days.
     pub const RATE_PERIOD_SECONDS: u32 = 31 * 86_400;
+    /// The most people that a policy may ask for.
+    pub const APPROVALS: u8 = 5;
 }
 
-const POLICY_KEYS: &[&str] = &["name", "rule", "mode", "description", "condition", "on_unknown", "except"];
+const POLICY_KEYS: &[&str] =
+    &["name", "rule", "mode", "description", "condition", "on_unknown", "except", "approvals"];
 
 const CONDITION_KEYS: &[&str] = &[
     "action",
@@ -197,6 +200,7 @@ impl Reader {
             }
         };
         let except = self.except(entries.get("except"));
+        let approvals = self.approvals(entries.get("approvals"), rule);
         let condition = match entries.get("condition") {
             None => {
                 self.problem("condition", "missing; write `{}` to cover every action".into());
@@ -246,6 +250,7 @@ impl Reader {
             condition: condition?,
             on_unknown: on_unknown?,
             except,
+            approvals: approvals?,
         })
     }
 
@@ -264,6 +269,30 @@ impl Reader {
             Some(v) => self.problem("name", format!("a text is expected, not {}; {expected}", kind(v))),
         }
         None
+    }
+
+    fn approvals(&mut self, value: Option<&Value>, rule: Option<Rule>) -> Option<u8> {
+        let Some(value) = value else { return Some(1) };
+        if rule.is_some_and(|rule| rule != Rule::RequireApproval) {
+            self.problem(
+                "approvals",
+                "only a require_approval policy asks people; remove `approvals` or change the rule".into(),
+            );
+            return None;
+        }
+        let number = value.as_u64().and_then(|n| u8::try_from(n).ok());
+        let number = number.filter(|n| (1..=limits::APPROVALS).contains(n));
+        if number.is_none() {
+            self.problem(
+                "approvals",
+                format!(
+                    "how many people must approve: a whole number from 1 to {} is expected, not {}",
+                    limits::APPROVALS,
+                    kind(value)
+                ),
+            );
+        }
+        number
     }
 
     fn except(&mut self, value: Option<&Value>) -> Vec<String> {

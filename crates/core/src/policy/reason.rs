@@ -49,11 +49,16 @@ pub(super) fn of_policy(policy: &Policy, case: &Case<'_>, at: usize) -> String {
 }
 
 /// The sentence of the whole judgement, from the policies that matched, the deciding one first.
-pub(super) fn of_judgement(matched: &[Matched], unlisted: usize) -> String {
+pub(super) fn of_judgement(matched: &[Matched], unlisted: usize, approvals: u8) -> String {
     let counting = |m: &&Matched| m.mode == Mode::Enforce && m.exempted_by.is_none() && m.rule != Rule::Allow;
     let mut text = if let Some(Matched { name, rule, reason, .. }) = matched.iter().find(counting) {
+        let people;
         let (before, after) = match rule {
             Rule::Block => ("Blocked by ", "."),
+            Rule::RequireApproval if approvals > 1 => {
+                people = format!(". {approvals} people must approve it.");
+                ("Held by ", people.as_str())
+            }
             Rule::RequireApproval => ("Held by ", ". A person must approve it."),
             Rule::Alert | Rule::Allow => ("Allowed with an alert from ", "."),
         };

@@ -69,6 +69,8 @@ pub struct Judgement {
     pub matched: Vec<Matched>,
     /// How many more matched than are listed; the reason tells it too.
     pub unlisted: usize,
+    /// How many people must approve: the most that an enforced policy asks for. 0 when none asks for any.
+    pub approvals: u8,
 }
 
 /// What the policies of a set read beyond the action itself, so that only that is gathered.
@@ -302,6 +304,7 @@ impl PolicySet {
                 reason: reason::NOTHING_OBJECTS.to_owned(),
                 matched: Vec::new(),
                 unlisted: 0,
+                approvals: 0,
             };
         }
         let mut ranked: SmallVec<[Ranked<'_>; 4]> = hits
@@ -322,6 +325,8 @@ impl PolicySet {
             },
             _ => Verdict::Allow,
         };
+        let asks = |r: &&Ranked<'_>| r.counts() && r.policy.rule == Rule::RequireApproval;
+        let approvals = ranked.iter().filter(asks).map(|r| r.policy.approvals).max().unwrap_or(0);
         let unlisted = ranked.len().saturating_sub(MAX_MATCHED);
         let matched: Vec<Matched> = ranked
             .iter()
@@ -334,7 +339,8 @@ impl PolicySet {
                 exempted_by: r.exempted_by.map(|p| p.name.clone()),
             })
             .collect();
-        Judgement { verdict, reason: reason::of_judgement(&matched, unlisted), matched, unlisted }
+        let reason = reason::of_judgement(&matched, unlisted, approvals);
+        Judgement { verdict, reason, matched, unlisted, approvals }
     }
 
     /// The enforced allow policy, named in the policy's `except`, that covers the whole action.

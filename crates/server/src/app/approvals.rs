@@ -3,7 +3,7 @@
 use super::{App, Caller, Error};
 use checkrein_api::{ApprovalDecision, ApprovalPage, ApprovalView};
 use checkrein_core::{
-    approval::{Approval, Refused, State, Transition},
+    approval::{Actor, Approval, Refused, State, Transition},
     event::Event,
     key::Role,
 };
@@ -62,16 +62,54 @@ impl App {
         answer: ApprovalDecision,
     ) -> Result<ApprovalView, Error> {
         caller.require(Role::Operator)?;
-        if let Some(comment) = &answer.comment
-            && (comment.len() > MAX_COMMENT
-                || comment.chars().any(|c| c != '\n' && checkrein_core::name::is_invisible(c)))
-        {
-            return Err(Error::Invalid(format!(
-                "comment: at most {MAX_COMMENT} bytes, without invisible characters"
-            )));
+        self.answer_approval(caller.actor(), id, answer).await
+    }
+
+    /// The same by a person who was recognised otherwise than by a key.
+    ///
+    /// # Errors
+    /// When the approval is no longer pending, or this person cannot answer it.
+    pub(crate) async fn answer_approval(
+        &self,
+        by: Actor,
+        id: &str,
+        answer: ApprovalDecision,
+    ) -> Result<ApprovalView, Error> {
+        if let Some(comment) = &answer.comment {
+            said("comment", comment)?;
         }
-        let transition =
-            Transition::Decide { decision: answer.decision, by: caller.actor(), comment: answer.comment };
+        let transition = Transition::Decide { decision: answer.decision, by, comment: answer.comment };
+        let view = self.change_approval(id, transition).await?;
+        if view.decided_by.is_some() {
+            self.metrics.approvals_decided.inc();
+        }
+        Ok(view)
+    }
+
+    /// Adds a comment, which answers nothing.
+    ///
+    /// # Errors
+    /// When the caller is an agent, the text is empty, too long or not readable, or there are too many.
+    pub async fn comment_approval(
+        &self,
+        caller: &Caller,
+        id: &str,
+        text: String,
+    ) -> Result<ApprovalView, Error> {
+        caller.require(Role::Operator)?;
+        if text.trim().is_empty() {
+            return Err(Error::Invalid("text: a comment says something; it is empty".to_owned()));
+        }
+        said("text", &text)?;
+        self.change_approval(id, Transition::Comment { by: caller.actor(), text }).await
+    }
+
+    /// Puts a change on record, and gives the approval as it stands then.
+    pub(super) async fn change_approval(
+        &self,
+        id: &str,
+        transition: Transition,
+    ) -> Result<ApprovalView, Error> {
         let event = Event::ApprovalChanged { id: id.to_owned(), transition };
         let missing = || Error::NotFound("approval", id.chars().take(64).collect());
         match self.store.append(vec![event], self.clock.now()).await {
@@ -79,7 +117,6 @@ impl App {
             Err(AppendError::NotFound(_)) => return Err(missing()),
             Err(error) => return Err(error.into()),
         }
-        self.metrics.approvals_decided.inc();
         self.store.approval(id).await?.map(|a| self.approval_view(a)).ok_or_else(missing)
     }
 
@@ -100,10 +137,14 @@ impl App {
         Ok(due.len())
     }
 
-    fn approval_view(&self, approval: Approval) -> ApprovalView {
+    pub(super) fn approval_view(&self, approval: Approval) -> ApprovalView {
         // One that is due and not yet marked has expired all the same.
         let late = approval.open() && self.clock.now() >= approval.expires_at;
         ApprovalView {
+            approvals_required: approval.approvals,
+            approvals_given: u8::try_from(approval.approved_by_people()).unwrap_or(u8::MAX),
+            given: approval.given,
+            comments: approval.comments,
             state: if late { State::Expired } else { approval.state },
             id: approval.id,
             check_id: approval.check_id,
@@ -126,4 +167,15 @@ impl App {
             used_at: approval.used_at,
         }
     }
+}
+
+/// Whether people can read what somebody wrote, and it is not too much.
+pub(super) fn said(field: &str, text: &str) -> Result<(), Error> {
+    let unreadable = |c: char| c != '\n' && checkrein_core::name::is_invisible(c);
+    if text.len() > MAX_COMMENT || text.chars().any(unreadable) {
+        return Err(Error::Invalid(format!(
+            "{field}: at most {MAX_COMMENT} bytes, without invisible characters"
+        )));
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use super::{
     App, Caller, Error,
     counts::{Known, Undoable},
     drift::{self, Look},
-    holds::{Settlement, approved_reason},
+    holds::{Settlement, approved_reason, waiting_reason},
     snapshots::Purpose,
     to_the_end,
 };
@@ -54,6 +54,7 @@ pub struct Answer {
 }
 
 /// A check on its way from judgement to record.
+#[derive(Clone)]
 pub(super) struct Asked {
     pub(super) id: String,
     pub(super) key_id: String,
@@ -296,26 +297,42 @@ impl App {
         let page = self.store.checks(query.filter, query.cursor, limit).await?;
         let mut checks = Vec::with_capacity(page.rows.len());
         for row in page.rows {
-            let standing = match (&row.checked.decision.verdict, &row.checked.decision.approval_id) {
-                (Verdict::Hold, Some(id)) => self
-                    .store
-                    .approval(id)
-                    .await?
-                    .map(|a| (self.settlement(&a, &row.checked.decision, self.clock.now()), a)),
-                _ => None,
-            };
-            let mut view = view(row);
-            match standing {
-                Some((Settlement::Settled(verdict, reason), _)) => {
-                    view.decision.verdict = verdict;
-                    view.decision.reason = reason;
-                }
-                Some((Settlement::Approved, approval)) => view.decision.reason = approved_reason(&approval),
-                Some((Settlement::Waiting, _)) | None => {}
-            }
-            checks.push(view);
+            checks.push(self.standing_view(row).await?);
         }
         Ok(CheckPage { checks, next_cursor: page.next.map(|seq| seq.to_string()) })
+    }
+
+    /// A check as it stands. Looking changes nothing, unlike [`App::view_check`].
+    ///
+    /// # Errors
+    /// When there is no such check, or the caller may not see it.
+    pub(crate) async fn peek_check(&self, caller: &Caller, id: &str) -> Result<CheckView, Error> {
+        let row = self.visible_check(caller, id).await?;
+        self.standing_view(row).await
+    }
+
+    async fn standing_view(&self, row: CheckRow) -> Result<CheckView, Error> {
+        let standing = match (&row.checked.decision.verdict, &row.checked.decision.approval_id) {
+            (Verdict::Hold, Some(id)) => self
+                .store
+                .approval(id)
+                .await?
+                .map(|a| (self.settlement(&a, &row.checked.decision, self.clock.now()), a)),
+            _ => None,
+        };
+        let mut view = view(row);
+        match standing {
+            Some((Settlement::Settled(verdict, reason), _)) => {
+                view.decision.verdict = verdict;
+                view.decision.reason = reason;
+            }
+            Some((Settlement::Approved, approval)) => view.decision.reason = approved_reason(&approval),
+            Some((Settlement::Waiting, approval)) => {
+                view.decision.reason = waiting_reason(&approval, &view.decision.reason);
+            }
+            None => {}
+        }
+        Ok(view)
     }
 
     /// Puts on record what became of an action. The same report again changes nothing; `unknown` may be

@@ -30,6 +30,7 @@ pub(super) struct Known {
 }
 
 /// Records on a connected target that an action changes or removes.
+#[derive(Clone)]
 pub(super) struct Undoable {
     pub(super) target: Arc<Connected>,
     pub(super) selection: Selection,

@@ -1,7 +1,7 @@
 //! Why the application did not do what was asked. `http` decides which status each becomes.
 
 use checkrein_api::RollbackPlan;
-use checkrein_core::{approval::Refused as ApprovalRefused, classify, policy};
+use checkrein_core::{approval::Refused as ApprovalRefused, classify, grant, policy};
 use checkrein_store::{AppendError, StoreError};
 use checkrein_targets::Error as TargetError;
 
@@ -53,6 +53,9 @@ pub enum Error {
     /// An approval is not where it should be for that.
     #[error("{0}")]
     Approval(#[from] ApprovalRefused),
+    /// A grant is not where it should be for that.
+    #[error("{0}")]
+    Grant(#[from] grant::Refused),
     /// It is not on record, so nothing may run.
     #[error("nothing may run: {0}")]
     NotRecorded(String),
@@ -112,6 +115,7 @@ impl From<AppendError> for Error {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::Refused(refused) => Self::Approval(refused),
+            AppendError::Grant(refused) => Self::Grant(refused),
             AppendError::Unknown(_) | AppendError::Doubt(_) => Self::InDoubt(error.to_string()),
             other => Self::NotRecorded(other.to_string()),
         }

@@ -11,7 +11,8 @@ use super::{
     App, Caller, Connected, Error, Rules,
     checks::{Asked, Settled, new_id},
     counts, drift,
-    holds::approved_reason,
+    grants::Granted,
+    holds::{approved_reason, still_covers},
     locks,
     results::{self, Given},
     shelf,
@@ -207,10 +208,9 @@ impl App {
             Verdict::Hold => {
                 // An approval of a check is none of its execution, nor the other way round.
                 asked.fingerprint = Fingerprint::of(&run.check, &asked.action.agent, Some("read"));
-                let Some(approval) = self.approved(&asked.fingerprint, &asked).await? else {
+                let Some((settled, used)) = self.answered(&mut asked).await? else {
                     return self.hold(asked, None).await.map(|answer| results::nothing(answer.decision));
                 };
-                let (settled, used) = by_approval(&approval, &asked);
                 let decided = Decided { asked, settled: Some(settled), used: Some(used) };
                 to_the_end(Arc::clone(self).read_now(run, decided)).await
             }
@@ -321,15 +321,14 @@ impl App {
         };
         let digest = draft.captured.digest.as_ref().map_or("rows", |digest| digest.0.as_str());
         asked.fingerprint = Fingerprint::of(&run.check, &asked.action.agent, Some(digest));
-        let approval = match self.approved(&asked.fingerprint, &asked).await {
-            Ok(approval) => approval,
+        let answered = match self.answered(&mut asked).await {
+            Ok(answered) => answered,
             Err(error) => {
                 pending.rollback().await;
                 return Err(error);
             }
         };
-        if let Some(approval) = approval {
-            let (settled, used) = by_approval(&approval, &asked);
+        if let Some((settled, used)) = answered {
             let wanted = run.target.snapshot_when.wants(pending.measured().records());
             let decided = Decided { asked, settled: Some(settled), used: Some(used) };
             return Box::pin(self.commit_with(run, pending, decided, Some(draft), wanted)).await;
@@ -346,13 +345,23 @@ impl App {
         self.hold(asked, None).await.map(|answer| results::nothing(answer.decision))
     }
 
-    /// The approval of exactly this action, if somebody gave it, it was not used, and the action has not
-    /// grown since: what a read touches is in its count only.
-    async fn approved(&self, of: &Fingerprint, asked: &Asked) -> Result<Option<Approval>, Error> {
-        let open = self.store.open_approval(of).await?;
-        Ok(open
+    /// What answers the hold already: the approval of exactly this action, if somebody gave it, it was not
+    /// used, and the action has not grown since (what a read touches is in its count only); or a grant.
+    async fn answered(&self, asked: &mut Asked) -> Result<Option<(Settled, Event)>, Error> {
+        let open = self.store.open_approval(&asked.fingerprint).await?;
+        let approved = open
             .filter(|a| a.state == State::Approved && asked.at < a.expires_at)
-            .filter(|a| !asked.blast_radius.exceeds(&a.blast_radius)))
+            .filter(|a| still_covers(a, asked));
+        if let Some(approval) = approved {
+            return Ok(Some(by_approval(&approval, asked)));
+        }
+        Ok(match self.granted(asked).await? {
+            Granted::By(by) => Some(by.uses(&asked.id)),
+            Granted::Not(notes) => {
+                asked.judgement.reason.push_str(&notes);
+                None
+            }
+        })
     }
 
     /// An unused approval of the same action that was given for other rows.

@@ -4,6 +4,7 @@ use super::{
     App, Caller, Error,
     checks::{Answer, Asked, Settled, new_id},
     counts::{Known, Undoable},
+    grants::Granted,
     snapshots::Purpose,
     to_the_end,
 };
@@ -20,19 +21,37 @@ use std::sync::Arc;
 
 impl App {
     /// A policy wants a person to approve: use an approval that is there, join one that is pending, or ask
-    /// for a new one.
+    /// for a new one. A grant takes the place of an approval that nobody has given yet.
     pub(super) async fn hold(
         self: &Arc<Self>,
-        asked: Asked,
+        mut asked: Asked,
         undoable: Option<Undoable>,
     ) -> Result<Answer, Error> {
         let one_at_a_time = self.holding.lock().await;
         let open = self.store.open_approval(&asked.fingerprint).await?.filter(|a| asked.at < a.expires_at);
-        // What has grown since somebody was asked is asked for anew.
-        let open = open.filter(|a| !asked.blast_radius.exceeds(&a.blast_radius));
+        // What has grown since somebody was asked is asked for anew, and so is what more people must approve now.
+        let open = open.filter(|a| still_covers(a, &asked));
+        let approved = open.as_ref().is_some_and(|a| a.state == State::Approved);
+        // An execution has asked for a grant before it came here.
+        if !approved && asked.execution.is_none() {
+            match self.granted(&asked).await? {
+                Granted::By(by) => {
+                    drop(one_at_a_time);
+                    let (settled, used) = by.uses(&asked.id);
+                    let allowed =
+                        self.allow(asked.clone(), Some(settled), Some(used), undoable.clone()).await;
+                    return match allowed {
+                        // Somebody else has used, revoked or outlived it meanwhile: look again.
+                        Err(Error::Grant(_)) => Box::pin(self.hold(asked, undoable)).await,
+                        other => other,
+                    };
+                }
+                Granted::Not(notes) => asked.judgement.reason.push_str(&notes),
+            }
+        }
         match open {
             // What Checkrein runs itself needs more than an answer: it runs again, and uses the approval then.
-            Some(approval) if approval.decided_by.is_some() && asked.execution.is_none() => {
+            Some(approval) if approved && asked.execution.is_none() => {
                 let reason = approved_reason(&approval);
                 let used = Event::ApprovalChanged {
                     id: approval.id.clone(),
@@ -44,7 +63,11 @@ impl App {
                 let settled = Settled { verdict: Verdict::Allow, reason, approval_id: Some(approval.id) };
                 // An approval is used once in any case, and a snapshot may take its time.
                 drop(one_at_a_time);
-                self.allow(asked, Some(settled), Some(used), undoable).await
+                match self.allow(asked.clone(), Some(settled), Some(used), undoable.clone()).await {
+                    // The same action, asked for at the same time, was faster: somebody must be asked again.
+                    Err(Error::Approval(_)) => Box::pin(self.hold(asked, undoable)).await,
+                    other => other,
+                }
             }
             Some(pending) => {
                 let settled = held(&asked, pending.id);
@@ -62,13 +85,16 @@ impl App {
         Approval {
             id: new_id("apr"),
             check_id: asked.id.clone(),
+            asked_by: asked.key_id.clone(),
             fingerprint: asked.fingerprint.clone(),
             check: asked.check.clone(),
             action: asked.action.clone(),
             blast_radius: asked.blast_radius.clone(),
             policies: holding(&asked.judgement),
             reason: asked.judgement.reason.clone(),
+            approvals: asked.judgement.approvals.max(1),
             state: State::Pending,
+            given: Vec::new(),
             requested_at: asked.at,
             expires_at: asked.at.plus_seconds(self.approval_life_seconds),
             decided_by: None,
@@ -76,6 +102,7 @@ impl App {
             comment: None,
             used_by: None,
             used_at: None,
+            comments: Vec::new(),
         }
     }
 
@@ -98,7 +125,7 @@ impl App {
         };
         let now = self.clock.now();
         Ok(match self.settlement(&approval, decision, now) {
-            Settlement::Waiting => return recorded(),
+            Settlement::Waiting => (decision.verdict, waiting_reason(&approval, &decision.reason)),
             Settlement::Settled(verdict, reason) => (verdict, reason),
             Settlement::Approved if checked.execution.is_some() => (
                 Verdict::Allow,
@@ -122,7 +149,10 @@ impl App {
                 block(format!("Blocked: the approval {} was already used by {user}; ask again.", approval.id))
             }
             (State::Denied, _) => block(denied_reason(approval)),
-            (State::Withdrawn, _) => block("Blocked: the request for approval was withdrawn.".to_owned()),
+            (State::Withdrawn, _) => block(
+                "Blocked: the agent gave up waiting and withdrew its request for approval; ask again."
+                    .to_owned(),
+            ),
             (State::Approved, None) if !late => Settlement::Approved,
             (State::Pending, _) if !late => Settlement::Waiting,
             (State::Approved, None) => block(format!(
@@ -174,6 +204,15 @@ impl App {
                 format!("{} It no longer holds: {reason}", approved_reason(approval)),
             ));
         }
+        if judgement.approvals > approval.approvals {
+            let reason = format!(
+                "{} It no longer holds: {} people must approve it now; ask again. {}",
+                approved_reason(approval),
+                judgement.approvals,
+                judgement.reason
+            );
+            return Ok((Verdict::Block, reason));
+        }
         let transition = Transition::Use {
             check_id: checked.decision.id.clone(),
             fingerprint: checked.fingerprint.clone(),
@@ -217,9 +256,27 @@ pub(super) enum Settlement {
 }
 
 pub(super) fn approved_reason(approval: &Approval) -> String {
-    let who = approval.decided_by.as_ref().map_or("somebody", |by| &by.name);
+    let last = approval.decided_by.as_ref().map_or("somebody", |by| &by.name);
+    let who = approval.given.iter().fold(String::new(), |who, given| who + &given.by.name + " and ");
     let comment = approval.comment.as_deref().map(|c| format!(": {c}")).unwrap_or_default();
-    format!("Approved by {who}{comment}.")
+    format!("Approved by {who}{last}{comment}.")
+}
+
+/// Why a hold still waits: what was said first, and who has approved since.
+pub(super) fn waiting_reason(approval: &Approval, reason: &str) -> String {
+    let Some(given) = approval.given.last() else { return reason.to_owned() };
+    let who = approval
+        .given
+        .iter()
+        .rev()
+        .skip(1)
+        .fold(given.by.name.clone(), |who, g| [g.by.name.as_str(), " and ", &who].concat());
+    format!("{reason} Approved by {who}: {} of {} people.", approval.given.len(), approval.approvals)
+}
+
+/// Whether an approval that was asked for is still enough for what is asked now.
+pub(super) fn still_covers(approval: &Approval, asked: &Asked) -> bool {
+    !asked.blast_radius.exceeds(&approval.blast_radius) && asked.judgement.approvals <= approval.approvals
 }
 
 fn denied_reason(approval: &Approval) -> String {

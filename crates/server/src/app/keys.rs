@@ -3,7 +3,7 @@
 use super::{App, Error};
 use checkrein_api::{CreatedKey, KeyView, NewKey};
 use checkrein_core::{
-    approval::Actor,
+    approval::{Actor, Via},
     event::Event,
     fingerprint::hex,
     key::{KeyRecord, Role},
@@ -67,7 +67,12 @@ impl Caller {
 
     /// Who is asking, for the record.
     pub fn actor(&self) -> Actor {
-        Actor { key_id: self.record.id.clone(), name: self.record.name.clone(), role: self.record.role }
+        Actor {
+            key_id: self.record.id.clone(),
+            name: self.record.name.clone(),
+            role: self.record.role,
+            via: Via::Key,
+        }
     }
 
     /// # Errors

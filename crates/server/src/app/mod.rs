@@ -1,17 +1,21 @@
 //! The application, without HTTP.
 
 mod approvals;
+mod audit;
 mod checks;
 mod commit;
 mod counts;
 mod drift;
 mod error;
 mod executions;
+mod grants;
 mod holds;
 mod hooks;
 mod keys;
+mod life;
 mod locks;
 mod policies;
+pub(crate) mod pulse;
 mod recent;
 mod recovery;
 mod results;
@@ -24,11 +28,15 @@ mod snapshots;
 mod statements;
 mod targets;
 mod upkeep;
+mod withdrawals;
 
 pub use approvals::ApprovalQuery;
+pub(crate) use audit::Audit;
 pub use checks::{Answer, CheckQuery};
 pub use error::{Error, Item};
+pub use grants::GrantQuery;
 pub use keys::{Caller, ENV_KEY_ID};
+pub(crate) use life::{Life, Step};
 pub use policies::Put;
 pub use rules::Rules;
 pub use snapshots::{Export, SnapshotQuery};
@@ -70,6 +78,8 @@ pub struct App {
     approvals_changed: watch::Sender<u64>,
     /// True once the server is to stop: waits and streams end.
     stopping: watch::Sender<bool>,
+    /// Where people reach this server, if somebody has said so.
+    public_url: Option<String>,
     body_limit: usize,
     body_timeout: Duration,
     approval_life_seconds: i64,
@@ -82,6 +92,10 @@ pub struct App {
     locks: locks::Locks,
     /// How far rollbacks are, by snapshot.
     rolling: Mutex<HashMap<String, (String, Arc<Progress>)>>,
+    /// The verification of the log.
+    auditing: audit::Auditing,
+    /// When this server began.
+    started: Timestamp,
     /// Something may have to be settled by asking a target.
     look_again: Notify,
 }
@@ -109,7 +123,8 @@ impl App {
         let rules = Rules::load(config, store.policies().await?)?;
         let keys = keys::Keys::load(store.keys().await?, config.limits.agent_checks_per_second)?;
         let recent = recent::RecentKeys::new(store.recent_idempotency_keys(recent::CAPACITY).await?);
-        let drift = Arc::new(drift::Drift::open(&store, &config.drift, clock.now()).await?);
+        let started = clock.now();
+        let drift = Arc::new(drift::Drift::open(&store, &config.drift, started).await?);
         let app = Self {
             drift,
             store,
@@ -125,6 +140,7 @@ impl App {
             holding: tokio::sync::Mutex::default(),
             approvals_changed: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
+            public_url: config.public_url.clone(),
             body_limit: config.limits.body_bytes,
             body_timeout: config.limits.request_timeout,
             approval_life_seconds: seconds(config.approvals.expire_after),
@@ -133,6 +149,8 @@ impl App {
             keeping: retention::Keeping::of(&config.snapshots),
             locks: locks::Locks::default(),
             rolling: Mutex::default(),
+            auditing: audit::Auditing::default(),
+            started,
             look_again: Notify::new(),
         };
         app.tidy_snapshots().await?;
@@ -171,6 +189,16 @@ impl App {
     /// The action log and what derives from it.
     pub const fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Where people reach this server, if somebody has said so.
+    pub(crate) fn public_url(&self) -> Option<&str> {
+        self.public_url.as_deref()
+    }
+
+    /// The time that decisions are made at.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The largest body of a request, in bytes.

@@ -59,6 +59,9 @@ impl App {
                     if let Err(error) = self.expire_approvals().await {
                         tracing::error!(%error, "expired approvals could not be recorded");
                     }
+                    if let Err(error) = self.expire_grants().await {
+                        tracing::error!(%error, "expired grants could not be recorded");
+                    }
                 }
                 _ = retention.tick() => self.retain().await,
                 () = self.stopped() => return,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Reads `500ms`, `10s`, `15m`, `24h`, `90d` or `2w`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let millis = match unit {
         "ms" => 1,

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::app::{ApprovalQuery, Error};
 use axum::{Json as Answer, extract::State};
-use checkrein_api::{ApprovalDecision, ApprovalPage, ApprovalView, Problem, State as Standing};
+use checkrein_api::{ApprovalDecision, ApprovalPage, ApprovalView, NewComment, Problem, State as Standing};
 use checkrein_store::ApprovalFilter;
 use serde::Deserialize;
 
@@ -65,12 +65,13 @@ pub(super) async fn show(
 
 /// Approve or deny.
 ///
-/// Who answers is told by the key; an agent's key cannot.
+/// Who answers is told by the key; an agent's key cannot. Where several people must approve, the approval
+/// stays pending until the last of them has (`approvals_given` of `approvals_required`); one "no" settles it.
 #[utoipa::path(post, path = "/v1/approvals/{id}/decision", tag = "approvals", params(("id" = String, Path, description = "`apr_…`")), request_body = ApprovalDecision, responses(
     (status = 200, description = "The approval as it now stands", body = ApprovalView),
     (status = 403, description = "Not with an agent's key", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "No such approval", body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "Already answered, expired or withdrawn", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "Already answered, expired or withdrawn; or this person approved it before", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
     (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -81,4 +82,22 @@ pub(super) async fn decide(
     Json(decision): Json<ApprovalDecision>,
 ) -> Result<Answer<ApprovalView>, Error> {
     app.decide_approval(&caller, &id, decision).await.map(Answer)
+}
+
+/// Say something about an approval, without answering it.
+#[utoipa::path(post, path = "/v1/approvals/{id}/comments", tag = "approvals", params(("id" = String, Path, description = "`apr_…`")), request_body = NewComment, responses(
+    (status = 200, description = "The approval as it now stands", body = ApprovalView),
+    (status = 403, description = "Not with an agent's key", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "No such approval", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "It has as many comments as it keeps", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn comment(
+    State(app): State<Shared>,
+    OperatorKey(caller): OperatorKey,
+    Path(id): Path,
+    Json(new): Json<NewComment>,
+) -> Result<Answer<ApprovalView>, Error> {
+    app.comment_approval(&caller, &id, new.text).await.map(Answer)
 }

@@ -23,7 +23,7 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
     type Rejection = BadBody;
 
     async fn from_request(request: Request, app: &Shared) -> Result<Self, BadBody> {
-        let bytes = body(request, app).await?;
+        let bytes = read(request, app).await?;
         let mut reader = serde_json::Deserializer::from_slice(&bytes);
         let read = T::deserialize(Named(&mut reader)).and_then(|body| reader.end().map(|()| Self(body)));
         read.map_err(|e| unreadable(&e))
@@ -37,12 +37,13 @@ impl FromRequest<Shared> for AnyJson {
     type Rejection = BadBody;
 
     async fn from_request(request: Request, app: &Shared) -> Result<Self, BadBody> {
-        let bytes = body(request, app).await?;
+        let bytes = read(request, app).await?;
         serde_json::from_slice::<Strict>(&bytes).map(|s| Self(s.0)).map_err(|e| unreadable(&e))
     }
 }
 
-async fn body(request: Request, app: &Shared) -> Result<Bytes, BadBody> {
+/// The whole body, within what one may be.
+pub(crate) async fn read(request: Request, app: &Shared) -> Result<Bytes, BadBody> {
     // Said beforehand: no need to wait for what is refused anyway.
     let announced =
         request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
@@ -96,7 +97,7 @@ impl FromRequestParts<Shared> for Path {
 }
 
 /// A cursor that an earlier page gave.
-pub(super) fn cursor(text: Option<&str>) -> Result<Option<u64>, Error> {
+pub(crate) fn cursor(text: Option<&str>) -> Result<Option<u64>, Error> {
     text.map(|t| {
         t.parse()
             .map_err(|_| Error::Invalid("cursor: take it from `next_cursor` of the page before".to_owned()))
@@ -105,7 +106,7 @@ pub(super) fn cursor(text: Option<&str>) -> Result<Option<u64>, Error> {
 }
 
 /// A name or pattern to select by.
-pub(super) fn pattern(what: &str, text: Option<&str>) -> Result<Option<Pattern>, Error> {
+pub(crate) fn pattern(what: &str, text: Option<&str>) -> Result<Option<Pattern>, Error> {
     text.map(|t| Pattern::new(t).map_err(|e| Error::Invalid(format!("{what}: {e}")))).transpose()
 }
 

@@ -140,3 +140,23 @@ pub(super) async fn outcome(
 ) -> Result<Answer<OutcomeReport>, Error> {
     app.report_outcome(&caller, &id, report).await.map(Answer)
 }
+
+/// Withdraw a held check: the agent gave up waiting.
+///
+/// Nobody need answer it any more, and an answer that was given lets nothing through. Only with the key that
+/// made the check; doing it again changes nothing.
+#[utoipa::path(post, path = "/v1/checks/{id}/withdraw", tag = "checks", params(("id" = String, Path, description = "`chk_…`")), responses(
+    (status = 200, description = "The check as it stands, which lets nothing run", body = CheckView),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
+    (status = 403, description = "Another key made the check", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "No such check for this key", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "It was not held, or it was let through already", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn withdraw(
+    State(app): State<Shared>,
+    AnyKey(caller): AnyKey,
+    Path(id): Path,
+) -> Result<Answer<CheckView>, Error> {
+    app.withdraw_check(&caller, &id).await.map(Answer)
+}

@@ -2,10 +2,11 @@
 
 mod agents;
 mod approvals;
-mod body;
+pub(crate) mod body;
 mod breakers;
 mod checks;
 mod executions;
+mod grants;
 mod hooks;
 mod keys;
 mod listen;
@@ -17,8 +18,12 @@ mod system;
 mod targets;
 
 pub use listen::{Tls, serve};
+pub(crate) use problem::Draft;
 
-use crate::app::{App, Caller, Error};
+use crate::{
+    app::{App, Caller, Error},
+    console,
+};
 use axum::{
     Router,
     extract::FromRequestParts,
@@ -68,6 +73,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(checks::create, checks::list))
         .routes(routes!(checks::show))
         .routes(routes!(checks::outcome))
+        .routes(routes!(checks::withdraw))
         .routes(routes!(executions::create))
         .routes(routes!(snapshots::list, snapshots::create))
         .routes(routes!(snapshots::show))
@@ -87,6 +93,9 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(breakers::list))
         .routes(routes!(breakers::show, breakers::set))
         .routes(routes!(breakers::set_of_agent))
+        .routes(routes!(approvals::comment))
+        .routes(routes!(grants::list, grants::create))
+        .routes(routes!(grants::show, grants::revoke))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(targets::list))
@@ -109,6 +118,7 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
 pub fn router(app: Shared) -> Router {
     let (router, _) = routes().split_for_parts();
     router
+        .merge(console::router(Arc::clone(&app)).with_state(()))
         .fallback(async |uri: Uri| Error::NotFound("address", uri.path().chars().take(128).collect()))
         .method_not_allowed_fallback(async || problem::MethodNotAllowed)
         .layer(MapResponseLayer::new({
@@ -124,7 +134,7 @@ fn finish(app: &App, mut response: Response) -> Response {
     static PREFIX: LazyLock<String> = LazyLock::new(|| format!("req_{:x}_", std::process::id()));
     let number = hex(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
     let id = [PREFIX.as_str(), number.trim_start_matches('0')].concat();
-    if let Some(draft) = response.extensions_mut().remove::<problem::Draft>() {
+    if let Some(draft) = response.extensions_mut().remove::<Draft>() {
         app.metrics().refused.inc();
         response = draft.into_response(&id);
     }
@@ -132,7 +142,7 @@ fn finish(app: &App, mut response: Response) -> Response {
     if let Ok(value) = HeaderValue::try_from(id) {
         headers.insert("x-request-id", value);
     }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

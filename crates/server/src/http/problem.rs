@@ -13,7 +13,7 @@ const BASE: &str = "https://checkrein.dev/problems/";
 
 /// An error on its way out; the request id is added at the door.
 #[derive(Clone)]
-pub(super) struct Draft {
+pub(crate) struct Draft {
     status: StatusCode,
     word: &'static str,
     title: &'static str,
@@ -32,6 +32,29 @@ struct More {
 }
 
 impl Draft {
+    pub(crate) const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The kind of problem in a few words.
+    pub(crate) const fn title(&self) -> &'static str {
+        self.title
+    }
+
+    /// What is wrong, and what to do next.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// Several mistakes, where there are several.
+    pub(crate) fn errors(&self) -> &[ProblemItem] {
+        &self.errors
+    }
+
+    pub(crate) const fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after_seconds
+    }
+
     pub(super) fn into_response(self, request_id: &str) -> Response {
         let More { code, check_id, plan } = *self.more;
         let problem = Problem {
@@ -112,6 +135,9 @@ impl IntoResponse for Error {
             },
             Self::Approval(_) => {
                 draft(StatusCode::CONFLICT, "approval-settled", "The approval does not stand there", detail)
+            }
+            Self::Grant(_) => {
+                draft(StatusCode::CONFLICT, "grant-over", "The grant does not stand there", detail)
             }
             Self::NotRecorded(_) | Self::InDoubt(_) => Draft {
                 retry_after_seconds: Some(1),
@@ -198,7 +224,7 @@ impl IntoResponse for MethodNotAllowed {
 }
 
 /// Why a body could not be read.
-pub(super) enum BadBody {
+pub(crate) enum BadBody {
     /// Over the limit.
     TooLarge,
     /// It came too slowly or broke off.

@@ -1,6 +1,8 @@
 //! The server over real sockets, in this process.
 
 #[cfg(test)]
+mod approvals;
+#[cfg(test)]
 mod checks;
 #[cfg(test)]
 mod common;
@@ -16,6 +18,8 @@ mod drift;
 mod executions;
 #[cfg(test)]
 mod files;
+#[cfg(test)]
+mod grants;
 #[cfg(test)]
 mod hooks;
 #[cfg(test)]

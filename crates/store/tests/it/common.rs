@@ -3,7 +3,7 @@
 
 use checkrein_core::{
     action::{Action, Category, Count, Domains, Effect, Environment},
-    approval::{Actor, Answer, Approval, State, Transition},
+    approval::{Actor, Answer, Approval, State, Transition, Via},
     check::Check,
     decision::{Basis, BlastRadius, Decision, Matched, ResourceCount, Verdict},
     event::{Checked, Event, Outcome, OutcomeStatus},
@@ -137,7 +137,7 @@ pub(crate) fn outcome(check_id: &str) -> Event {
 }
 
 pub(crate) fn actor(role: Role) -> Actor {
-    Actor { key_id: "key_ops".into(), name: "Olga".into(), role }
+    Actor { key_id: "key_ops".into(), name: "Olga".into(), role, via: Via::Key }
 }
 
 pub(crate) fn approval(id: &str, check_id: &str) -> Approval {
@@ -145,13 +145,16 @@ pub(crate) fn approval(id: &str, check_id: &str) -> Approval {
     Approval {
         id: id.into(),
         check_id: check_id.into(),
+        asked_by: "key_agent".into(),
         fingerprint: held.fingerprint,
         check: held.check,
         action: held.action,
         blast_radius: held.decision.blast_radius,
         policies: vec!["blast_radius_limit".into()],
         reason: "10000 records, over 25".into(),
+        approvals: 1,
         state: State::Pending,
+        given: Vec::new(),
         requested_at: at(0),
         expires_at: at(3600),
         decided_by: None,
@@ -159,6 +162,7 @@ pub(crate) fn approval(id: &str, check_id: &str) -> Approval {
         comment: None,
         used_by: None,
         used_at: None,
+        comments: Vec::new(),
     }
 }
 

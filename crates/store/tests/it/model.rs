@@ -4,6 +4,7 @@ use crate::common::*;
 use checkrein_core::{
     approval::{Answer, Approval, Transition},
     event::Event,
+    key::Role,
     time::Timestamp,
 };
 use checkrein_store::{AppendError, ApprovalFilter};
@@ -59,7 +60,7 @@ impl Small {
             Self::Request(a) => requested(&apr(a), "chk_0"),
             Self::Decide(a, yes) => decided(&apr(a), if *yes { Answer::Approve } else { Answer::Deny }),
             Self::Expire(a) => changed(&apr(a), Transition::Expire),
-            Self::Withdraw(a) => changed(&apr(a), Transition::Withdraw),
+            Self::Withdraw(a) => changed(&apr(a), Transition::Withdraw { by: actor(Role::Agent) }),
             Self::Use(a, c) => {
                 let fingerprint = approval("", "chk_0").fingerprint;
                 changed(&apr(a), Transition::Use { check_id: format!("chk_{c}"), fingerprint })

@@ -49,7 +49,7 @@ const ON_ITS_WAY: Duration = Duration::from_secs(2);
 const UNREADABLE: u64 = 1 << 40;
 
 /// What drift and breakers say of an action.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Look {
     /// For policies; `None` when it is not known.
     score: Option<f64>,
@@ -70,6 +70,11 @@ pub(super) struct Look {
 }
 
 impl Look {
+    /// Whether a person should look first, whatever the policies say.
+    pub(super) const fn wants_a_person(&self) -> bool {
+        self.holds.is_some()
+    }
+
     /// Makes the judgement of the policies as strict as drift and breakers ask for.
     fn settle(&self, judgement: &mut Judgement) {
         if let Some(reason) = &self.blocks {

@@ -1,0 +1,154 @@
+//! Actions as lines of a list, of all agents or of one.
+
+use super::{
+    Here,
+    page::{self, Frame},
+    request::{self, Visitor},
+    text::{self, Moment, moment},
+};
+use crate::app::{CheckQuery, Error};
+use askama::{Template, filters::Safe};
+use axum::{
+    extract::{Path, Query, State},
+    response::Response,
+};
+use checkrein_api::CheckView;
+use checkrein_core::{action::Category, decision::Verdict, time::Timestamp};
+use checkrein_store::CheckFilter;
+use serde::Deserialize;
+
+/// Actions a page.
+const PAGE: usize = 50;
+const VERDICTS: [Verdict; 3] = [Verdict::Allow, Verdict::Hold, Verdict::Block];
+
+/// A check in a list.
+pub(super) struct Line {
+    pub(super) id: String,
+    pub(super) at: Safe<Moment>,
+    pub(super) verdict: &'static str,
+    pub(super) agent: String,
+    pub(super) action: String,
+    pub(super) resource: String,
+    pub(super) records: String,
+    pub(super) reason: String,
+}
+
+pub(super) fn line(view: &CheckView) -> Line {
+    Line {
+        id: view.decision.id.clone(),
+        at: moment(view.decision.logged_at),
+        verdict: view.decision.verdict.as_str(),
+        agent: view.agent.clone(),
+        action: view.action.clone(),
+        resource: view.resource.clone(),
+        records: text::count(view.decision.blast_radius.records),
+        reason: view.decision.reason.clone(),
+    }
+}
+
+/// What is shown, from the address.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Params {
+    agent: String,
+    verdict: String,
+    category: String,
+    action: String,
+    resource: String,
+    until: String,
+    cursor: String,
+}
+
+impl Params {
+    fn query(&self) -> Result<CheckQuery, Error> {
+        let until = Some(self.until.as_str()).filter(|until| !until.is_empty());
+        Ok(CheckQuery {
+            filter: CheckFilter {
+                agent: request::pattern("agent", &self.agent)?,
+                verdict: VERDICTS.into_iter().find(|v| v.as_str() == self.verdict),
+                category: Category::ALL.into_iter().find(|c| c.as_str() == self.category),
+                action: request::pattern("action", &self.action)?,
+                resource: request::pattern("resource", &self.resource)?,
+                since: None,
+                until: until
+                    .map(Timestamp::parse)
+                    .transpose()
+                    .map_err(|e| Error::Invalid(format!("until: {e}")))?,
+            },
+            cursor: request::cursor(Some(&self.cursor))?,
+            limit: Some(PAGE),
+        })
+    }
+
+    fn later(&self, cursor: &str) -> String {
+        request::query(&[
+            ("agent", &self.agent),
+            ("verdict", &self.verdict),
+            ("category", &self.category),
+            ("action", &self.action),
+            ("resource", &self.resource),
+            ("until", &self.until),
+            ("cursor", cursor),
+        ])
+    }
+
+    fn filtered(&self) -> bool {
+        self.later("") != "?"
+    }
+}
+
+#[derive(Template)]
+#[template(path = "actions.html")]
+struct ListPage {
+    frame: Frame,
+    /// Whose, on the page of one agent.
+    agent: Option<String>,
+    params: Params,
+    lines: Vec<Line>,
+    /// The next page; there can be one though this one is not full.
+    next: Option<String>,
+}
+
+impl ListPage {
+    fn verdicts(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        VERDICTS.iter().map(|v| (v.as_str(), v.as_str() == self.params.verdict))
+    }
+
+    fn categories(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        Category::ALL.iter().map(|c| (c.as_str(), c.as_str() == self.params.category))
+    }
+}
+
+pub(super) async fn list(
+    State(here): State<Here>,
+    Visitor(session): Visitor,
+    Query(params): Query<Params>,
+) -> Result<Response, Error> {
+    let page = here.app.list_checks(&session.caller, params.query()?).await?;
+    Ok(page::send(&ListPage {
+        frame: Frame::of(&session, "actions", "Actions"),
+        agent: None,
+        lines: page.checks.iter().map(line).collect(),
+        next: page.next_cursor.map(|next| params.later(&next)),
+        params,
+    }))
+}
+
+/// The timeline of one agent.
+pub(super) async fn of_agent(
+    State(here): State<Here>,
+    Visitor(session): Visitor,
+    Path(agent): Path<String>,
+    Query(mut params): Query<Params>,
+) -> Result<Response, Error> {
+    params.agent.clone_from(&agent);
+    let page = here.app.list_checks(&session.caller, params.query()?).await?;
+    params.agent.clear();
+    Ok(page::send(&ListPage {
+        frame: Frame::of(&session, "actions", agent.clone()),
+        agent: Some(agent),
+        lines: page.checks.iter().map(line).collect(),
+        next: page.next_cursor.map(|next| params.later(&next)),
+        params,
+    }))
+}

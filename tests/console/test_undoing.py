@@ -1,0 +1,101 @@
+"""Rolling back from the page: planned, refused on a conflict, forced once it was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from agents import client, policies
+from conftest import key_of
+from shop import Shop, open_shop
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    with open_shop() as shop:
+        yield shop
+
+
+def test_an_update_is_rolled_back_from_its_action(shop: Shop, visit: Callable[..., Page]) -> None:
+    snapshot = shop.upgrade()
+    assert shop.plans() == ["free"] * 5
+    page = visit(shop.server, key_of(shop.server, "operator", "ann"))
+    page.locator("#last tbody a").first.click()
+    expect(page.locator("#life")).to_contain_text("Snapshot of 5 records")
+    page.get_by_role("link", name="Look at the snapshot, and roll back").click()
+    page.wait_for_url(f"**/{snapshot}")
+    page.get_by_role("button", name="What would a rollback do?").click()
+    expect(page.locator("table").first).to_contain_text("shop.users")
+    assert shop.plans() == ["free"] * 5, "a plan changes nothing"
+    page.get_by_role("button", name="Roll back", exact=True).click()
+    expect(page.locator("#what .tag")).to_have_text("rolled back")
+    assert shop.plans() == ["pro"] * 5
+    expect(page.locator("#rolled")).to_contain_text("ann")
+    # And the rollback is rolled back in its turn.
+    page.get_by_role("link", name="roll the rollback back").click()
+    page.get_by_role("button", name="Roll back", exact=True).click()
+    expect(page.locator("#what .tag")).to_have_text("rolled back")
+    assert shop.plans() == ["free"] * 5
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with script", "without"])
+def test_a_conflict_is_shown_refused_and_then_forced(
+    shop: Shop, visit: Callable[..., Page], script: bool
+) -> None:
+    snapshot = shop.upgrade()
+    shop.sql("UPDATE users SET plan = 'team' WHERE id = 2")
+    page = visit(shop.server, key_of(shop.server, "operator", "ann"), java_script_enabled=script)
+    page.goto(f"/snapshots/{snapshot}")
+    page.get_by_role("button", name="Roll back", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was changed")
+    row = page.locator("tr.differs")
+    expect(row).to_have_count(1)
+    expect(row.locator("code")).to_have_text(["pro", "free", "team"])
+    assert shop.plans() == ["free", "free", "team", "free", "free"]
+
+    # What somebody does now, nobody has looked at.
+    shop.sql("UPDATE users SET plan = 'gold' WHERE id = 4")
+    page.get_by_label("Overwrite them").check()
+    page.get_by_role("button", name="Roll back so").click()
+    expect(page.get_by_role("alert")).to_contain_text("has changed since you looked")
+    assert shop.plans() == ["free", "free", "team", "free", "gold"]
+    expect(page.locator("tr.differs")).to_have_count(2)
+
+    page.get_by_label("Overwrite them").check()
+    page.get_by_role("button", name="Roll back so").click()
+    expect(page.locator("#what .tag")).to_have_text("rolled back")
+    expect(page.locator("#rolled")).to_contain_text("(forced)")
+    assert shop.plans() == ["pro"] * 5
+
+
+def test_the_others_are_rolled_back_and_a_conflict_left(shop: Shop, visit: Callable[..., Page]) -> None:
+    snapshot = shop.upgrade()
+    shop.sql("UPDATE users SET plan = 'team' WHERE id = 2")
+    page = visit(shop.server, shop.server.admin_key)
+    page.goto(f"/snapshots/{snapshot}")
+    page.get_by_role("button", name="What would a rollback do?").click()
+    page.get_by_label("Leave them").check()
+    page.get_by_role("button", name="Roll back so").click()
+    expect(page.locator("#what .tag")).to_have_text("rolled back")
+    assert shop.plans() == ["pro", "pro", "team", "pro", "pro"]
+
+
+def test_an_approval_shows_what_was_counted_with_its_cascade(shop: Shop, visit: Callable[..., Page]) -> None:
+    policies(
+        shop.server,
+        {"name": "deletes", "rule": "require_approval", "condition": {"action": "delete"}},
+    )
+    with client(shop.server) as asked:
+        held = asked.execute("shop", "DELETE FROM users WHERE id < 2", agent="billing-bot", record_count=1)
+    assert held.approval_id, held
+    page = visit(shop.server, shop.server.admin_key)
+    page.goto(f"/approvals/{held.approval_id}")
+    touched = page.get_by_role("region", name="What it touches").locator("tbody tr")
+    expect(touched).to_have_count(2)
+    rows = {tuple(row.split("\t")) for row in touched.all_inner_texts()}
+    assert rows == {("shop.users", "delete", "2"), ("shop.orders", "cascade", "6")}
+    expect(page.locator("#answer")).to_contain_text("8 records")
+    expect(page.locator("#answer")).to_contain_text("The agent said 1.")
+    expect(page.get_by_label("Statement")).to_have_text("DELETE FROM users WHERE id < 2")

@@ -21,6 +21,7 @@ export type { Approval, Approvals, Policies, Policy } from "./management.js";
 export type { OnUnreachable } from "./protocol.js";
 export {
   type BlastRadius,
+  type Drift,
   CheckResult,
   Decision,
   type MatchedPolicy,

@@ -29,7 +29,7 @@ from .errors import (
     UnreachableError,
 )
 from .management import Approvals, AsyncApprovals, AsyncPolicies, Policies
-from .result import AsyncCheckResult, BlastRadius, CheckResult, Decision, MatchedPolicy
+from .result import AsyncCheckResult, BlastRadius, CheckResult, Decision, Drift, MatchedPolicy
 from .undo import AsyncExecutionResult, Execution, ExecutionResult, RollbackResult, Snapshot
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BlastRadius",
+    "Drift",
     "CheckResult",
     "Checkrein",
     "CheckreinError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import count
 
 from playwright.sync_api import Page, expect
 from real_server import RealServer
@@ -11,11 +12,15 @@ from real_server import RealServer
 from agents import BLOCKS, HOLDS, client, policies
 from conftest import key_of
 
+NUMBERS = count()
+
 
 def ask(server: RealServer, records: int) -> str:
+    # Each time another agent: one that asks the same again and again is stopped for that.
+    agent = f"janitor-{next(NUMBERS)}"
     with client(server) as asked:
         result = asked.check(
-            action="delete", resource="shop.users", payload={"record_count": records}, agent="janitor"
+            action="delete", resource="shop.users", payload={"record_count": records}, agent=agent
         )
     return str(result.verdict)
 

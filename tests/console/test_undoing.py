@@ -97,5 +97,5 @@ def test_an_approval_shows_what_was_counted_with_its_cascade(shop: Shop, visit: 
     rows = {tuple(row.split("\t")) for row in touched.all_inner_texts()}
     assert rows == {("shop.users", "delete", "2"), ("shop.orders", "cascade", "6")}
     expect(page.locator("#answer")).to_contain_text("8 records")
-    expect(page.locator("#answer")).to_contain_text("The agent said 1.")
+    expect(page.locator("#answer")).to_contain_text("the agent said 1")
     expect(page.get_by_label("Statement")).to_have_text("DELETE FROM users WHERE id < 2")

@@ -118,6 +118,35 @@ pub struct NewComment {
     pub text: String,
 }
 
+/// A link by which somebody can answer an approval, to be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewLink {
+    /// For whom: the name that the answer goes on record under.
+    #[serde(rename = "for")]
+    pub person: String,
+    /// How long it is good, e.g. `1h`; without it, and at most, as long as the approval waits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lasting: Option<String>,
+}
+
+/// A link by which somebody can answer an approval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LinkView {
+    /// The whole address, where the server knows its own (`server.public_url`).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub url: Option<String>,
+    /// The address without the server: `/approve/…`.
+    pub path: String,
+    /// For whom.
+    #[serde(rename = "for")]
+    pub person: String,
+    /// When it ends.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+}
+
 /// A yes beforehand, to be given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod drift;
+mod signal;
 mod undo;
 
 pub use undo::SnapshotExport;

@@ -14,6 +14,7 @@ pub use checkrein_core::{
     grant::State as GrantState,
     key::Role,
     rollback::{ConflictKind, OnConflict},
+    signal::{Matcher, Severity, Signal, Standing},
     snapshot::{Held, Origin, Seal, Steps},
     time::Timestamp,
 };
@@ -25,16 +26,22 @@ mod approval;
 #[cfg(feature = "client")]
 mod client;
 mod drift;
+mod signal;
 mod target;
 mod undo;
 pub use approval::{
-    ApprovalDecision, ApprovalPage, ApprovalView, GrantPage, GrantView, NewComment, NewGrant,
+    ApprovalDecision, ApprovalPage, ApprovalView, GrantPage, GrantView, LinkView, NewComment, NewGrant,
+    NewLink,
 };
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError, SnapshotExport};
 pub use drift::{
     AcceptRequest, AgentHour, AgentPage, AgentRate, AgentSummary, AgentView, BreakerList, BreakerRequest,
     BreakerView, BreakerWanted, MixShare, RebuildReport, RebuildRequest,
+};
+pub use signal::{
+    DeliveryView, NewSilence, SignalPage, SignalReplay, SignalReplayed, SignalView, SilenceList, SilenceView,
+    SinkExample, SinkList, SinkReport, SinkView,
 };
 pub use target::{TargetList, TargetPrivilege, TargetReport, TargetView};
 pub use undo::{

@@ -7,7 +7,7 @@ use crate::{
     output::{Out, clean, count, note, time},
     remote::Remote,
 };
-use checkrein_api::{Actor, Answer, ApprovalDecision, ApprovalView, State, Via};
+use checkrein_api::{Actor, Answer, ApprovalDecision, ApprovalView, NewLink, State, Via};
 use std::io;
 
 #[derive(clap::Subcommand)]
@@ -43,6 +43,19 @@ pub(crate) enum Command {
         id: String,
         /// What; goes on record
         text: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Make a link by which one person can answer, without a key
+    Link {
+        /// The approval's id, `apr_…`
+        id: String,
+        /// For whom: the name that the answer goes on record under
+        #[arg(long = "for", value_name = "PERSON")]
+        person: String,
+        /// How long it is good, e.g. 1h; without it, as long as the approval waits
+        #[arg(long, value_name = "DURATION")]
+        lasting: Option<String>,
         #[command(flatten)]
         remote: Remote,
     },
@@ -85,6 +98,23 @@ pub(crate) fn run(command: Command, out: &mut Out) -> Result {
                 return Ok(out.json(&approval)?);
             }
             Ok(out.line(&format!("noted with {}", clean(&approval.id)))?)
+        }
+        Command::Link { id, person, lasting, remote } => {
+            let new = NewLink { person, lasting };
+            let base = remote.url().to_owned();
+            let link = remote.ask(|client| async move { client.link(&id, &new).await })?;
+            if out.json {
+                return Ok(out.json(&link)?);
+            }
+            let url = link.url.unwrap_or_else(|| format!("{}{}", base.trim_end_matches('/'), link.path));
+            out.line(&url)?;
+            out.flush()?;
+            note(&format!(
+                "whoever opens it can answer as {} until {}; send it to them alone",
+                clean(&link.person),
+                time(link.expires_at)
+            ));
+            Ok(())
         }
         Command::Grant(args) => grants::give(args, out),
         Command::Grants(args) => grants::list(args, out),

@@ -234,7 +234,7 @@ fn summary(entry: &Entry) -> String {
         },
         Ok(Event::BreakerChanged(b)) => {
             let by = b.by.map(|by| format!(" by {}", by.name)).unwrap_or_default();
-            format!("{}{by}: {}", b.breaker.state().as_str(), b.reason)
+            format!("{}{by}: {}", b.change.to.as_str(), b.reason)
         }
         Ok(Event::DriftAccepted { by, reason, .. }) => format!("accepted by {}: {reason}", by.name),
         Ok(Event::DriftEnded { channel, .. }) => format!("{} is over", channel.as_str()),
@@ -266,6 +266,15 @@ fn summary(entry: &Entry) -> String {
             )
         }
         Ok(Event::KeyRevoked { by, .. }) => by.map(|by| format!("by {}", by.name)).unwrap_or_default(),
+        Ok(Event::SilenceCreated { silence, by }) => {
+            format!("by {} until {}: {}", by.name, time(silence.until), silence.comment)
+        }
+        Ok(Event::SilenceEnded { by, .. }) => format!("by {}", by.name),
+        Ok(Event::SinkChanged { health, reason, .. }) => {
+            let health = json!(health);
+            let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+            format!("{}{why}", health.as_str().unwrap_or_default())
+        }
         Ok(Event::ServerStarted { version }) => version,
         Ok(Event::ServerStopped {}) => String::new(),
         Ok(Event::LogPruned { through, removed, .. }) => {
@@ -287,6 +296,7 @@ fn show(reader: &Reader, what: &str, out: &mut Out) -> Result {
             Some(("grt", _)) => &["grant.given", "grant.changed"],
             Some(("snp", _)) => &["snapshot.taken", "snapshot.sealed", "snapshot.removed"],
             Some(("rbk", _)) => &["rollback.started", "rollback.finished"],
+            Some(("sil", _)) => &["silence.created", "silence.ended"],
             Some(("key", _)) => &["key.created", "key.revoked"],
             _ => &[],
         };

@@ -21,6 +21,7 @@ mod policy;
 mod remote;
 mod rollback;
 mod serve;
+mod signal;
 mod snapshot;
 mod target;
 
@@ -76,6 +77,9 @@ enum Command {
     /// Stop an agent, a group or everything, and let it run again
     #[command(subcommand)]
     Breaker(breaker::Command),
+    /// See signals and sinks, send signals again, keep them back
+    #[command(subcommand)]
+    Signal(signal::Command),
     /// See what is normal for an agent, and find departures from it in recorded events and series
     #[command(subcommand)]
     Drift(drift::Command),
@@ -119,6 +123,7 @@ fn main() -> ExitCode {
         Command::Policy(command) => policy::run(command, &mut out),
         Command::Approvals(command) => approvals::run(command, &mut out),
         Command::Breaker(command) => breaker::run(command, &mut out),
+        Command::Signal(command) => signal::run(command, &mut out),
         Command::Drift(command) => drift::run(command, &mut out),
         Command::Log(command) => log::run(command, &mut out),
         Command::Keys(command) => keys::run(command, &mut out),

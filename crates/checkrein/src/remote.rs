@@ -25,6 +25,11 @@ impl Remote {
         run(self.client()?, ask)
     }
 
+    /// Where the server is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Speaks to the server.
     pub(crate) fn client(&self) -> Result<Client> {
         // Before the key is looked for.

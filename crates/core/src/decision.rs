@@ -34,6 +34,9 @@ impl Verdict {
     }
 }
 
+/// How the reason of a block begins when no snapshot could be taken of what the action changes.
+pub const NO_SNAPSHOT: &str = "Blocked: no snapshot could be taken of what it changes";
+
 /// A policy that matched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]

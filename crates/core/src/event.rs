@@ -10,6 +10,7 @@ use crate::{
     grant::{self, Grant},
     key::KeyRecord,
     name::Name,
+    signal::Silence,
     snapshot::{Execution, RollbackRecord, RollbackStatus, SnapshotRecord},
     time::Timestamp,
 };
@@ -153,6 +154,32 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         by: Option<Actor>,
     },
+    /// Somebody wants to hear nothing about some signals for a time.
+    #[serde(rename = "silence.created")]
+    SilenceCreated {
+        /// Which, until when.
+        silence: Box<Silence>,
+        /// Who.
+        by: Actor,
+    },
+    /// A silence ends before its time.
+    #[serde(rename = "silence.ended")]
+    SilenceEnded {
+        /// `sil_…`.
+        id: String,
+        /// Who.
+        by: Actor,
+    },
+    /// A sink takes messages no more, or again.
+    #[serde(rename = "sink.changed")]
+    SinkChanged {
+        /// Its name.
+        sink: String,
+        /// How it is.
+        health: SinkHealth,
+        /// Why, in a few words; holds no secret.
+        reason: String,
+    },
     /// The server started.
     #[serde(rename = "server.started")]
     ServerStarted {
@@ -172,6 +199,20 @@ pub enum Event {
         /// How many were removed this time.
         removed: u64,
     },
+}
+
+/// How a sink is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SinkHealth {
+    /// Messages to it fail, or one was refused for good.
+    Failing,
+    /// It takes messages again.
+    Recovered,
+    /// So many messages wait for it that some were given up.
+    Full,
+    /// Retention removed entries of the log before they were sent to it.
+    Gap,
 }
 
 /// A check with everything that its decision rests on. Its JSON, in [`crate::recorded`], says each thing once.
@@ -246,6 +287,9 @@ impl Event {
             Self::PoliciesLoaded { .. } => "policy.loaded",
             Self::KeyCreated { .. } => "key.created",
             Self::KeyRevoked { .. } => "key.revoked",
+            Self::SilenceCreated { .. } => "silence.created",
+            Self::SilenceEnded { .. } => "silence.ended",
+            Self::SinkChanged { .. } => "sink.changed",
             Self::ServerStarted { .. } => "server.started",
             Self::ServerStopped {} => "server.stopped",
             Self::LogPruned { .. } => "log.pruned",
@@ -267,11 +311,14 @@ impl Event {
             Self::ApprovalChanged { id, .. }
             | Self::GrantChanged { id, .. }
             | Self::KeyRevoked { id, .. }
+            | Self::SilenceEnded { id, .. }
             | Self::SnapshotSealed { id, .. }
             | Self::SnapshotRemoved { id, .. }
             | Self::RollbackFinished { id, .. } => id,
             Self::PolicyPut { name, .. } | Self::PolicyDeleted { name, .. } => name,
             Self::KeyCreated { key, .. } => &key.id,
+            Self::SilenceCreated { silence, .. } => &silence.id,
+            Self::SinkChanged { sink, .. } => sink,
             Self::PoliciesLoaded { .. }
             | Self::ServerStarted { .. }
             | Self::ServerStopped {}

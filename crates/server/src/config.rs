@@ -10,21 +10,31 @@ mod human;
 mod mcp;
 mod policies;
 mod problem;
+mod routes;
 mod secret;
+mod sinks;
+mod slack;
 mod snapshots;
 mod targets;
 #[cfg(test)]
 mod tests;
 
 pub use drift::{Drift, DriftGroup, DriftMode, DriftSettings};
-pub(crate) use human::duration;
+pub use human::duration;
 pub use mcp::{McpServer, mcp_name};
 pub use policies::{FilePolicy, compile_policies, parse_policies, read_policies};
 pub use problem::{ConfigError, ConfigProblem};
+pub use sinks::SinkSettings;
+pub use slack::Slack;
 pub use snapshots::Snapshots;
 pub use targets::{ConnectedTarget, SnapshotWhen};
 
-use checkrein_core::{classify::CatalogueConfig, name::Name, policy::Policy};
+use checkrein_core::{
+    classify::CatalogueConfig,
+    name::Name,
+    policy::Policy,
+    signal::{OutboxLimits, Routing},
+};
 use document::{Section, Source};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::{
@@ -88,6 +98,12 @@ pub struct Config {
     pub snapshots: Snapshots,
     /// What departures from the normal do.
     pub drift: Drift,
+    /// Where signals and the stream of all actions go.
+    pub sinks: Vec<SinkSettings>,
+    /// Which signals go there.
+    pub routing: Routing,
+    /// What is kept of signals and messages.
+    pub outbox: OutboxLimits,
     /// Policies from files, each with its file. They compile as a set, and win over those of the API.
     pub file_policies: Vec<(Policy, String)>,
     /// The key of the first admin, where the operator chose it; at least [`MIN_ADMIN_KEY_BYTES`] long.
@@ -121,6 +137,8 @@ pub struct Limits {
 pub struct Approvals {
     /// How long a hold waits for an answer, and an approval for its use.
     pub expire_after: Duration,
+    /// Slack's buttons.
+    pub slack: Option<Slack>,
 }
 
 /// The action log.
@@ -143,7 +161,7 @@ impl Default for Limits {
 
 impl Default for Approvals {
     fn default() -> Self {
-        Self { expire_after: DAY }
+        Self { expire_after: DAY, slack: None }
     }
 }
 
@@ -163,6 +181,9 @@ struct FromFile {
     targets: Vec<ConnectedTarget>,
     snapshots: Snapshots,
     drift: Drift,
+    sinks: Vec<SinkSettings>,
+    routing: Routing,
+    outbox: Option<OutboxLimits>,
     policies: Vec<FilePolicy>,
 }
 
@@ -228,6 +249,9 @@ impl Config {
             targets: file.targets,
             snapshots: file.snapshots,
             drift: file.drift,
+            sinks: file.sinks,
+            routing: file.routing,
+            outbox: file.outbox.unwrap_or(routes::KEPT),
             file_policies,
             admin_key: admin_env.or(file.admin_key),
         };
@@ -337,6 +361,9 @@ fn read(path: &Path, text: &str, env: Option<Env<'_>>, problems: &mut Vec<Config
             if let Some(d) = section.duration("expire_after", (SECOND, 30 * DAY)) {
                 file.approvals.expire_after = d;
             }
+            if let Some(section) = section.section("slack") {
+                file.approvals.slack = slack::read(section, env);
+            }
             section.finish();
         }
         if let Some(mut section) = root.section("log") {
@@ -359,8 +386,10 @@ fn read(path: &Path, text: &str, env: Option<Env<'_>>, problems: &mut Vec<Config
             }
         }
         file.policies.extend(policies::in_section(path, &mut root));
-        root.not_in_this_version("sinks", "sinks for signals");
-        root.not_in_this_version("routes", "routes for signals");
+        let (sinks, names) = sinks::read(&mut root, env);
+        file.sinks = sinks;
+        file.routing = routes::read(&mut root, &names);
+        file.outbox = root.section("outbox").map(routes::limits);
         root.finish();
     }
     problems.extend(source.into_problems());

@@ -22,7 +22,7 @@ struct Inner {
     failure: Mutex<Option<(Instant, AppendError)>>,
     seq: watch::Sender<u64>,
     /// The last entry that the database shows to readers.
-    shown: AtomicU64,
+    shown: watch::Sender<u64>,
     /// The last entry that the database cannot lose.
     kept: AtomicU64,
 }
@@ -34,7 +34,7 @@ impl Head {
             walk: Mutex::new(walk),
             failure: Mutex::default(),
             seq: watch::Sender::new(walk.seq),
-            shown: AtomicU64::new(walk.seq),
+            shown: watch::Sender::new(walk.seq),
             kept: AtomicU64::new(walk.seq),
         }))
     }
@@ -49,11 +49,11 @@ impl Head {
     }
 
     pub(crate) fn shown(&self) -> u64 {
-        self.0.shown.load(Ordering::Acquire)
+        *self.0.shown.borrow()
     }
 
     pub(crate) fn show(&self, seq: u64) {
-        self.0.shown.store(seq, Ordering::Release);
+        self.0.shown.send_replace(seq);
     }
 
     pub(crate) fn kept(&self) -> u64 {
@@ -74,6 +74,10 @@ impl Head {
     pub(crate) fn ended(&self, error: Option<&AppendError>) {
         let failure = error.map(|error| (Instant::now(), error.clone()));
         *self.0.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    pub(crate) fn subscribe_shown(&self) -> watch::Receiver<u64> {
+        self.0.shown.subscribe()
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {

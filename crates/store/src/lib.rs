@@ -19,6 +19,7 @@ mod folder;
 mod grants;
 mod head;
 mod journal;
+mod outbox;
 mod postman;
 mod project;
 mod prune;
@@ -35,6 +36,7 @@ mod writer;
 pub use baselines::{Baselines, KnownAgent, SavedAgent};
 pub use error::{AppendError, Difference, StoreError, VerifyError};
 pub use grants::{GrantFilter, GrantPage};
+pub use outbox::{SignalFilter, SignalPage, SignalRow};
 pub use read::{
     ApprovalFilter, ApprovalPage, BreakerRow, CheckFilter, CheckPage, CheckRow, EntryFilter, MAX_PAGE,
 };

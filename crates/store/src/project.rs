@@ -1,15 +1,17 @@
 //! The tables that derive from the log: what each event does to them.
 
-use crate::{grants, snapshots};
+use crate::{grants, outbox, snapshots};
 use checkrein_core::{
     approval::{Approval, Refused},
-    event::{Entry, Event},
+    decision::Verdict,
+    event::{Checked, Entry, Event},
     grant,
+    signal::About,
     snapshot::{Execution, Seal},
     time::Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension as _, params};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 /// Why an event has no effect.
 #[derive(Debug)]
@@ -62,7 +64,8 @@ pub(crate) fn apply(db: &Connection, seq: u64, at: Timestamp, event: &Event) -> 
             if let Some(key) = &checked.check.idempotency_key {
                 remember_key(db, seq, &checked.key_id, key)?;
             }
-            snapshots::executing(db, seq, &checked.decision.id, checked.execution.as_ref())
+            snapshots::executing(db, seq, &checked.decision.id, checked.execution.as_ref())?;
+            outbox::note(db, seq, at, event, About::Nothing)
         }
         Event::Outcome(outcome) => snapshots::settled(db, outcome),
         Event::SnapshotTaken(record) => snapshots::taken(db, seq, at, record),
@@ -71,9 +74,13 @@ pub(crate) fn apply(db: &Connection, seq: u64, at: Timestamp, event: &Event) -> 
             snapshots::changed(db, id, |s| s.seal(*bytes, seal))
         }
         Event::SnapshotRemoved { id, reason } => snapshots::changed(db, id, |s| s.remove(reason)),
-        Event::RollbackStarted(record) => snapshots::begun(db, seq, at, record),
+        Event::RollbackStarted(record) => {
+            let state = snapshots::begun(db, seq, at, record)?;
+            outbox::note(db, seq, at, event, About::Rollback(&state))
+        }
         Event::RollbackFinished { id, status, reason } => {
-            snapshots::ended(db, id, *status, reason.as_deref())
+            let state = snapshots::ended(db, id, *status, reason.as_deref())?;
+            outbox::note(db, seq, at, event, About::Rollback(&state))
         }
         Event::ApprovalRequested(approval) => {
             let added = db
@@ -104,9 +111,10 @@ pub(crate) fn apply(db: &Connection, seq: u64, at: Timestamp, event: &Event) -> 
             let next = approval.after(transition, at).map_err(Refusal::Approval)?;
             db.prepare_cached("UPDATE approvals SET state = ?2, open = ?3, body = ?4 WHERE id = ?1")?
                 .execute(params![id, next.state.as_str(), next.open(), serde_json::to_string(&next)?])?;
-            Ok(())
+            outbox::note(db, seq, at, event, About::Approval(&next))
         }
         Event::BreakerChanged(changed) => {
+            outbox::note(db, seq, at, event, About::Nothing)?;
             // Changes that came about at once may be recorded in any order; the last one holds.
             db.prepare_cached(
                 "INSERT INTO breakers (scope, revision, state, body) VALUES (?1, ?2, ?3, ?4)
@@ -146,8 +154,11 @@ pub(crate) fn apply(db: &Connection, seq: u64, at: Timestamp, event: &Event) -> 
             let gone = db.prepare_cached("DELETE FROM keys WHERE id = ?1")?.execute([id])?;
             unless(gone == 0, || Refusal::NotFound(format!("key {id}")))
         }
+        Event::SilenceCreated { silence, .. } => outbox::silenced(db, seq, silence),
+        Event::SilenceEnded { id, .. } => outbox::unsilenced(db, id),
+        Event::SinkChanged { .. } => outbox::note(db, seq, at, event, About::Nothing),
+        Event::DriftEnded { .. } => outbox::note(db, seq, at, event, About::Nothing),
         Event::DriftAccepted { .. }
-        | Event::DriftEnded { .. }
         | Event::PoliciesLoaded { .. }
         | Event::ServerStarted { .. }
         | Event::ServerStopped {}
@@ -162,6 +173,23 @@ struct SlimChecked {
     check: SlimCheck,
     #[serde(default)]
     execution: Option<Execution>,
+    decision: SlimDecision,
+}
+
+#[derive(Deserialize)]
+struct SlimDecision {
+    verdict: Verdict,
+    #[serde(default)]
+    policies: Vec<IgnoredAny>,
+    blast_radius: SlimRadius,
+    #[serde(default)]
+    drift: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct SlimRadius {
+    #[serde(default)]
+    understated: bool,
 }
 
 #[derive(Deserialize)]
@@ -177,11 +205,17 @@ struct SlimCheck {
 pub(crate) fn apply_entry(db: &Connection, entry: &Entry) -> Result<(), Fault> {
     match &*entry.kind {
         "check" => {
-            let SlimChecked { key_id, check, execution } = serde_json::from_str(&entry.body)?;
+            let SlimChecked { key_id, check, execution, decision } = serde_json::from_str(&entry.body)?;
             if let Some(key) = check.idempotency_key {
                 remember_key(db, entry.seq, &key_id, &key)?;
             }
-            snapshots::executing(db, entry.seq, &entry.subject, execution.as_ref())
+            snapshots::executing(db, entry.seq, &entry.subject, execution.as_ref())?;
+            let plain = decision.verdict == Verdict::Allow && decision.policies.is_empty();
+            if plain && decision.drift.is_none() && !decision.blast_radius.understated {
+                return Ok(());
+            }
+            let checked: Checked = serde_json::from_str(&entry.body)?;
+            outbox::note(db, entry.seq, entry.at, &Event::Check(Box::new(checked)), About::Nothing)
         }
         kind => apply(db, entry.seq, entry.at, &Event::from_parts(kind, &entry.body)?),
     }

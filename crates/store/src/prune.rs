@@ -4,7 +4,7 @@
 //! as `base`, and in a `log.pruned` entry inside the chain itself, written in the same transaction.
 
 use crate::{
-    grants,
+    grants, outbox,
     schema::{self, Mark},
     snapshots,
 };
@@ -41,8 +41,10 @@ pub(crate) fn cut(db: &Connection, older_than: Timestamp) -> Result<Option<Cut>,
     let asked: Option<i64> =
         db.query_row("SELECT min(seq) FROM approvals WHERE open = 1", [], |r| r.get(0))?;
     let kept = snapshots::first_needed(db)?;
+    let silences = outbox::first_needed(db, older_than)?;
     let granted = grants::first_needed(db)?;
-    let stop = needed.into_iter().chain(asked).chain(kept).chain(granted).min().unwrap_or(i64::MAX);
+    let kept = kept.into_iter().chain(granted).chain(silences);
+    let stop = needed.into_iter().chain(asked).chain(kept).min().unwrap_or(i64::MAX);
     let mut rows = db.prepare_cached("SELECT seq, at, kind FROM log WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
     let mut rows = rows.query([base.seq.cast_signed(), STEP])?;
     let (mut through, mut removed, mut last, mut useful) = (base.seq, 0, true, false);
@@ -78,6 +80,7 @@ pub(crate) fn remove(db: &Connection, cut: &Cut) -> Result<(), rusqlite::Error> 
     db.prepare_cached("DELETE FROM approvals WHERE seq <= ?1 AND open = 0")?.execute([through])?;
     grants::prune(db, through)?;
     snapshots::prune(db, through)?;
+    outbox::forget(db, through)?;
     db.prepare_cached("DELETE FROM log WHERE seq <= ?1")?.execute([through])?;
     schema::set_mark(db, Mark::Base, &cut.base)
 }

@@ -19,13 +19,15 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/log-agent.sql"),
+    concat!(include_str!("schema/signals.sql"), include_str!("schema/outbox.sql")),
 ];
 
 /// The tables that derive from the log, apart, so that `verify` can build them anew elsewhere.
 pub(crate) const PROJECTIONS: &str = concat!(
     include_str!("schema/1-projections.sql"),
     include_str!("schema/3.sql"),
-    include_str!("schema/4.sql")
+    include_str!("schema/4.sql"),
+    include_str!("schema/signals.sql"),
 );
 
 /// Bytes of a page. Larger ones would hold entries of 1 to 2 KB with less waste, but each commit writes the

@@ -128,7 +128,12 @@ pub(crate) fn changed(
     Ok(())
 }
 
-pub(crate) fn begun(db: &Connection, seq: u64, at: Timestamp, record: &RollbackRecord) -> Result<(), Fault> {
+pub(crate) fn begun(
+    db: &Connection,
+    seq: u64,
+    at: Timestamp,
+    record: &RollbackRecord,
+) -> Result<RollbackState, Fault> {
     let other: Option<String> = db
         .prepare_cached("SELECT id FROM rollbacks WHERE open = 1 AND snapshot_id = ?1")?
         .query_row([&record.snapshot_id], |r| r.get(0))
@@ -143,7 +148,8 @@ pub(crate) fn begun(db: &Connection, seq: u64, at: Timestamp, record: &RollbackR
              ON CONFLICT DO NOTHING",
         )?
         .execute(params![seq.cast_signed(), record.id, record.snapshot_id, serde_json::to_string(&state)?])?;
-    unless(added == 0, || Refusal::Exists(format!("rollback {}", record.id)))
+    unless(added == 0, || Refusal::Exists(format!("rollback {}", record.id)))?;
+    Ok(state)
 }
 
 pub(crate) fn ended(
@@ -151,7 +157,7 @@ pub(crate) fn ended(
     id: &str,
     status: RollbackStatus,
     reason: Option<&str>,
-) -> Result<(), Fault> {
+) -> Result<RollbackState, Fault> {
     let body = db
         .prepare_cached("SELECT body FROM rollbacks WHERE id = ?1")?
         .query_row([id], |r| r.get::<_, String>(0))
@@ -163,7 +169,7 @@ pub(crate) fn ended(
     state.reason = reason.map(str::to_owned);
     db.prepare_cached("UPDATE rollbacks SET open = 0, body = ?2 WHERE id = ?1")?
         .execute(params![id, serde_json::to_string(&state)?])?;
-    Ok(())
+    Ok(state)
 }
 
 /// The first entry that retention must leave: of a snapshot that is there (with its check), of an execution

@@ -231,7 +231,7 @@ impl Store {
         self.0.head.failure(Duration::from_secs(10)).map_or(Ok(()), Err)
     }
 
-    async fn send(&self, request: Request) -> Result<(), AppendError> {
+    pub(crate) async fn send(&self, request: Request) -> Result<(), AppendError> {
         self.0.writer.push(request, self.0.timeout).await.map_err(|refused| match refused {
             queue::Refused::Full => AppendError::Busy(self.0.timeout),
             queue::Refused::Closed => AppendError::Closed,
@@ -270,6 +270,12 @@ impl Store {
     /// The number of the last entry on record, as it grows.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.0.head.subscribe()
+    }
+
+    /// The number of the last entry that [`Store::signals_after`] and [`Store::entries_behind`] can give, as it
+    /// grows.
+    pub fn subscribe_shown(&self) -> watch::Receiver<u64> {
+        self.0.head.subscribe_shown()
     }
 
     /// Records what was handed over, merges the write-ahead log and releases the folder. The store, all its
@@ -313,6 +319,14 @@ impl Store {
         read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.shown().await?;
+        self.read_behind(read).await
+    }
+
+    /// The same, of what the database shows anyway: asks nothing of the writer.
+    pub(crate) async fn read_behind<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let _permit = self.0.permits.acquire().await.map_err(|_| StoreError::Closed)?;
         let idle = self.idle().pop();
         let store = self.clone();

@@ -6,6 +6,7 @@
 
 use crate::{
     error::{Difference, StoreError, VerifyError},
+    outbox,
     project::{self, Fault, Refusal},
     schema::{self, Mark},
 };
@@ -44,6 +45,8 @@ const TABLES: &[(&str, usize, &str)] = &[
     ("executions", 1, "SELECT seq, check_id, target, token, snapshot_id FROM executions ORDER BY seq"),
     ("rollbacks", 1, "SELECT seq, id, snapshot_id, open, body FROM rollbacks ORDER BY seq"),
     ("breakers", 1, "SELECT scope, revision, state, body FROM breakers ORDER BY scope"),
+    ("signals", 2, "SELECT seq, n, kind, severity, agent, body FROM signals ORDER BY seq, n"),
+    ("silences", 1, "SELECT seq, id, until, body FROM silences ORDER BY seq"),
     ("idempotency", 2, "SELECT key_id, key, seq FROM idempotency ORDER BY key_id, key"),
 ];
 
@@ -57,7 +60,7 @@ pub(crate) fn verify(
     let tx = db.unchecked_transaction()?;
     let (base, head) = (schema::mark(&tx, Mark::Base)?, schema::mark(&tx, Mark::Head)?);
     let mut anchor = Anchor::new(anchor, &base)?;
-    let mut rebuilt = Rebuilt::new(base.seq > 0)?;
+    let mut rebuilt = Rebuilt::new(base.seq)?;
     let mut walk = base;
     let mut statement =
         tx.prepare("SELECT seq, at, kind, subject, agent, body, hash FROM log ORDER BY seq")?;
@@ -136,6 +139,7 @@ struct Rebuilt {
     db: Connection,
     /// Retention removed the log's beginning: what was made there is not known.
     pruned: bool,
+    base: u64,
     /// Policies, keys and breakers about which the log that is left says something.
     known: HashSet<String>,
     /// What the last `log.pruned` entry says about the base.
@@ -143,13 +147,13 @@ struct Rebuilt {
 }
 
 impl Rebuilt {
-    fn new(pruned: bool) -> Result<Self, VerifyError> {
+    fn new(base: u64) -> Result<Self, VerifyError> {
         // The empty name is a temporary database, on disk once it grows.
         let db = Connection::open("")?;
         db.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32768;")?;
         db.execute_batch(schema::PROJECTIONS)?;
         db.execute_batch("BEGIN")?;
-        Ok(Self { db, pruned, known: HashSet::new(), attested: None })
+        Ok(Self { db, pruned: base > 0, base, known: HashSet::new(), attested: None })
     }
 
     fn take(&mut self, entry: &Entry) -> Result<(), VerifyError> {
@@ -198,10 +202,22 @@ impl Rebuilt {
         for (table, keys, sql) in TABLES {
             // The schema is known to be that of its version, and an older one has fewer tables.
             if db.table_exists(None, *table)? {
+                if *table == "signals" {
+                    // Kept for a while only.
+                    self.db.execute("DELETE FROM signals WHERE seq <= ?1", [outbox::kept(db)?])?;
+                }
                 self.compare_table(db, table, *keys, sql)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a signal rests on what retention removed: its entry, while nobody has routed it, or the approval
+    /// or rollback that it is about.
+    fn signals_before(&self, row: &[Sql]) -> bool {
+        let removed = matches!(row.first(), Some(Sql::Integer(seq)) if schema::seq(*seq) <= self.base);
+        let about = |kind: &str| kind.starts_with("approval.") || kind.starts_with("rollback.");
+        removed || (self.pruned && matches!(row.get(2), Some(Sql::Text(kind)) if about(kind)))
     }
 
     /// Walks both tables in the order of their keys.
@@ -224,7 +240,7 @@ impl Rebuilt {
                     let from_before = self.pruned
                         && matches!(table, "policies" | "keys" | "breakers")
                         && matches!(row.first(), Some(Sql::Text(key)) if !self.known.contains(key));
-                    if !from_before {
+                    if !from_before && !(table == "signals" && self.signals_before(row)) {
                         return Err(differs(row, Difference::Added));
                     }
                     there = values(theirs.next()?)?;

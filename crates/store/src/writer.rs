@@ -15,6 +15,7 @@ use crate::{
     folder::{Folder, Lock},
     head::Head,
     journal::{self, Failed, Frame, Journal},
+    outbox,
     postman::Postman,
     project::Fault,
     prune,
@@ -26,6 +27,7 @@ use crate::{
 use checkrein_core::{
     chain::{Broken, Walk},
     event::Event,
+    signal::OutboxChanges,
     time::Timestamp,
 };
 use rusqlite::Connection;
@@ -44,6 +46,11 @@ pub(crate) enum Request {
         older_than: Timestamp,
         at: Timestamp,
         reply: oneshot::Sender<Result<Option<Pruned>, AppendError>>,
+    },
+    /// Keep a step of the dispatcher of signals.
+    Outbox {
+        changes: Box<OutboxChanges>,
+        reply: oneshot::Sender<Result<(), AppendError>>,
     },
     /// Let readers see everything that is on record.
     Show(oneshot::Sender<Result<(), AppendError>>),
@@ -156,6 +163,10 @@ impl Writer {
                     let pruned = self.prune(older_than, at).map_err(|error| self.failed(error));
                     // Whoever asked may have gone; what was done is on record.
                     let _gone = reply.send(pruned);
+                }
+                Some(Request::Outbox { changes, reply }) => {
+                    let kept = self.keep(&changes).map_err(|error| self.failed(error));
+                    let _gone = reply.send(kept);
                 }
                 Some(Request::Show(reply)) => {
                     let _gone = reply.send(self.show());
@@ -286,6 +297,17 @@ impl Writer {
         self.head.ended(None);
         self.head.set(self.last.0);
         Ok(Some(Pruned { through: cut.base.seq, removed: cut.removed, done: cut.last }))
+    }
+
+    /// Keeps a step of the dispatcher, with the entries that wait to be committed anyway.
+    fn keep(&mut self, changes: &OutboxChanges) -> Result<(), Failure> {
+        self.catch_up()?;
+        if self.db.is_autocommit() {
+            self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        }
+        outbox::keep(&self.db, changes)?;
+        self.open.get_or_insert_with(|| (Instant::now(), 0));
+        self.commit()
     }
 
     /// Lets readers see everything that is on record.

@@ -2,7 +2,8 @@
 
 use super::{Client, ClientError, path, with_query};
 use crate::{
-    ApprovalDecision, ApprovalPage, ApprovalView, CheckView, GrantPage, GrantView, NewComment, NewGrant,
+    ApprovalDecision, ApprovalPage, ApprovalView, CheckView, GrantPage, GrantView, LinkView, NewComment,
+    NewGrant, NewLink,
 };
 use reqwest::Method;
 
@@ -46,6 +47,14 @@ impl Client {
     pub async fn comment(&self, id: &str, text: &str) -> Result<ApprovalView, ClientError> {
         let comment = NewComment { text: text.to_owned() };
         self.send(Method::POST, &format!("/v1/approvals/{}/comments", path(id)), Some(&comment)).await
+    }
+
+    /// Makes a link by which one person can answer an approval.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn link(&self, id: &str, link: &NewLink) -> Result<LinkView, ClientError> {
+        self.send(Method::POST, &format!("/v1/approvals/{}/links", path(id)), Some(link)).await
     }
 
     /// A page of grants. `query` as in the API: `agent`, `open`, `cursor`, `limit`.

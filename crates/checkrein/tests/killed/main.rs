@@ -9,3 +9,5 @@ mod database;
 mod moments;
 #[cfg(test)]
 mod shop;
+#[cfg(test)]
+mod signals;

@@ -24,7 +24,7 @@ use checkrein_core::{
     action::{Action, Category, Count},
     approval::{Approval, State, Transition},
     check::Check,
-    decision::{Basis, BlastRadius, Verdict},
+    decision::{Basis, BlastRadius, NO_SNAPSHOT, Verdict},
     event::{Event, OutcomeStatus},
     fingerprint::Fingerprint,
     policy::Facts,
@@ -404,7 +404,7 @@ fn by_approval(approval: &Approval, asked: &Asked) -> (Settled, Event) {
 }
 
 pub(super) fn no_snapshot(error: &TargetError) -> String {
-    format!("Blocked: no snapshot could be taken of what it changes: {error}")
+    format!("{NO_SNAPSHOT}: {error}")
 }
 
 fn statement_error(error: TargetError, check_id: &str) -> Error {

@@ -196,6 +196,12 @@ impl App {
         map.get(&caller.record.sha256).is_some_and(|c| c.record.id == caller.record.id)
     }
 
+    /// Whether the key of this id is in force, and one that may answer approvals.
+    pub(super) fn is_operator(&self, key_id: &str) -> bool {
+        let map = self.keys.by_hash.read().unwrap_or_else(PoisonError::into_inner);
+        map.values().any(|c| c.record.id == key_id && c.record.role >= Role::Operator)
+    }
+
     /// Makes sure that there is an admin key: the one that the operator gave, or else, if there is none at
     /// all, a new one, which is returned to be shown once.
     ///

@@ -13,7 +13,9 @@ mod holds;
 mod hooks;
 mod keys;
 mod life;
+mod links;
 mod locks;
+mod outbox;
 mod policies;
 pub(crate) mod pulse;
 mod recent;
@@ -24,6 +26,8 @@ mod rollbacks;
 mod rules;
 mod seals;
 mod shelf;
+mod signals;
+mod slack;
 mod snapshots;
 mod statements;
 mod targets;
@@ -39,11 +43,14 @@ pub use keys::{Caller, ENV_KEY_ID};
 pub(crate) use life::{Life, Step};
 pub use policies::Put;
 pub use rules::Rules;
+pub use signals::SignalQuery;
+pub(crate) use slack::standing as in_words;
 pub use snapshots::{Export, SnapshotQuery};
 pub use targets::{Connected, Targets};
 
 use crate::{clock::Clock, config::Config, metrics::Metrics};
 use checkrein_core::{event::Event, policy::Windows, time::Timestamp};
+use checkrein_signals::Dispatcher;
 use checkrein_store::{EntryFilter, Options, Store};
 use checkrein_targets::Progress;
 use std::{
@@ -56,7 +63,7 @@ use tokio::sync::{Notify, watch};
 /// Everything that the server knows and does.
 pub struct App {
     store: Store,
-    clock: Clock,
+    clock: Arc<Clock>,
     metrics: Metrics,
     /// Catalogue and policies in force: read on every check, swapped whole.
     rules: RwLock<Arc<Rules>>,
@@ -83,6 +90,10 @@ pub struct App {
     body_limit: usize,
     body_timeout: Duration,
     approval_life_seconds: i64,
+    /// Makes and knows signed links.
+    links: links::Signer,
+    /// Slack's buttons, where they are set up.
+    slack: Option<slack::Slack>,
     keep_log_seconds: Option<i64>,
     /// The files of snapshots.
     shelf: shelf::Shelf,
@@ -98,6 +109,10 @@ pub struct App {
     started: Timestamp,
     /// Something may have to be settled by asking a target.
     look_again: Notify,
+    /// Where signals and the stream of all actions leave.
+    way_out: signals::WayOut,
+    /// Delivers them.
+    dispatching: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
 
 impl App {
@@ -119,12 +134,21 @@ impl App {
             0 => Timestamp::default(),
             seq => store.entry(seq).await?.map(|e| e.at).unwrap_or_default(),
         };
-        let clock = Clock::not_before(last);
+        let clock = Arc::new(Clock::not_before(last));
         let rules = Rules::load(config, store.policies().await?)?;
         let keys = keys::Keys::load(store.keys().await?, config.limits.agent_checks_per_second)?;
         let recent = recent::RecentKeys::new(store.recent_idempotency_keys(recent::CAPACITY).await?);
         let started = clock.now();
         let drift = Arc::new(drift::Drift::open(&store, &config.drift, started).await?);
+        let stopping = watch::Sender::new(false);
+        let books = outbox::Books {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            public_url: config.public_url.clone(),
+        };
+        let setup = outbox::setup(config, store.silences(clock.now()).await?);
+        let (dispatcher, dispatching) =
+            Dispatcher::start(Arc::new(books), setup, outbox::record, stopping.subscribe());
         let app = Self {
             drift,
             store,
@@ -139,11 +163,13 @@ impl App {
             policies_in_doubt: AtomicBool::new(false),
             holding: tokio::sync::Mutex::default(),
             approvals_changed: watch::Sender::new(0),
-            stopping: watch::Sender::new(false),
+            stopping,
             public_url: config.public_url.clone(),
             body_limit: config.limits.body_bytes,
             body_timeout: config.limits.request_timeout,
             approval_life_seconds: seconds(config.approvals.expire_after),
+            links: links::Signer::open(&config.data)?,
+            slack: config.approvals.slack.clone().map(slack::Slack::new).transpose()?,
             keep_log_seconds: config.log.keep_for.map(seconds),
             shelf: shelf::Shelf::open(&config.data, config.snapshots.encryption_key.clone())?,
             keeping: retention::Keeping::of(&config.snapshots),
@@ -152,6 +178,8 @@ impl App {
             auditing: audit::Auditing::default(),
             started,
             look_again: Notify::new(),
+            way_out: signals::WayOut::new(dispatcher, config),
+            dispatching: Mutex::new(Some(dispatching)),
         };
         app.tidy_snapshots().await?;
         app.append(vec![
@@ -177,6 +205,12 @@ impl App {
     /// Puts the stop on record and closes the store. Nothing can be recorded afterwards.
     pub async fn close(&self) {
         self.land().await;
+        let dispatching = self.dispatching.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(dispatching) = dispatching {
+            self.stop_waiting();
+            // A panic in it was reported by the runtime already.
+            let _ended = dispatching.await;
+        }
         if let Err(error) = self.keep_all().await {
             tracing::error!(%error, "what agents did last is not part of what they normally do");
         }

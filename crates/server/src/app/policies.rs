@@ -201,7 +201,7 @@ impl App {
         let next = self.rules().reloaded(config)?;
         self.append(vec![next.loaded_event()]).await?;
         self.put_in_force(next);
-        Ok(())
+        self.reload_sinks(config).await
     }
 
     /// Judges the recorded past with a candidate set (or the one in force) and tells what would differ.

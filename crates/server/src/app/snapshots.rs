@@ -8,6 +8,7 @@ use checkrein_api::{
 use checkrein_core::{
     action::Action,
     check::limits,
+    decision::NO_SNAPSHOT,
     event::Event,
     key::Role,
     name::Name,
@@ -184,7 +185,7 @@ impl App {
         }
         let failed = |why: &dyn std::fmt::Display| {
             format!(
-                "Blocked: no snapshot could be taken of what it changes: {why}. \
+                "{NO_SNAPSHOT}: {why}. \
                  `snapshot_when` in [targets.{}] says which actions need one",
                 target.name
             )

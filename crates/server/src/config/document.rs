@@ -249,6 +249,25 @@ impl<'a> Section<'a> {
     /// A secret: `{ env = "…" }` or `{ file = "…" }`. Only looked at for its form without `env`.
     pub(super) fn secret(&mut self, key: &'static str, env: Option<Env<'_>>) -> Option<SecretString> {
         let value = self.take(key)?;
+        self.secret_in(key, value, env)
+    }
+
+    /// Secrets by name: `key = { "Name" = { env = "…" } }`.
+    pub(super) fn secrets(&mut self, key: &'static str, env: Option<Env<'_>>) -> Vec<(String, SecretString)> {
+        let Some(parent) = self.section(key) else { return Vec::new() };
+        let found = parent.table.iter().filter_map(|(name, value)| {
+            let name = name.get_ref();
+            parent.secret_in(name, value, env).map(|secret| (name.to_string(), secret))
+        });
+        found.collect()
+    }
+
+    fn secret_in(
+        &self,
+        key: &str,
+        value: &'a Spanned<DeValue<'a>>,
+        env: Option<Env<'_>>,
+    ) -> Option<SecretString> {
         if !matches!(value.get_ref(), DeValue::Table(_)) {
             // The value is not repeated: it may well be the secret.
             return self.refuse(key, value, secret::NOT_IN_THE_FILE.to_owned());
@@ -287,6 +306,16 @@ impl<'a> Section<'a> {
             .collect()
     }
 
+    /// Texts by names that are not known beforehand: `key = { NAME = "…" }`.
+    pub(super) fn entries(&mut self, key: &'static str) -> Vec<(String, String)> {
+        let Some(section) = self.section(key) else { return Vec::new() };
+        let entries = section.table.iter().filter_map(|(name, value)| match value.get_ref() {
+            DeValue::String(text) => Some((name.get_ref().to_string(), text.to_string())),
+            other => section.refuse(name.get_ref(), value, expected("a text in quotes", other)),
+        });
+        entries.collect()
+    }
+
     /// A table, `[key]`.
     pub(super) fn section(&mut self, key: &'static str) -> Option<Self> {
         let value = self.take(key)?;
@@ -301,6 +330,16 @@ impl<'a> Section<'a> {
             out.extend(parent.section_of(name.get_ref(), value).map(|section| (&**name.get_ref(), section)));
         }
         out
+    }
+
+    /// A list of tables, `[[key]]`.
+    pub(super) fn list(&mut self, key: &'static str) -> Vec<Self> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            self.refuse::<()>(key, value, format!("write each one as a table under [[{key}]]"));
+            return Vec::new();
+        };
+        items.iter().filter_map(|item| self.section_of(key, item)).collect()
     }
 
     fn section_of(&self, key: &str, value: &'a Spanned<DeValue<'a>>) -> Option<Self> {
@@ -330,13 +369,6 @@ impl<'a> Section<'a> {
                 Err(e) => self.refuse(key, item, e),
             })
             .collect()
-    }
-
-    /// Whether a key is there that a later version may know, with the message that this one does not.
-    pub(super) fn not_in_this_version(&mut self, key: &'static str, what: &str) {
-        if let Some(value) = self.take(key) {
-            self.refuse::<()>(key, value, format!("this version has no {what} yet; remove it"));
-        }
     }
 
     /// Refuses every key that was not asked for.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 /// Reads `500ms`, `10s`, `15m`, `24h`, `90d` or `2w`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// When it is none; what to write instead.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let millis = match unit {
         "ms" => 1,

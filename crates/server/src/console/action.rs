@@ -66,6 +66,8 @@ struct ActionPage {
     steps: Vec<Happened>,
     approval: Option<(String, &'static str)>,
     snapshots: Vec<Kept>,
+    /// What is unusual about it, in a sentence.
+    drift: Option<String>,
 }
 
 pub(super) async fn show(
@@ -84,6 +86,7 @@ pub(super) async fn show(
         verdict: decision.verdict.as_str(),
         reason: decision.reason.clone(),
         matched: decision.policies.iter().map(matched).collect(),
+        drift: decision.drift.as_ref().map(|drift| drift.reason.clone()),
         parts: deed::parts(&check.check),
         steps: steps.iter().filter_map(happened).collect(),
         approval: approval.map(|a| (a.id, a.state.as_str())),
@@ -153,14 +156,14 @@ pub(super) fn happened(step: &Step) -> Option<Happened> {
                     None,
                     Some(format!("/actions/{check_id}")),
                 ),
-                Transition::Comment { by, text, .. } => {
-                    ("", format!("{} commented", by.name), Some(text.clone()), link)
+                Transition::Withdraw { by } => {
+                    ("withdrawn", format!("{} gave up waiting", by.name), None, link)
                 }
-                Transition::Link { by, person, .. } => {
+                Transition::Comment { by, text } => {
+                    ("", format!("{} said", by.name), Some(text.clone()), link)
+                }
+                Transition::Link { person, by, .. } => {
                     ("", format!("{} made a link for {person}", by.name), None, link)
-                }
-                Transition::Withdraw { by: _ } => {
-                    ("withdrawn", "The agent gave up waiting".to_owned(), None, link)
                 }
             }
         }

@@ -9,7 +9,7 @@ use super::{
 use crate::app::{CheckQuery, Error};
 use askama::{Template, filters::Safe};
 use axum::{
-    extract::{Path, Query, State},
+    extract::{Query, State},
     response::Response,
 };
 use checkrein_api::CheckView;
@@ -50,17 +50,17 @@ pub(super) fn line(view: &CheckView) -> Line {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Params {
-    agent: String,
-    verdict: String,
-    category: String,
-    action: String,
-    resource: String,
-    until: String,
-    cursor: String,
+    pub(super) agent: String,
+    pub(super) verdict: String,
+    pub(super) category: String,
+    pub(super) action: String,
+    pub(super) resource: String,
+    pub(super) until: String,
+    pub(super) cursor: String,
 }
 
 impl Params {
-    fn query(&self) -> Result<CheckQuery, Error> {
+    pub(super) fn query(&self) -> Result<CheckQuery, Error> {
         let until = Some(self.until.as_str()).filter(|until| !until.is_empty());
         Ok(CheckQuery {
             filter: CheckFilter {
@@ -80,7 +80,7 @@ impl Params {
         })
     }
 
-    fn later(&self, cursor: &str) -> String {
+    pub(super) fn later(&self, cursor: &str) -> String {
         request::query(&[
             ("agent", &self.agent),
             ("verdict", &self.verdict),
@@ -92,7 +92,15 @@ impl Params {
         ])
     }
 
-    fn filtered(&self) -> bool {
+    pub(super) fn verdicts(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        VERDICTS.iter().map(|v| (v.as_str(), v.as_str() == self.verdict))
+    }
+
+    pub(super) fn categories(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        Category::ALL.iter().map(|c| (c.as_str(), c.as_str() == self.category))
+    }
+
+    pub(super) fn filtered(&self) -> bool {
         self.later("") != "?"
     }
 }
@@ -101,22 +109,10 @@ impl Params {
 #[template(path = "actions.html")]
 struct ListPage {
     frame: Frame,
-    /// Whose, on the page of one agent.
-    agent: Option<String>,
     params: Params,
     lines: Vec<Line>,
     /// The next page; there can be one though this one is not full.
     next: Option<String>,
-}
-
-impl ListPage {
-    fn verdicts(&self) -> impl Iterator<Item = (&'static str, bool)> {
-        VERDICTS.iter().map(|v| (v.as_str(), v.as_str() == self.params.verdict))
-    }
-
-    fn categories(&self) -> impl Iterator<Item = (&'static str, bool)> {
-        Category::ALL.iter().map(|c| (c.as_str(), c.as_str() == self.params.category))
-    }
 }
 
 pub(super) async fn list(
@@ -127,26 +123,6 @@ pub(super) async fn list(
     let page = here.app.list_checks(&session.caller, params.query()?).await?;
     Ok(page::send(&ListPage {
         frame: Frame::of(&session, "actions", "Actions"),
-        agent: None,
-        lines: page.checks.iter().map(line).collect(),
-        next: page.next_cursor.map(|next| params.later(&next)),
-        params,
-    }))
-}
-
-/// The timeline of one agent.
-pub(super) async fn of_agent(
-    State(here): State<Here>,
-    Visitor(session): Visitor,
-    Path(agent): Path<String>,
-    Query(mut params): Query<Params>,
-) -> Result<Response, Error> {
-    params.agent.clone_from(&agent);
-    let page = here.app.list_checks(&session.caller, params.query()?).await?;
-    params.agent.clear();
-    Ok(page::send(&ListPage {
-        frame: Frame::of(&session, "actions", agent.clone()),
-        agent: Some(agent),
         lines: page.checks.iter().map(line).collect(),
         next: page.next_cursor.map(|next| params.later(&next)),
         params,

@@ -3,6 +3,7 @@
 use super::{
     Here,
     actions::{self, Line},
+    agents::{self, Switch},
     deed::{self, Deed, Part},
     page::{self, Frame},
     request::{Sent, Visitor},
@@ -17,12 +18,7 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
 };
 use checkrein_api::{Answer, ApprovalDecision, ApprovalView};
-use checkrein_core::{
-    approval::{Refused, State as Standing},
-    decision::Matched,
-    name::Pattern,
-    time::Timestamp,
-};
+use checkrein_core::{approval::State as Standing, decision::Matched, name::Pattern, time::Timestamp};
 use checkrein_store::{ApprovalFilter, CheckFilter};
 use serde::Deserialize;
 
@@ -43,6 +39,8 @@ pub(super) struct Waiting {
     /// How long an answer is still worth something.
     pub(super) left: String,
     pub(super) by: Option<String>,
+    /// How many people must approve, where one is not enough, and how many have.
+    pub(super) people: Option<(u8, u8)>,
 }
 
 impl Waiting {
@@ -56,6 +54,8 @@ impl Waiting {
             waits: text::span(approval.requested_at, now),
             left: text::span(now, approval.expires_at),
             by: approval.decided_by.as_ref().map(|by| by.name.clone()),
+            people: (approval.approvals_required > 1)
+                .then_some((approval.approvals_given, approval.approvals_required)),
         }
     }
 }
@@ -72,6 +72,14 @@ struct Asking {
     reason: String,
 }
 
+/// What one of several people did.
+struct Voice {
+    at: Safe<Moment>,
+    who: String,
+    did: &'static str,
+    text: Option<String>,
+}
+
 #[derive(Template)]
 #[template(path = "approval.html")]
 struct ApprovalPage {
@@ -83,6 +91,12 @@ struct ApprovalPage {
     comment: Option<String>,
     used_by: Option<String>,
     asking: Vec<Asking>,
+    /// What people said besides the last answer.
+    voices: Vec<Voice>,
+    /// What is unusual about it, in a sentence.
+    drift: Option<String>,
+    switch: Switch,
+    here: String,
     parts: Vec<Part>,
     session: Option<String>,
     last: Vec<Line>,
@@ -114,8 +128,11 @@ async fn one(
     let query = CheckQuery { filter, limit: Some(LAST), ..CheckQuery::default() };
     let last = app.list_checks(caller, query).await?.checks;
     // Retention may have taken the check; the approval says itself what it is about.
-    let matched =
-        app.peek_check(caller, &approval.check_id).await.map(|c| c.decision.policies).unwrap_or_default();
+    let (matched, drift) = match app.peek_check(caller, &approval.check_id).await {
+        Ok(check) => (check.decision.policies, check.decision.drift.map(|drift| drift.reason)),
+        Err(_) => (Vec::new(), None),
+    };
+    let breaker = app.breaker(&app.breaker_scope(&format!("agent:{}", approval.agent))?).await?;
     let waiting = Waiting::of(&approval, app.now());
     let title = format!("{}: {} {} {}", waiting.state, approval.agent, approval.action, approval.resource);
     let page = ApprovalPage {
@@ -126,6 +143,10 @@ async fn one(
         comment: approval.comment.clone(),
         used_by: approval.used_by.clone(),
         asking: asking(&approval.policies, &matched),
+        voices: voices(&approval),
+        drift,
+        switch: agents::switch(&breaker),
+        here: format!("/approvals/{}", approval.id),
         parts: deed::parts(&approval.check),
         session: approval.check.session.clone(),
         last: last.iter().map(actions::line).collect(),
@@ -134,6 +155,16 @@ async fn one(
         approval: waiting,
     };
     Ok(page::send_with(problem.map_or(StatusCode::OK, |(status, _)| status), &page))
+}
+
+fn voices(approval: &ApprovalView) -> Vec<Voice> {
+    let given = approval.given.iter().map(|given| (given.at, "approved", &given.by, given.comment.as_ref()));
+    let said = approval.comments.iter().map(|said| (said.at, "said", &said.by, Some(&said.text)));
+    let mut all: Vec<_> = given.chain(said).collect();
+    all.sort_by_key(|(at, ..)| *at);
+    all.into_iter()
+        .map(|(at, did, by, text)| Voice { at: moment(at), who: by.name.clone(), did, text: text.cloned() })
+        .collect()
 }
 
 fn asking(names: &[String], matched: &[Matched]) -> Vec<Asking> {
@@ -166,13 +197,24 @@ pub(super) async fn decide(
     let answered = here.app.decide_approval(&by.caller, &id, ApprovalDecision { decision, comment }).await;
     let (status, why) = match answered {
         Ok(_) => return Ok(Redirect::to(&format!("/approvals/{id}")).into_response()),
-        Err(error @ Error::Approval(Refused::Settled(_) | Refused::Late(_) | Refused::Used(_))) => {
+        Err(error @ Error::Approval(_)) => {
             (StatusCode::CONFLICT, format!("Your answer does not count: {error}."))
         }
         Err(error @ Error::Invalid(_)) => (StatusCode::BAD_REQUEST, error.to_string()),
         Err(error) => return Err(error),
     };
     one(&here.app, &by, &id, Some((status, why)), &said).await
+}
+
+/// Says something without answering.
+pub(super) async fn comment(
+    State(here): State<Here>,
+    Path(id): Path<String>,
+    Sent { by, form }: Sent,
+) -> Result<Response, Error> {
+    let text = form.get("text").replace("\r\n", "\n").trim().to_owned();
+    here.app.comment_approval(&by.caller, &id, text).await?;
+    Ok(Redirect::to(&format!("/approvals/{id}")).into_response())
 }
 
 /// The whole of what was asked, for what a page cannot show.

@@ -25,6 +25,7 @@ const KINDS: &[&str] = &[
     "snapshot.removed",
     "rollback.started",
     "rollback.finished",
+    "breaker.changed",
     "policy.put",
     "policy.deleted",
     "policy.loaded",

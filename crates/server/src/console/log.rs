@@ -34,6 +34,11 @@ const KINDS: &[&str] = &[
     "policy.loaded",
     "key.created",
     "key.revoked",
+    "breaker.changed",
+    "drift.accepted",
+    "drift.ended",
+    "grant.given",
+    "grant.changed",
     "server.started",
     "server.stopped",
     "log.pruned",
@@ -193,8 +198,7 @@ async fn find(here: &Here, wanted: &str) -> Result<Option<String>, Error> {
     };
     let filter = checkrein_store::CheckFilter { agent: Some(agent), ..Default::default() };
     let acted = !store.checks(filter, None, 1).await?.rows.is_empty();
-    let name: String = url::form_urlencoded::byte_serialize(wanted.as_bytes()).collect();
-    Ok(acted.then(|| format!("/agents/{}", name.replace('+', "%20"))))
+    Ok(acted.then(|| format!("/agents/{}", request::segment(wanted))))
 }
 
 #[derive(Template)]

@@ -3,6 +3,7 @@
 
 mod action;
 mod actions;
+mod agents;
 mod approvals;
 mod assets;
 mod deed;
@@ -48,11 +49,14 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/sign-out", post(sign_in::sign_out))
         .route("/approvals", get(approvals::list))
         .route("/approvals/{id}", get(approvals::show).post(approvals::decide))
+        .route("/approvals/{id}/comments", post(approvals::comment))
         .route("/approvals/{id}/check.json", get(approvals::download))
         .route("/actions", get(actions::list))
         .route("/actions/{id}", get(action::show))
         .route("/actions/{id}/check.json", get(action::download))
-        .route("/agents/{name}", get(actions::of_agent))
+        .route("/agents", get(agents::list))
+        .route("/agents/{name}", get(agents::show))
+        .route("/breakers", post(agents::set))
         .route("/policies", get(policies::list))
         .route("/policies/{name}", get(policies::show).post(policies::change))
         .route("/new-policy", get(policies::new).post(policies::create))

@@ -3,6 +3,7 @@
 use super::{
     Here,
     actions::{self, Line},
+    agents::{self, Switch},
     approvals::Waiting,
     page::{self, Frame},
     plot,
@@ -25,6 +26,8 @@ struct NowPage {
     frame: Frame,
     waiting: Vec<Waiting>,
     more: bool,
+    /// Breakers that are not closed.
+    stopped: Vec<Switch>,
     /// Actions a minute, drawn.
     strip: Option<String>,
     last: Vec<Line>,
@@ -53,6 +56,7 @@ pub(super) async fn show(State(here): State<Here>, Visitor(session): Visitor) ->
         frame: Frame::of(&session, "now", title),
         waiting,
         more,
+        stopped: app.open_breakers().breakers.iter().take(SHOWN).map(agents::switch).collect(),
         strip: (!last.is_empty()).then(|| plot::strip(&pulse, app.now())),
         last: last.iter().map(actions::line).collect(),
         server: here.app.public_url().unwrap_or("http://127.0.0.1:7070").to_owned(),

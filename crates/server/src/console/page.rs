@@ -95,6 +95,7 @@ pub(super) const SECTIONS: &[(&str, &str, &str)] = &[
     ("now", "Now", "/"),
     ("approvals", "Approvals", "/approvals"),
     ("actions", "Actions", "/actions"),
+    ("agents", "Agents", "/agents"),
     ("policies", "Policies", "/policies"),
     ("snapshots", "Snapshots", "/snapshots"),
     ("log", "Log", "/log"),

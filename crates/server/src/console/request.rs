@@ -153,6 +153,11 @@ pub(super) fn query(pairs: &[(&str, &str)]) -> String {
     format!("?{}", url::form_urlencoded::Serializer::new(String::new()).extend_pairs(said).finish())
 }
 
+/// `name` as one part of a path.
+pub(super) fn segment(name: &str) -> String {
+    url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
 /// A path of this server to go to after signing in, and nothing else.
 pub(super) fn local(path: &str) -> &str {
     let ours = path.starts_with('/')

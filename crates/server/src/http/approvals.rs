@@ -5,8 +5,10 @@ use super::{
     body::{Json, Path, Query, cursor, pattern},
 };
 use crate::app::{ApprovalQuery, Error};
-use axum::{Json as Answer, extract::State};
-use checkrein_api::{ApprovalDecision, ApprovalPage, ApprovalView, NewComment, Problem, State as Standing};
+use axum::{Json as Answer, extract::State, http::StatusCode};
+use checkrein_api::{
+    ApprovalDecision, ApprovalPage, ApprovalView, LinkView, NewComment, NewLink, Problem, State as Standing,
+};
 use checkrein_store::ApprovalFilter;
 use serde::Deserialize;
 
@@ -100,4 +102,26 @@ pub(super) async fn comment(
     Json(new): Json<NewComment>,
 ) -> Result<Answer<ApprovalView>, Error> {
     app.comment_approval(&caller, &id, new.text).await.map(Answer)
+}
+
+/// Make a link by which one person can answer, without a key.
+///
+/// Whoever has the link answers in that person's name: send it to them alone. It is good for one answer, and
+/// no longer than the approval waits and your key is in force.
+#[utoipa::path(post, path = "/v1/approvals/{id}/links", tag = "approvals", params(("id" = String, Path, description = "`apr_…`")), request_body = NewLink, responses(
+    (status = 201, description = "The link", body = LinkView),
+    (status = 403, description = "Not with an agent's key", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "No such approval", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "Already answered, expired or withdrawn", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn link(
+    State(app): State<Shared>,
+    OperatorKey(caller): OperatorKey,
+    Path(id): Path,
+    Json(new): Json<NewLink>,
+) -> Result<(StatusCode, Answer<LinkView>), Error> {
+    let link = app.make_link(&caller, &id, new).await?;
+    Ok((StatusCode::CREATED, Answer(link)))
 }

@@ -15,6 +15,9 @@ use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 use std::{error::Error as _, time::Duration};
 
+/// Bytes of a form that a person fills in.
+const MAX_FORM: usize = 64 * 1024;
+
 /// A JSON body of the type `T`. The content type is not asked for: `curl -d` sends another one, and no
 /// browser's form can carry the key that every request needs.
 pub(super) struct Json<T>(pub(super) T);
@@ -39,6 +42,32 @@ impl FromRequest<Shared> for AnyJson {
     async fn from_request(request: Request, app: &Shared) -> Result<Self, BadBody> {
         let bytes = read(request, app).await?;
         serde_json::from_slice::<Strict>(&bytes).map(|s| Self(s.0)).map_err(|e| unreadable(&e))
+    }
+}
+
+/// The body as it came.
+pub(super) struct Raw(pub(super) Bytes);
+
+impl FromRequest<Shared> for Raw {
+    type Rejection = BadBody;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, BadBody> {
+        read(request, app).await.map(Self)
+    }
+}
+
+/// The fields of a form, in order.
+pub(super) struct Form(pub(super) Vec<(String, String)>);
+
+impl FromRequest<Shared> for Form {
+    type Rejection = BadBody;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, BadBody> {
+        let bytes = read(request, app).await?;
+        if bytes.len() > MAX_FORM {
+            return Err(BadBody::TooLarge);
+        }
+        Ok(Self(url::form_urlencoded::parse(&bytes).into_owned().collect()))
     }
 }
 

@@ -9,9 +9,11 @@ mod executions;
 mod grants;
 mod hooks;
 mod keys;
+mod links;
 mod listen;
 mod policies;
 mod problem;
+mod signals;
 mod snapshots;
 mod stream;
 mod system;
@@ -47,7 +49,7 @@ pub(crate) type Shared = Arc<App>;
     info(
         title = "Checkrein",
         description = "The checkpoint that every action of an AI agent passes before it runs. Every request but those \
-                       to `/healthz`, `/readyz`, `/metrics` and `/openapi.json` needs a key: `Authorization: Bearer ck_…`. \
+                       to `/healthz`, `/readyz`, `/metrics`, `/openapi.json`, `/approve/…` and `/v1/hooks/slack` needs a key: `Authorization: Bearer ck_…`. \
                        Errors are RFC 9457 problem documents.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
@@ -94,14 +96,23 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(breakers::show, breakers::set))
         .routes(routes!(breakers::set_of_agent))
         .routes(routes!(approvals::comment))
+        .routes(routes!(approvals::link))
+        .routes(routes!(links::show, links::answer))
         .routes(routes!(grants::list, grants::create))
         .routes(routes!(grants::show, grants::revoke))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
+        .routes(routes!(signals::list))
+        .routes(routes!(signals::replay))
+        .routes(routes!(signals::sinks))
+        .routes(routes!(signals::test))
+        .routes(routes!(signals::silences, signals::silence))
+        .routes(routes!(signals::end_silence))
         .routes(routes!(targets::list))
         .routes(routes!(targets::test))
         .routes(routes!(hooks::claude_code::hook))
         .routes(routes!(hooks::litellm::guardrail))
+        .routes(routes!(hooks::slack::click))
         .routes(routes!(stream::stream))
         .routes(routes!(system::healthz))
         .routes(routes!(system::readyz))

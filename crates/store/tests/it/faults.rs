@@ -126,10 +126,10 @@ fn a_folder_that_cannot_be_written_is_refused() {
 /// A limit on file sizes stands for a full disk: it fails the same writes, for root too, and can be lifted.
 #[test]
 fn a_full_disk_fails_the_callers_and_is_survived() {
-    // Blocks of 512 bytes. With 600, the journal of 256 KiB fits and the database does not; with 300, it is the
+    // Blocks of 512 bytes. With 600, the journal of 256 KiB fits and the database does not; with 450, it is the
     // journal that cannot grow.
     full_disk(600);
-    full_disk(300);
+    full_disk(450);
 }
 
 fn full_disk(blocks: u32) {

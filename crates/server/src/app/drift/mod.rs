@@ -86,6 +86,11 @@ impl Look {
         }
     }
 
+    /// Whether a person should look first, whatever the policies say.
+    pub(super) const fn wants_a_look(&self) -> bool {
+        self.holds.is_some()
+    }
+
     /// What is to be recorded beside the check.
     pub(super) fn events(&mut self) -> impl Iterator<Item = Event> + use<> {
         std::mem::take(&mut self.changes).into_iter().map(|change| Event::BreakerChanged(Box::new(change)))

@@ -5,6 +5,7 @@
 
 pub(super) mod claude_code;
 pub(super) mod litellm;
+pub(super) mod slack;
 
 use crate::app::{Caller, Error};
 use checkrein_api::{Decision, Verdict};

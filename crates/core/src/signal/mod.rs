@@ -2,6 +2,22 @@
 //!
 //! A [`Signal`] derives from one entry of the action log, by a pure function, so that the same log gives the
 //! same signals. What a sink is given is a [`Notification`]: one or many signals of the same condition.
+//!
+//! ```text
+//! Event ─ derive ─► Signal ─ route ─► (sink) ─ group ─► Notification ─► Delivery, kept until it has arrived
+//! ```
+
+mod derive;
+mod group;
+mod outbox;
+mod route;
+#[cfg(test)]
+mod tests;
+
+pub use derive::{About, derive};
+pub use group::{Group, Groups, Outgoing, speaks_for};
+pub use outbox::{Outbox, OutboxChanges, OutboxLimits};
+pub use route::{Matcher, Mute, Route, Routing, Silence, Timing, WEEKDAYS};
 
 use crate::{
     action::{Category, Environment},
@@ -140,4 +156,81 @@ pub struct Notification {
     pub signals: Vec<Signal>,
     /// Where a person sees more, when the operator set the server's public address: an `https://` URL.
     pub link: Option<String>,
+}
+
+/// Where a message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// It waits for its sink.
+    Queued,
+    /// Its sink has taken it.
+    Delivered,
+    /// Nobody tries any more: the sink refused it, it became too old, or there was no room for it.
+    Dead,
+}
+
+impl Standing {
+    /// The word for it, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Delivered => "delivered",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// A message on its way to one sink, as the outbox keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Its place in the queue: 1, 2, 3, …
+    pub no: u64,
+    /// The sink's name.
+    pub sink: String,
+    /// Where it stands.
+    pub standing: Standing,
+    /// The group that it speaks for: its condition, or that of a flood.
+    pub condition: String,
+    /// The entries of the log that its signals come from: the first since the group opened, and the last.
+    pub entries: (u64, u64),
+    /// When it was put into the queue.
+    pub queued_at: Timestamp,
+    /// Attempts that were answered, or whose time was over.
+    pub attempts: u32,
+    /// Not before this.
+    pub next_at: Timestamp,
+    /// When it was delivered or given up.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub settled_at: Option<Timestamp>,
+    /// Why the last attempt failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// What is sent.
+    pub notification: Notification,
+}
+
+/// A signal's place: the entry of the log that caused it, and its number among those of that entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// The entry.
+    pub seq: u64,
+    /// 0, 1, …
+    pub n: u32,
+}
+
+impl Place {
+    /// The id of the signal there.
+    pub fn id(self) -> String {
+        if self.n == 0 { format!("sig_{}", self.seq) } else { format!("sig_{}_{}", self.seq, self.n) }
+    }
+
+    /// The place of the signal `id`.
+    pub fn of(id: &str) -> Option<Self> {
+        let rest = id.strip_prefix("sig_")?;
+        let (seq, n) = rest.split_once('_').unwrap_or((rest, "0"));
+        let place = Self { seq: seq.parse().ok()?, n: n.parse().ok()? };
+        (place.id() == id).then_some(place)
+    }
 }

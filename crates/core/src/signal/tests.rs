@@ -1,0 +1,327 @@
+use super::*;
+use crate::name::Pattern;
+
+const SECOND: i64 = 1_000_000;
+const START: i64 = 1_700_000_000;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_micros((START + seconds) * SECOND)
+}
+
+fn signal(kind: &str, condition: &str, agent: &str, seconds: i64) -> Signal {
+    let status = if kind.starts_with("approval.") { Status::Resolved } else { Status::Firing };
+    serde_json::from_value(serde_json::json!({
+        "id": "", "kind": kind, "severity": "warning", "status": status, "condition": condition,
+        "at": at(seconds), "summary": "s", "agent": agent, "environment": "production", "policies": ["Limit"],
+    }))
+    .unwrap()
+}
+
+fn routing(sinks: &[&str]) -> Routing {
+    let sinks: Vec<String> = sinks.iter().map(|s| (*s).to_owned()).collect();
+    Routing { routes: vec![Route { sinks: sinks.clone(), ..Route::default() }], sinks, ..Routing::default() }
+}
+
+/// Feeds signals, delivers at once whatever is due, and writes down what was sent and when.
+#[derive(Default)]
+struct Desk {
+    groups: Groups,
+    seq: u64,
+    sent: Vec<(i64, Outgoing)>,
+    down: bool,
+    held_back: Vec<String>,
+}
+
+impl Desk {
+    fn take(&mut self, routing: &Routing, signal: &Signal, seconds: i64) {
+        self.seq += 1;
+        self.groups.take(Place { seq: self.seq, n: 0 }, signal, routing, at(seconds));
+        self.tick(routing, seconds);
+    }
+
+    fn tick(&mut self, routing: &Routing, seconds: i64) {
+        loop {
+            let (due, wake) = self.groups.due(routing, at(seconds));
+            assert!(wake.is_none_or(|wake| wake > at(seconds)), "what is due is given at once");
+            if due.is_empty() {
+                return;
+            }
+            for message in due {
+                let id = message.notification.delivery_id.clone();
+                assert!(message.notification.dedup_key.len() <= 255 && id.len() <= 255);
+                assert!((1..=5).contains(&message.notification.signals.len()));
+                self.sent.push((seconds, message));
+                if self.down { self.held_back.push(id) } else { self.groups.settled(&id) }
+            }
+        }
+    }
+
+    fn up(&mut self, routing: &Routing, seconds: i64) {
+        self.down = false;
+        for id in std::mem::take(&mut self.held_back) {
+            self.groups.settled(&id);
+        }
+        self.tick(routing, seconds);
+    }
+
+    fn told(&self) -> Vec<(i64, Status, u64)> {
+        self.sent.iter().map(|(at, m)| (*at, m.notification.status, m.notification.count)).collect()
+    }
+}
+
+#[test]
+fn one_condition_is_one_message_an_interval_with_the_count() {
+    let (routing, mut desk) = (routing(&["team"]), Desk::default());
+    for second in 0..700 {
+        desk.take(&routing, &signal("action.blocked", "blocked/bot/limit", "bot", second), second);
+    }
+    let firing = Status::Firing;
+    assert_eq!(desk.told(), [(0, firing, 1), (300, firing, 301), (600, firing, 601)]);
+    desk.tick(&routing, 900);
+    assert_eq!(desk.told().last(), Some(&(900, firing, 700)), "nothing is kept back for ever");
+    let keys: std::collections::HashSet<_> =
+        desk.sent.iter().map(|(_, m)| m.notification.dedup_key.clone()).collect();
+    let ids: std::collections::HashSet<_> =
+        desk.sent.iter().map(|(_, m)| m.notification.delivery_id.clone()).collect();
+    assert_eq!((keys.len(), ids.len()), (1, 4));
+    desk.tick(&routing, 900 + 4 * 3600);
+    assert!(desk.groups.is_empty() && desk.sent.len() == 4, "a quiet one is closed without a word");
+}
+
+#[test]
+fn what_becomes_worse_is_told_at_once() {
+    let (routing, mut desk) = (routing(&["team"]), Desk::default());
+    desk.take(&routing, &signal("action.blocked", "c", "bot", 0), 0);
+    let mut worse = signal("action.blocked", "c", "bot", 5);
+    worse.severity = Severity::Critical;
+    desk.take(&routing, &worse, 5);
+    assert_eq!(desk.sent.len(), 2);
+    assert_eq!(desk.sent[1].1.notification.severity, Severity::Critical);
+}
+
+#[test]
+fn ten_thousand_signals_of_one_agent_are_a_handful_of_messages() {
+    for kind in ["action.blocked", "action.held"] {
+        let (routing, mut desk) = (routing(&["team"]), Desk::default());
+        // The worst case: each is a condition of its own, and each hold expires after an hour.
+        for n in 0..10_000_i64 {
+            desk.take(&routing, &signal(kind, &format!("approval/apr_{n}"), "bot", n / 50), n / 50);
+        }
+        for n in 0..10_000_i64 {
+            let over = signal("approval.expired", &format!("approval/apr_{n}"), "bot", 250 + n / 50);
+            desk.take(&routing, &over, 250 + n / 50);
+        }
+        desk.tick(&routing, 3_600);
+        let total: u64 = desk
+            .sent
+            .iter()
+            .filter(|(_, m)| m.condition.starts_with("flood/"))
+            .map(|(_, m)| m.notification.count)
+            .max()
+            .unwrap();
+        assert!(total >= 10_000 - 5, "all are counted: {total}");
+        assert!(desk.sent.len() <= 14, "{kind}: {} messages", desk.sent.len());
+        assert!(desk.groups.len() <= 6, "and all but what still holds is forgotten: {}", desk.groups.len());
+    }
+}
+
+#[test]
+fn another_agent_is_heard_beside_a_flood() {
+    let (routing, mut desk) = (routing(&["team"]), Desk::default());
+    for n in 0..1_000 {
+        desk.take(&routing, &signal("action.held", &format!("approval/{n}"), "runaway", 1), 1);
+    }
+    let before = desk.sent.len();
+    desk.take(&routing, &signal("action.held", "approval/x", "other", 2), 2);
+    assert_eq!(desk.sent.len(), before + 1);
+    assert_eq!(desk.sent[before].1.condition, "approval/x");
+    // Names that one agent makes up do not get around it.
+    for n in 0..1_000 {
+        desk.take(&routing, &signal("action.held", &format!("approval/y{n}"), &format!("fake-{n}"), 3), 3);
+    }
+    assert!(desk.sent.len() < 60, "{}", desk.sent.len());
+}
+
+#[test]
+fn a_hold_that_is_answered_is_resolved_where_it_was_told() {
+    let mut routing = routing(&["team"]);
+    routing.routes[0].matcher.kinds = vec![Pattern::new("action.*").unwrap()];
+    let mut desk = Desk::default();
+    desk.take(&routing, &signal("action.held", "approval/1", "bot", 0), 0);
+    desk.tick(&routing, 4 * 3600);
+    assert_eq!(desk.sent.len(), 2, "it still waits: said again");
+    desk.take(&routing, &signal("approval.approved", "approval/1", "bot", 15_000), 15_000);
+    assert_eq!(desk.sent[2].1.notification.status, Status::Resolved);
+    assert_eq!(desk.sent[2].1.notification.dedup_key, desk.sent[0].1.notification.dedup_key);
+    assert!(desk.groups.is_empty());
+    // Of one that it was never told of it hears nothing.
+    desk.take(&routing, &signal("approval.approved", "approval/2", "bot", 15_001), 15_001);
+    assert_eq!(desk.sent.len(), 3);
+}
+
+#[test]
+fn a_sink_that_is_down_gets_one_message_a_condition_and_then_the_rest_in_order() {
+    let (routing, mut desk) = (routing(&["team"]), Desk { down: true, ..Desk::default() });
+    for second in 0..3_600 {
+        desk.take(&routing, &signal("action.blocked", "c", "bot", second), second);
+    }
+    desk.take(&routing, &signal("action.held", "approval/1", "bot", 3_600), 3_600);
+    desk.take(&routing, &signal("approval.denied", "approval/1", "bot", 3_601), 3_601);
+    assert_eq!(desk.sent.len(), 2);
+    desk.up(&routing, 3_602);
+    let told: Vec<_> = desk.told().into_iter().map(|(_, status, count)| (status, count)).collect();
+    assert_eq!(
+        told,
+        [(Status::Firing, 1), (Status::Firing, 1), (Status::Firing, 3_600), (Status::Resolved, 2)]
+    );
+}
+
+#[test]
+fn silence_holds_back_and_does_not_lose_what_lasts() {
+    let mut routing = routing(&["team"]);
+    routing.silences.push(Silence {
+        id: "sil_1".into(),
+        matcher: Matcher { agent: Some(Pattern::new("bot").unwrap()), ..Matcher::default() },
+        owner: "eve".into(),
+        comment: String::new(),
+        from: at(0),
+        until: at(100),
+    });
+    let mut desk = Desk::default();
+    desk.take(&routing, &signal("action.blocked", "c", "bot", 10), 10);
+    desk.take(&routing, &signal("action.held", "approval/1", "bot", 10), 10);
+    desk.take(&routing, &signal("action.held", "approval/2", "bot", 10), 10);
+    desk.take(&routing, &signal("approval.denied", "approval/2", "bot", 11), 11);
+    desk.take(&routing, &signal("action.blocked", "d", "other", 12), 12);
+    assert_eq!(desk.told(), [(12, Status::Firing, 1)]);
+    desk.tick(&routing, 100);
+    assert_eq!(desk.sent.len(), 2);
+    assert_eq!(desk.sent[1].1.condition, "approval/1", "it still waits for an answer");
+}
+
+#[test]
+fn a_restart_changes_nothing() {
+    let routing = routing(&["team", "oncall"]);
+    let (mut one, mut other) = (Desk::default(), Desk::default());
+    for n in 0..400_i64 {
+        let signal = signal("action.blocked", &format!("c{}", n % 7), "bot", n * 10);
+        one.take(&routing, &signal, n * 10);
+        other.take(&routing, &signal, n * 10);
+        let kept: Vec<Group> = other.groups.open.values().cloned().collect();
+        let text = serde_json::to_string(&kept).unwrap();
+        let opened = std::mem::take(&mut other.groups.opened);
+        other.groups = Groups::load(serde_json::from_str(&text).unwrap());
+        other.groups.opened = opened;
+    }
+    assert_eq!(one.sent, other.sent);
+}
+
+#[test]
+fn changes_are_what_a_store_needs() {
+    use std::collections::BTreeMap;
+    let (routing, mut desk, mut kept) = (routing(&["team"]), Desk::default(), BTreeMap::new());
+    for n in 0..2_000_i64 {
+        let c = format!("c{}", n * 7919 % 13);
+        let kind = if n % 3 == 0 { "approval.denied" } else { "action.held" };
+        desk.down = n % 5 < 2;
+        desk.take(&routing, &signal(kind, &c, &format!("bot{}", n % 4), n * 37), n * 37);
+        if n % 11 == 0 {
+            desk.up(&routing, n * 37);
+        }
+        for (key, group) in desk.groups.changes() {
+            match group {
+                Some(group) => kept.insert(key, group),
+                None => kept.remove(&key),
+            };
+        }
+        assert_eq!(kept, desk.groups.open);
+    }
+}
+
+#[test]
+fn every_signal_is_told_or_counted() {
+    // Whatever the order of firing, resolving and time: a condition that fires while nothing silences it is in
+    // the count of a message.
+    let routing = routing(&["team"]);
+    let mut desk = Desk::default();
+    let mut state = 1_u64;
+    let (mut fired, mut now) = (0_u64, 0);
+    for _ in 0..5_000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let c = format!("c{}", (state >> 33) % 3);
+        now += i64::try_from((state >> 40) % 90).unwrap();
+        desk.down = (state >> 50) % 4 == 0;
+        let kind = if (state >> 45) % 4 == 0 { "approval.denied" } else { "action.held" };
+        fired += u64::from(kind == "action.held");
+        desk.take(&routing, &signal(kind, &c, "bot", now), now);
+    }
+    desk.up(&routing, now + 1);
+    desk.tick(&routing, now + 1_000);
+    let mut last = std::collections::HashMap::new();
+    for (_, m) in &desk.sent {
+        let m = &m.notification;
+        let before = last.insert(m.dedup_key.clone(), m.count).unwrap_or_default();
+        assert!(m.count >= before);
+    }
+    let told: u64 = last.values().sum();
+    assert!(told >= fired, "{told} of {fired}");
+}
+
+#[test]
+fn a_sink_is_not_told_of_its_own_failure() {
+    let mut routing = routing(&["slack", "pager"]);
+    routing.routes[0].matcher.kinds = vec![Pattern::new("action.*").unwrap()];
+    let failing = signal("sink.failing", "sink/slack", "", 0);
+    let to: Vec<_> = routing.to(&failing).into_iter().map(|(sink, _)| sink).collect();
+    assert_eq!(to, ["pager"], "somebody else hears of it, whatever the routes say");
+}
+
+#[test]
+fn the_first_route_that_names_a_sink_decides() {
+    let mut routing = routing(&["slack", "pager"]);
+    let slow = Timing { interval: 3600, ..Timing::default() };
+    routing
+        .routes
+        .insert(0, Route { sinks: vec!["slack".into(), "gone".into()], timing: slow, ..Route::default() });
+    let to = routing.to(&signal("action.blocked", "c", "bot", 0));
+    assert_eq!(to, [("slack", slow), ("pager", Timing::default())]);
+    let matcher = Matcher {
+        policy: Some(Pattern::new("LIM*").unwrap()),
+        severity_at_most: Some(Severity::Warning),
+        environment: Some(Environment::Production),
+        ..Matcher::default()
+    };
+    assert!(matcher.matches(&signal("action.blocked", "c", "bot", 0)));
+    let mut critical = signal("action.blocked", "c", "bot", 0);
+    critical.severity = Severity::Critical;
+    assert!(!matcher.matches(&critical));
+}
+
+#[test]
+fn windows_of_a_week_open_and_close() {
+    // 2026-11-22 is a Sunday.
+    let t = |text: &str| Timestamp::parse(text).unwrap();
+    let mut days = [false; 7];
+    days[6] = true;
+    let night = Mute { matcher: Matcher::default(), days, from: 22 * 3600, to: 6 * 3600, offset: 3600 };
+    assert_eq!(night.until(t("2026-11-22T20:59:59Z")), None);
+    assert_eq!(night.until(t("2026-11-22T21:00:00Z")), Some(t("2026-11-23T05:00:00Z")));
+    assert_eq!(night.until(t("2026-11-23T04:59:59Z")), Some(t("2026-11-23T05:00:00Z")));
+    assert_eq!(night.until(t("2026-11-23T05:00:00Z")), None);
+    assert_eq!(night.until(t("2026-11-23T22:00:00Z")), None, "Monday's night is none of it");
+    let noon = Mute { from: 12 * 3600, to: 13 * 3600, offset: 0, ..night };
+    assert_eq!(noon.until(t("2026-11-22T12:30:00Z")), Some(t("2026-11-22T13:00:00Z")));
+    assert_eq!(noon.until(t("2026-11-22T13:00:00Z")), None);
+    assert_eq!(noon.until(t("1969-12-28T12:00:00Z")), Some(t("1969-12-28T13:00:00Z")));
+}
+
+#[test]
+fn places_are_ids() {
+    for (seq, n, id) in [(7, 0, "sig_7"), (7, 2, "sig_7_2")] {
+        assert_eq!(Place { seq, n }.id(), id);
+        assert_eq!(Place::of(id), Some(Place { seq, n }));
+    }
+    for bad in ["", "sig_", "sig_7_0", "sig_07", "7", "sig_-1", "sig_7_2_1", "sig_+7"] {
+        assert_eq!(Place::of(bad), None, "{bad}");
+    }
+}

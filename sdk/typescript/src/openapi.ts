@@ -3,14 +3,82 @@
 /** What travels. */
 export interface components {
   schemas: {
-    /** Who answered: from the key or session, never from a request's body. */
+    /** Takes what an agent did for normal. */
+    AcceptRequest: {
+      /** Why; goes on record. 1 to 1,024 bytes. */
+      reason: string;
+    };
+    /** Who answered: from the key, the signed click or the signed link, never from a request's body. */
     Actor: {
-      /** The key's id. */
+      /** The key's id. By Slack: `slack:<workspace>/<user>`. By a link: the id of the key that made the link. */
       key_id: string;
       /** What people call it. */
       name: string;
       /** What it may do. */
       role: components["schemas"]["Role"];
+      /** How they were recognised; absent for a key. */
+      via?: components["schemas"]["Via"];
+    };
+    /** An hour of an agent, with what the baseline of now expects of it. */
+    AgentHour: components["schemas"]["AgentRate"] & {
+      /** Its beginning. */
+      at: string;
+    };
+    /** A page of agents, by name. */
+    AgentPage: {
+      /** The agents. */
+      agents: Array<components["schemas"]["AgentSummary"]>;
+      /** Ask again with `cursor` set to this for the next page; absent on the last one. */
+      next_cursor?: string | null;
+    };
+    /** The actions of an hour. */
+    AgentRate: {
+      /** Expected in it. */
+      expected: number;
+      /** The most that raises no doubt. */
+      high: number;
+      /** Seen in it, so far. */
+      seen: number;
+    };
+    /** An agent that is known. */
+    AgentSummary: {
+      /** Its name. */
+      agent: string;
+      /** Where its own breaker stands. */
+      breaker: components["schemas"]["BreakerState"];
+      /** The group of the configuration that it belongs to. */
+      group?: string | null;
+      /** When it acted last. */
+      last_seen: string;
+    };
+    /** What is known of an agent. */
+    AgentView: {
+      /** Its name. */
+      agent: string;
+      /** Its own breaker. */
+      breaker: components["schemas"]["BreakerView"];
+      /** Actions expected of each hour of the week, from Monday 00:00 UTC on: 168 figures. */
+      expected_by_hour_of_week: Array<number>;
+      /** When it acted first, and last; absent while it has not. */
+      first_seen?: string | null;
+      /** The group of the configuration that it belongs to. */
+      group?: string | null;
+      /** The hours that were asked for, oldest first; this one is the last. */
+      hours: Array<components["schemas"]["AgentHour"]>;
+      /** What is unusual of it now. */
+      incidents: Array<components["schemas"]["DriftChannel"]>;
+      /** When it acted last. */
+      last_seen?: string | null;
+      /** It is in its first week. */
+      learning: boolean;
+      /** What its last 500 actions were, the most frequent first; at most 20 kinds. */
+      mix: Array<components["schemas"]["MixShare"]>;
+      /** What Checkrein does about its drift: `enforce`, `alert` or `off`. */
+      mode: string;
+      /** This hour. */
+      rate: components["schemas"]["AgentRate"];
+      /** Its last 10 checks, newest first. */
+      recent: Array<components["schemas"]["CheckView"]>;
     };
     /** A person's answer. */
     Answer: "approve" | "deny";
@@ -34,6 +102,10 @@ export interface components {
       action: string;
       /** Who wants to act. */
       agent: string;
+      /** How many have. */
+      approvals_given: number;
+      /** How many people must approve. */
+      approvals_required: number;
       /** How much it affects. */
       blast_radius: components["schemas"]["BlastRadius"];
       /** What kind of action. */
@@ -44,6 +116,8 @@ export interface components {
       check_id: string;
       /** What they said about it. */
       comment?: string | null;
+      /** What people said without answering, oldest first. */
+      comments?: Array<components["schemas"]["Comment"]>;
       /** When. */
       decided_at?: string | null;
       decided_by?: components["schemas"]["Actor"] | null;
@@ -53,6 +127,8 @@ export interface components {
       expires_at: string;
       /** What the approval is bound to. */
       fingerprint: components["schemas"]["Fingerprint"];
+      /** Where several people must approve: those who have, before the one who settled it. */
+      given?: Array<components["schemas"]["Given"]>;
       /** `apr_…`. */
       id: string;
       /** The policies that ask for this approval. */
@@ -89,6 +165,64 @@ export interface components {
       /** That number is less than half of what a target counted. */
       understated?: boolean;
     };
+    /** Why a breaker opened. */
+    BreakerCause: {
+      cause: "drift";
+      /** In which way. */
+      channel: components["schemas"]["DriftChannel"];
+      /** How unusual. */
+      score: number;
+    } | {
+      cause: "blocks";
+    } | {
+      cause: "errors";
+    } | {
+      /** The records it affected. */
+      actual: number;
+      cause: "understated";
+      /** The records it declared. */
+      declared: number;
+    } | {
+      /** Who. */
+      by: string;
+      cause: "person";
+      /** What the person says. */
+      reason: string;
+    } | {
+      cause: "damaged";
+    };
+    /** Breakers that are not closed. */
+    BreakerList: {
+      /** Those that are open or half-open: that of everything first, then groups, then agents, by name. */
+      breakers: Array<components["schemas"]["BreakerView"]>;
+    };
+    /** Opens or closes a breaker. Who does it is told by the key. */
+    BreakerRequest: {
+      /** Why; goes on record. 1 to 1,024 bytes. */
+      reason: string;
+      /** Where it should stand. */
+      state: components["schemas"]["BreakerWanted"];
+    };
+    /** Where a breaker stands. */
+    BreakerState: "closed" | "open" | "half_open";
+    /** How a breaker stands. */
+    BreakerView: {
+      cause?: components["schemas"]["BreakerCause"] | null;
+      /** The command that closes it. */
+      next?: string | null;
+      /** Why, for a person. */
+      reason?: string | null;
+      /** Whose: `agent:NAME`, `group:NAME` or `all`. */
+      scope: string;
+      /** Since when, unless it is closed. */
+      since?: string | null;
+      /** Where it stands. */
+      state: components["schemas"]["BreakerState"];
+      /** While it is open, from when on a few actions may try; absent when only a person closes it. */
+      until?: string | null;
+    };
+    /** What a person wants of a breaker. */
+    BreakerWanted: "open" | "closed";
     /** What kind of action it is. Ordered by gravity: of several effects, the gravest names the action. */
     Category: "read" | "write" | "outbound" | "execute" | "delete" | "admin";
     /** A check that would have been answered differently. */
@@ -211,6 +345,15 @@ export interface components {
       /** Claude Code's name for the call, by which the outcome finds its check. */
       tool_use_id: string;
     };
+    /** What somebody said without answering. */
+    Comment: {
+      /** When. */
+      at: string;
+      /** Who. */
+      by: components["schemas"]["Actor"];
+      /** What. */
+      text: string;
+    };
     /** Why a record cannot be restored without harm. */
     ConflictKind: "changed" | "removed" | "replaced" | "unsealed";
     /** A key that was made. `key` is shown this once. */
@@ -232,8 +375,11 @@ export interface components {
       approval_id?: string | null;
       /** How much it affects. */
       blast_radius: components["schemas"]["BlastRadius"];
+      /** Where the breaker stands that concerns this agent; absent: `closed`. */
+      breaker?: components["schemas"]["BreakerState"];
       /** What kind of action it was taken for. */
       category: components["schemas"]["Category"];
+      drift?: components["schemas"]["DriftVerdict"] | null;
       /** Where it would have happened. */
       environment: components["schemas"]["Environment"];
       /** `chk_…`; names the check from now on. */
@@ -248,6 +394,44 @@ export interface components {
       snapshot_id?: string | null;
       /** Whether the action may run. Anything but `allow`: do not run it. */
       verdict: components["schemas"]["Verdict"];
+    };
+    /** A message to a sink. */
+    DeliveryView: {
+      /** Attempts that were answered, or whose time was over. */
+      attempts: number;
+      /** How many signals it stands for. */
+      count: number;
+      /** Why the last attempt failed. */
+      error?: string | null;
+      /** Receivers may drop repeats by it. */
+      id: string;
+      /** When it was put into the queue. */
+      queued_at: string;
+      /** When it was delivered or given up. */
+      settled_at?: string | null;
+      /** The sink. */
+      sink: string;
+      /** Where it stands. */
+      status: components["schemas"]["Standing"];
+    };
+    /** One way of departing from what is normal. */
+    DriftChannel: "rate" | "burst" | "loop" | "novelty" | "sequence" | "mix" | "records" | "errors";
+    /** How grave a score is. */
+    DriftSeverity: "notice" | "warning" | "critical";
+    /** How far an action departs from what its agent normally does. Told from a score of 5 on. */
+    DriftVerdict: {
+      /** In which way it departs. */
+      channel: components["schemas"]["DriftChannel"];
+      /** What is normal: a count, or a share for `mix` and `errors`. */
+      expected: number;
+      /** One sentence for a person. */
+      reason: string;
+      /** How rare this is on an active day of this agent, in powers of ten, to one decimal: 5 to 12. */
+      score: number;
+      /** What was seen instead, in the same unit. */
+      seen: number;
+      /** `notice` from 5, `warning` from 6, `critical` from 7. */
+      severity: components["schemas"]["DriftSeverity"];
     };
     /**
      * What a target is for: a property of the target, set by the operator, never by the agent.
@@ -298,6 +482,62 @@ export interface components {
     Fingerprint: string;
     /** What an action will do to the records of a requested snapshot. */
     Foreseen: "update" | "delete";
+    /** One of several people's yes, while others are still to be heard. */
+    Given: {
+      /** When. */
+      at: string;
+      /** Who. */
+      by: components["schemas"]["Actor"];
+      /** What they said about it. */
+      comment?: string | null;
+    };
+    /** A page of grants, newest first. */
+    GrantPage: {
+      /** The grants. */
+      grants: Array<components["schemas"]["GrantView"]>;
+      /** Ask again with `cursor` set to this for the next page; absent on the last one. */
+      next_cursor?: string | null;
+    };
+    /** Where a grant stands. */
+    GrantState: "open" | "used_up" | "revoked" | "expired";
+    /** A grant. */
+    GrantView: {
+      /** A number that only the agent states is enough. */
+      accept_declared: boolean;
+      /** What it may do. */
+      action: string;
+      /** The one agent that it is for. */
+      agent: string;
+      /** When it ends. */
+      expires_at: string;
+      /** When. */
+      given_at: string;
+      /** Who gave it. */
+      given_by: components["schemas"]["Actor"];
+      /** `grt_…`. */
+      id: string;
+      /** When. */
+      last_used_at?: string | null;
+      /** The check that used it last. */
+      last_used_by?: string | null;
+      /** Records that all uses together affect at most. */
+      max_records: number;
+      /** How often it can be used. */
+      max_uses?: number | null;
+      /** Why it was given. */
+      reason: string;
+      /** Records that its uses affected, together. */
+      records_used: number;
+      /** To what. */
+      resource: string;
+      /** When. */
+      revoked_at?: string | null;
+      revoked_by?: components["schemas"]["Actor"] | null;
+      /** Where it stands. */
+      state: components["schemas"]["GrantState"];
+      /** How often it was used. */
+      uses: number;
+    };
     /** Whether the server can do its work. */
     Health: {
       /** `ok`, or what is wrong. */
@@ -329,6 +569,24 @@ export interface components {
       name: string;
       /** What it may do. */
       role: components["schemas"]["Role"];
+    };
+    /** The form of the page behind a signed link. */
+    LinkAnswer: {
+      /** Why; at most 4 KiB. */
+      comment?: string | null;
+      /** Yes or no. */
+      decision: components["schemas"]["Answer"];
+    };
+    /** A link by which somebody can answer an approval. */
+    LinkView: {
+      /** When it ends. */
+      expires_at: string;
+      /** For whom. */
+      for: string;
+      /** The address without the server: `/approve/…`. */
+      path: string;
+      /** The whole address, where the server knows its own (`server.public_url`). */
+      url?: string | null;
     };
     /** What LiteLLM is told. */
     LitellmAnswer: {
@@ -365,8 +623,53 @@ export interface components {
       /** What it asks for. */
       rule: components["schemas"]["Rule"];
     };
+    /** Which signals: all that is said must hold. */
+    Matcher: {
+      /** About this agent. One that is about none does not match. */
+      agent?: string | null;
+      environment?: components["schemas"]["Environment"] | null;
+      /** Of one of these kinds; `*` matches any run of characters. Of any, when empty. */
+      kinds?: Array<string>;
+      /** With such a policy behind it. */
+      policy?: string | null;
+      severity_at_least?: components["schemas"]["Severity"] | null;
+      severity_at_most?: components["schemas"]["Severity"] | null;
+    };
+    /** A kind of action, among an agent's last 500. */
+    MixShare: {
+      /** The action. */
+      action: string;
+      /** 0 to 1. */
+      share: number;
+      /** The tool, in the raw form. */
+      tool?: string | null;
+    };
     /** Whether a policy takes effect. */
     Mode: "enforce" | "shadow";
+    /** Something said about an approval, without answering it. */
+    NewComment: {
+      /** What; 1 byte to 4 KiB. */
+      text: string;
+    };
+    /** A yes beforehand, to be given. */
+    NewGrant: {
+      /** A number that only the agent states is enough, where nobody can count. */
+      accept_declared?: boolean;
+      /** What it may do; `*` stands for any run of characters. */
+      action: string;
+      /** The one agent that it is for. */
+      agent: string;
+      /** How long it lasts: `30m`, `1h`, `7d` at most. */
+      for: string;
+      /** Records (recipients, where they are more) that all uses together affect at most; at least 1. */
+      max_records: number;
+      /** How often it can be used; without it, until its records are spent. */
+      max_uses?: number | null;
+      /** Why; 1 byte to 4 KiB. */
+      reason: string;
+      /** To what; `*` as above. */
+      resource: string;
+    };
     /** A key to be made. */
     NewKey: {
       /** For role `agent`, required: the agent that it speaks for, or a pattern (`billing-*`). */
@@ -375,6 +678,22 @@ export interface components {
       name: string;
       /** What it may do. */
       role: components["schemas"]["Role"];
+    };
+    /** A link by which somebody can answer an approval, to be made. */
+    NewLink: {
+      /** For whom: the name that the answer goes on record under. */
+      for: string;
+      /** How long it is good, e.g. `1h`; without it, and at most, as long as the approval waits. */
+      lasting?: string | null;
+    };
+    /** A silence to be made. */
+    NewSilence: {
+      /** Why, 1 to 1,024 bytes. */
+      comment: string;
+      /** About what. Empty: about everything. */
+      matcher?: components["schemas"]["Matcher"];
+      /** When it ends; at most 30 days from now. */
+      until: string;
     };
     /** What to do about records that somebody changed since. */
     OnConflict: "refuse" | "skip" | "force";
@@ -446,6 +765,18 @@ export interface components {
       path: string;
       /** Where: a policy's name, or a field. */
       subject: string;
+    };
+    /** What was learnt anew. */
+    RebuildReport: {
+      /** Actions of theirs in the log. */
+      actions: number;
+      /** Agents. */
+      agents: number;
+    };
+    /** Learns from the action log anew. */
+    RebuildRequest: {
+      /** What this agent normally does; absent: what all do. */
+      agent?: string | null;
     };
     /** What would have changed, action by action and in sum. */
     ReplayReport: {
@@ -565,6 +896,163 @@ export interface components {
       /** The key that asked for it. */
       key_id: string;
     };
+    /** How bad it is. Ordered: the later is the worse. */
+    Severity: "info" | "notice" | "warning" | "critical";
+    /**
+     * Something that a team must know.
+     *
+     * Its texts come from agents where they name an action, a resource or a tool: each sink escapes them for its
+     * medium. They were redacted before they came here.
+     */
+    Signal: {
+      /** What it wanted to do. */
+      action?: string | null;
+      /** Whose action it is about. */
+      agent?: string | null;
+      /** The approval. */
+      approval_id?: string | null;
+      /** When it happened. */
+      at: string;
+      blast_radius?: components["schemas"]["BlastRadius"] | null;
+      /** Who did it, where a person did: their name. */
+      by?: string | null;
+      category?: components["schemas"]["Category"] | null;
+      /** The check. */
+      check_id?: string | null;
+      /**
+       * What condition it is about; the same for every signal of that condition and for the one that resolves it.
+       * At most 200 bytes of ASCII without spaces.
+       */
+      condition: string;
+      environment?: components["schemas"]["Environment"] | null;
+      /** `sig_<entry>` or, where one entry causes several, `sig_<entry>_<n>`: the same again from the same log. */
+      id: string;
+      /** `action.blocked`, `breaker.opened`, …: DESIGN's kinds, dotted. */
+      kind: string;
+      /** The command that a person would type next, e.g. `checkrein approvals show apr_…`. */
+      next?: string | null;
+      /** The policies behind it, those that decided first. */
+      policies?: Array<string>;
+      /** To what. */
+      resource?: string | null;
+      /** The rollback. */
+      rollback_id?: string | null;
+      /** Its session. */
+      session?: string | null;
+      /** How bad it is. */
+      severity: components["schemas"]["Severity"];
+      /** The snapshot. */
+      snapshot_id?: string | null;
+      /** Whether it still holds. */
+      status: components["schemas"]["Status"];
+      /** One sentence for a person. */
+      summary: string;
+      /** With which tool. */
+      tool?: string | null;
+    };
+    /** A page of signals, newest first. */
+    SignalPage: {
+      /** Ask again with `cursor` set to this for the next page; absent on the last one. */
+      next_cursor?: string | null;
+      /** The signals. */
+      signals: Array<components["schemas"]["SignalView"]>;
+    };
+    /** Where a signal is to be sent again. */
+    SignalReplay: {
+      /**
+       * To this sink. Without it: its messages that were given up are tried again, or, where there is none, it goes
+       * to where the routes lead now.
+       */
+      sink?: string | null;
+    };
+    /** What is sent again. */
+    SignalReplayed: {
+      /** Sinks that it is sent to anew. */
+      sent_to: Array<string>;
+      /** Messages that were given up and wait again. */
+      tried_again: number;
+    };
+    /** A signal and what became of it. */
+    SignalView: components["schemas"]["Signal"] & {
+      /** The messages that speak for it, oldest first. None: no route took it, or it was silenced. */
+      deliveries: Array<components["schemas"]["DeliveryView"]>;
+    };
+    /** The silences. Windows of every week are in the configuration only. */
+    SilenceList: {
+      /** Those that end first come first. */
+      silences: Array<components["schemas"]["SilenceView"]>;
+    };
+    /** A silence that is in force, or will be. */
+    SilenceView: {
+      /** Why. */
+      comment: string;
+      /** From then on. */
+      from: string;
+      /** `sil_…`. */
+      id: string;
+      /** About what. */
+      matcher: components["schemas"]["Matcher"];
+      /** Who wants it. */
+      owner: string;
+      /** Until then. */
+      until: string;
+    };
+    /** An example that was sent to a sink. */
+    SinkExample: {
+      /** Why not, and what to do about it. */
+      error?: string | null;
+      /** The kind of the signal, or `record` for one of the stream of all actions. */
+      kind: string;
+      /** Whether it arrived. */
+      ok: boolean;
+    };
+    /** The sinks. */
+    SinkList: {
+      /** By name. */
+      sinks: Array<components["schemas"]["SinkView"]>;
+    };
+    /** What a test of a sink found. */
+    SinkReport: {
+      /** Each example that was sent. */
+      examples: Array<components["schemas"]["SinkExample"]>;
+      /** Whether all arrived. */
+      ok: boolean;
+    };
+    /** A sink, and how it is. Numbers count since the server started, where nothing else is said. */
+    SinkView: {
+      /** Whether it takes the stream of all actions. */
+      actions: boolean;
+      /** `closed`: it is used; `open`: it is left alone after failures; `probing`: it is tried with one message. */
+      circuit: string;
+      /** Messages given up. */
+      dead: number;
+      /** Messages delivered. */
+      delivered: number;
+      /** Attempts that failed. */
+      failed: number;
+      /** Whether it counts as failing. */
+      failing: boolean;
+      /** `slack`, `pagerduty`, … */
+      kind: string;
+      /** When a message or a batch was last delivered. */
+      last_delivered_at?: string | null;
+      /** Why. */
+      last_error?: string | null;
+      /** When an attempt last failed. */
+      last_error_at?: string | null;
+      /** Its name. */
+      name: string;
+      /** Messages that wait now. */
+      queued: number;
+      /** Records of the stream of all actions that were sent. */
+      records: number;
+      /** How many entries of the log are still to be sent, where it takes the stream of all actions. */
+      records_behind?: number | null;
+      /** Records that were refused for good, or removed from the log before they could be sent. */
+      records_lost: number;
+      /** Whether it takes signals. */
+      signals: boolean;
+    };
     /** A page of snapshots, newest first. */
     SnapshotPage: {
       /** Ask again with `cursor` set to this for the next page; absent on the last one. */
@@ -633,6 +1121,8 @@ export interface components {
       /** The target's name. */
       target: string;
     };
+    /** Where a message stands. */
+    Standing: "queued" | "delivered" | "dead";
     /** Where an approval stands. */
     State: "pending" | "approved" | "denied" | "expired" | "withdrawn";
     /** One statement of several. */
@@ -651,6 +1141,8 @@ export interface components {
       /** By column. */
       rows: Array<unknown>;
     };
+    /** Whether what a signal is about still holds. */
+    Status: "firing" | "resolved";
     /** What a rollback does to the records of one resource. */
     Steps: {
       /** Records that somebody has worked on since. */
@@ -702,5 +1194,7 @@ export interface components {
     };
     /** Whether the action may run. Ordered: the stricter is the greater. */
     Verdict: "allow" | "hold" | "block";
+    /** How a person was recognised. */
+    Via: "key" | "slack" | "link";
   };
 }

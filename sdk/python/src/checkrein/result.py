@@ -84,8 +84,8 @@ class Decision:
     blast_radius: BlastRadius | None = None
     #: The departure from what is normal, if it is one that somebody should know of.
     drift: Drift | None = None
-    #: ``closed``, ``open`` or ``half_open``: the breaker that concerns the agent; ``None`` when the server could
-    #: not be asked.
+    #: ``closed``, ``open`` or ``half_open``: the breaker that concerns the agent; ``None`` when the server
+    #: could not be asked.
     breaker: str | None = None
     #: ``apr_…``: the approval that a hold waits for.
     approval_id: str | None = None

@@ -338,10 +338,10 @@ def test_the_demo(tmp_path: Path) -> None:
 
 
 def test_a_loop_is_told_and_stopped(admin: Checkrein) -> None:
-    calm = admin.check("read", "tickets/0", agent="looping")
+    calm = admin.check(action="read", resource="tickets/0", agent="looping")
     assert (calm.drift, calm.breaker) == (None, "closed")
     for _ in range(30):
-        result = admin.check("read", "tickets/1", agent="looping")
+        result = admin.check(action="read", resource="tickets/1", agent="looping")
         if result.blocked:
             break
     assert result.breaker == "open"

@@ -337,14 +337,14 @@ def test_the_demo(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 
-def test_a_loop_is_told_and_stopped(admin: Checkrein) -> None:
+def test_a_loop_is_told(admin: Checkrein) -> None:
     calm = admin.check(action="read", resource="tickets/0", agent="looping")
     assert (calm.drift, calm.breaker) == (None, "closed")
     for _ in range(30):
         result = admin.check(action="read", resource="tickets/1", agent="looping")
-        if result.blocked:
+        if result.drift is not None:
             break
-    assert result.breaker == "open"
+    assert (result.allowed, result.breaker) == (True, "closed")
     assert result.drift is not None
     assert (result.drift.channel, result.drift.score >= 5) == ("loop", True)
     assert "times in a row" in result.drift.reason

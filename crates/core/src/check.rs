@@ -1,6 +1,10 @@
 //! The check: the request that asks whether an action may run.
 
-use crate::{json, time::Timestamp};
+use crate::{
+    json,
+    time::Timestamp,
+    trace::{self, Traceparent},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -76,6 +80,11 @@ pub struct Check {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, format = DateTime))]
     pub timestamp: Option<Timestamp>,
+    /// Where the caller stands in its own trace (W3C Trace Context); the header `traceparent` says the same. What is
+    /// malformed is ignored.
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "trace::lenient")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+    pub traceparent: Option<Traceparent>,
 }
 
 impl Serialize for Check {
@@ -131,6 +140,23 @@ mod tests {
         assert!(serde_json::from_str::<Check>(r#"{"where":[1]}"#).is_err());
         assert!(serde_json::from_str::<Check>(r#"{"where":{"id":1,"id":2}}"#).is_err());
         assert!(serde_json::from_str::<Check>(r#"{"filter":{"id":1}}"#).is_err());
+    }
+
+    #[test]
+    fn a_malformed_trace_is_ignored() {
+        let read = |trace: &str| {
+            let text = format!(r#"{{"action":"a","resource":"r","traceparent":{trace}}}"#);
+            serde_json::from_str::<Check>(&text)
+        };
+        let good = r#""00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01""#;
+        let check = read(good).unwrap();
+        assert!(check.traceparent.is_some());
+        assert_eq!(serde_json::to_string(&check.traceparent).unwrap(), good);
+        assert_eq!(read(r#""nonsense""#).unwrap().traceparent, None);
+        assert_eq!(read("null").unwrap().traceparent, None);
+        assert!(read("7").is_err());
+        let without = Check { traceparent: None, ..check.clone() };
+        assert!(!serde_json::to_string(&without).unwrap().contains("traceparent"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 pub struct Fingerprint(pub String);
 
 impl Fingerprint {
-    /// Of `check` made by `agent`. Session, idempotency key and timestamp do not take part: the same action
+    /// Of `check` made by `agent`. Session, idempotency key, timestamp and traceparent do not take part: the same action
     /// asked for again is the same action. `rows` is the digest of the counted rows, where there is one.
     pub fn of(check: &Check, agent: &Name, rows: Option<&str>) -> Self {
         let text = |t: Option<&str>, out: &mut Vec<u8>| match t {

@@ -7,6 +7,7 @@
 
 pub mod dispatcher;
 pub mod examples;
+pub mod feed;
 mod feeder;
 pub mod http;
 pub mod ledger;

@@ -4,4 +4,5 @@
 
 pub mod bench;
 pub mod disk;
+pub mod receivers;
 pub mod servers;

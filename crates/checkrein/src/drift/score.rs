@@ -61,9 +61,9 @@ pub(crate) fn run(args: &Args, out: &mut Out) -> Result {
         if cells.len() != columns {
             return Err(refused(format!("has {} columns, the first one {columns}", cells.len())));
         }
-        let at = Moment::parse(time).map_err(refused)?;
+        Moment::parse(time).map_err(refused)?;
         let value = parse(value).map_err(refused)?;
-        let score = series.score(at, value);
+        let score = series.score(value);
         out.line(&format!("{line},{score:.6}"))?;
     }
 }

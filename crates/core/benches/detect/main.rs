@@ -1,6 +1,6 @@
 //! How well drift is detected, on simulated fleets: `cargo bench -p checkrein-core --bench detect`.
 //!
-//! Arguments after `--`: `fleet` or `other` (the generator), `--seed N` (the first of the fleet's seeds),
+//! Arguments after `--`: `fleet`, `other` or `third` (the generator), `--seed N` (the first of the fleet's seeds),
 //! `--agents N`, `--verbose`; or `--events FILE`, which writes an example for `checkrein drift`. Each agent lives through six weeks; what is alerted then is a false alarm. At
 //! random active hours from the third week on, a copy of it goes on with something injected, and what is
 //! alerted then, within the window of the injection, is a detection.
@@ -19,6 +19,7 @@
 mod fleet;
 mod other;
 mod rng;
+mod third;
 
 use checkrein_core::{
     drift::{Baseline, Channel, Group, Incidents, Observed},
@@ -93,9 +94,10 @@ fn main() {
     if let Some(path) = args.iter().position(|a| a == "--events").and_then(|i| args.get(i + 1)) {
         return write_example(path, seed);
     }
-    let both = !args.iter().any(|a| a == "fleet" || a == "other");
-    for generator in ["fleet", "other"] {
-        if both || args.iter().any(|a| a == generator) {
+    let generators = ["fleet", "other", "third"];
+    let all = !args.iter().any(|a| generators.contains(&a.as_str()));
+    for generator in generators {
+        if all || args.iter().any(|a| a == generator) {
             run(generator, seed, agents, verbose);
         }
     }
@@ -132,6 +134,7 @@ fn run(generator: &str, seed: u64, agents: u64, verbose: bool) {
         let own = seed * 100_000 + at;
         let source: Box<dyn Source> = match generator {
             "other" => Box::new(other::Scripted::new(own, START)),
+            "third" => Box::new(third::Stints::new(own, START)),
             _ if at % 4 == 3 => Box::new(fleet::Simulated::tickets(own, START)),
             _ => Box::new(fleet::Simulated::new(own, START)),
         };

@@ -11,7 +11,7 @@
     reason = "a program for developers"
 )]
 
-use checkrein_core::drift::series::{Moment, Series};
+use checkrein_core::drift::series::Series;
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// What a false alarm costs.
@@ -123,8 +123,8 @@ fn read(path: &Path, name: &str, labelled: &[[String; 2]], windows: &mut usize) 
         .collect();
     let probation = (0.15 * lines.len() as f64).floor().min(750.0) as usize;
     let mut rows = Vec::new();
-    for (i, (at, value)) in lines.iter().enumerate() {
-        let score = series.score(Moment::parse(at).unwrap(), value.parse().ok());
+    for (i, (_, value)) in lines.iter().enumerate() {
+        let score = series.score(value.parse().ok());
         if i < probation {
             continue;
         }

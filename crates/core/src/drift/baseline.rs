@@ -29,6 +29,8 @@ const QUICK: Multiple = Multiple { of: 14.0, log10: 1.146_128 };
 /// Rates say nothing before so many hours and active days.
 const RATE_SILENT_HOURS: u32 = 48;
 const RATE_SILENT_DAYS: f32 = 2.0;
+/// Silent hours that are gone through one by one. After them nothing is left of what gathered.
+const SILENT_HOURS: usize = 72;
 /// In so many microseconds an agent shows most of what it does.
 const FIRST_DAY: i64 = 20 * HOUR;
 /// A score from which on an hour does not teach the rate more than could be expected of it.
@@ -66,11 +68,11 @@ packed! {
 
 impl Packed for Expected {
     fn pack(&self, out: &mut Vec<u8>) {
-        [self.mean, self.ceiling, self.deviation, self.dispersion].pack(out);
+        [self.mean, self.ceiling, self.deviation, self.dispersion, self.gain, self.cost].pack(out);
     }
     fn unpack(from: &mut &[u8]) -> Option<Self> {
-        let [mean, ceiling, deviation, dispersion] = Packed::unpack(from)?;
-        Some(Self { mean, ceiling, deviation, dispersion })
+        let [mean, ceiling, deviation, dispersion, gain, cost] = Packed::unpack(from)?;
+        Some(Self { mean, ceiling, deviation, dispersion, gain, cost })
     }
 }
 
@@ -225,7 +227,9 @@ impl Baseline {
 
     fn rate_close(&mut self, hour: i64, next: i64) {
         let count = self.rate.count;
-        self.rate.close(&self.expected, next - hour - 1, self.gauges.gathered.top());
+        self.rate.close(&self.expected, self.gauges.gathered.top());
+        let quiet = (hour + 1..next).take(SILENT_HOURS);
+        self.rate.pass(quiet.map(|quiet| self.season.expect(quiet).cost));
         if self.frozen {
             self.season.pass(hour);
         } else {

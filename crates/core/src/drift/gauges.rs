@@ -25,7 +25,7 @@ packed! {
 }
 
 const HOUR: Prior = Prior { mean: 1.5, spread: 0.6, floor: 0.4, trusted: false };
-const GATHERED: Prior = Prior { mean: 2.0, spread: 0.9, floor: 0.68, trusted: false };
+const GATHERED: Prior = Prior { mean: 1.2, spread: 0.6, floor: 0.36, trusted: false };
 const SLOW: Prior = Prior { mean: 3.0, spread: 0.8, floor: 0.54, trusted: false };
 const QUICK: Prior = Prior { mean: 3.0, spread: 0.7, floor: 0.4, trusted: false };
 const REPEAT: Prior = Prior { mean: 0.9, spread: 0.45, floor: 0.45, trusted: true };

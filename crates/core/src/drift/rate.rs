@@ -1,12 +1,16 @@
-//! The rate over hours: the hour that is going on, and what has gathered over several hours.
+//! The rate over hours: the hour that is going on, and what has gathered over several hours: how much better
+//! does twice the usual rate explain them than the usual one does? A sum of log-likelihood ratios that starts
+//! again at 0.
 
 use super::{codec::packed, season::Expected};
 
-/// A departure that is expected of any hour, in standard deviations; only what is beyond gathers.
-const SLACK: f32 = 0.6;
+/// One hour alone adds no more, in decades: this is for what lasts.
+const MOST: f32 = 2.5;
+/// Taken off each hour, since hours are less alike than those that were seen.
+const SLACK: f32 = 0.1;
 
 packed! {
-    /// Counts of the present hour, and the sum of departures before it.
+    /// Counts of the present hour, and the evidence from before it.
     #[derive(Clone, Copy, Debug, Default)]
     pub(super) struct Rate {
         /// Actions in this hour so far.
@@ -20,30 +24,33 @@ packed! {
 }
 
 impl Rate {
-    fn departure(&self, expected: &Expected, of: f32) -> f32 {
-        (self.count - of) / (expected.deviation + 1.0)
+    /// What this hour adds, as far as it is over.
+    fn added(&self, expected: &Expected) -> f32 {
+        (self.count * expected.gain - expected.cost - SLACK).min(MOST)
     }
 
     /// One more action. The two statistics: of this hour alone, and with what gathered before.
     pub(super) fn observe(&mut self, expected: &Expected) -> (f32, f32) {
         self.count += 1.0;
-        let hour = self.departure(expected, expected.ceiling);
-        let gathered = self.departure(expected, 0.5 * (expected.ceiling + expected.mean));
-        (hour.max(0.0), (self.gathered + gathered - SLACK).max(0.0))
+        let hour = (self.count - expected.ceiling) / (expected.deviation + 1.0);
+        (hour.max(0.0), (self.gathered + self.added(expected)).max(0.0))
     }
 
-    /// The hour is over; `silent` empty ones followed. `top` bounds what gathers.
-    pub(super) fn close(&mut self, expected: &Expected, silent: i64, top: f32) {
-        let expects = 0.5 * (expected.ceiling + expected.mean);
-        let sum = self.gathered + self.departure(expected, expects) - SLACK;
-        self.gathered = (sum - SLACK * silent.clamp(0, 1_000) as f32).clamp(0.0, top);
-        if self.gathered > 0.0 {
-            self.span += 1.0;
-            self.seen += self.count;
-            self.expected += expects;
-        } else {
-            (self.span, self.seen, self.expected) = (0.0, 0.0, 0.0);
-        }
+    /// The hour is over. `top` bounds what gathers.
+    pub(super) fn close(&mut self, expected: &Expected, top: f32) {
+        self.gathered = (self.gathered + self.added(expected)).clamp(0.0, top);
+        self.span += 1.0;
+        self.seen += self.count;
+        self.expected += expected.mean;
         self.count = 0.0;
+        self.pass(std::iter::empty());
+    }
+
+    /// Hours without an action passed, each of which costs so much.
+    pub(super) fn pass(&mut self, costs: impl Iterator<Item = f32>) {
+        self.gathered -= costs.map(|cost| cost + SLACK).sum::<f32>();
+        if self.gathered <= 0.0 {
+            (self.gathered, self.span, self.seen, self.expected) = (0.0, 0.0, 0.0, 0.0);
+        }
     }
 }

@@ -6,7 +6,8 @@
 //! no surprise. A limit on growth, counted from what a week was when it was last accepted, bounds what a
 //! patient attacker can teach.
 
-use super::codec::packed;
+use super::{codec::packed, math::log10};
+use std::f32::consts::LOG10_2;
 
 /// Hours in a week.
 pub(super) const WEEK: usize = 168;
@@ -18,6 +19,12 @@ pub(super) const GROWTH_LIMIT: f32 = 2.0;
 const LEVEL_HALF_LIFE: f32 = 48.0;
 /// Silence beyond this many hours is absence and teaches nothing. A weekend is 64.
 const ABSENCE: i64 = 90;
+/// What like hours count for, in weeks, when an hour is not known to differ from them.
+const ALIKE: f32 = 6.0;
+/// By how many standard deviations a day may be busier as a whole.
+const BUSY: f32 = 1.0;
+/// The share of the neighbouring hours' highest that any hour may have.
+const EDGE: f32 = 0.6;
 
 packed! {
     /// What is known of an agent's rate.
@@ -37,6 +44,10 @@ packed! {
         foreseen: f32,
         /// Variance beyond a Poisson one, as a share of the squared mean.
         dispersion: f32,
+        /// The same of whole days, beyond what their hours explain: whether some days are busier than others.
+        days: f32,
+        /// What this day held so far and what it should have, and the variance that its hours explain.
+        day: [f32; 3],
         /// The share of actions that came in hours from which they were not to be expected: whether the week
         /// explains this agent at all.
         unforeseen: f32,
@@ -62,6 +73,9 @@ pub(super) struct Expected {
     pub deviation: f32,
     /// The part of it that is not chance, relative to the ceiling.
     pub dispersion: f32,
+    /// Decades that each action adds to the evidence for twice as many as usual, and that the hour takes off.
+    pub gain: f32,
+    pub cost: f32,
 }
 
 /// Monday 00:00 UTC is hour 0.
@@ -81,6 +95,8 @@ impl Season {
             seen: 0.0,
             foreseen: 0.0,
             dispersion: 0.15,
+            days: 0.02,
+            day: [0.0; 3],
             unforeseen: 0.5,
             week: 0.0,
             week_hours: 0,
@@ -131,12 +147,21 @@ impl Season {
         let pull = |own: f32, n: f32, worth: f32, other: f32| (own * n + other * worth) / (n + worth);
         let any = if seen > 0.0 { any } else { self.active_mean };
         let like = pull(like, days, 1.0, any);
-        pull(self.bin(bin), weeks, 1.2, like)
+        // As far as its distance from like hours may be chance, an hour is one of them.
+        let own = self.bin(bin);
+        let chance = (like + self.dispersion * like * like) / weeks.max(1.0);
+        let worth = 1.2 + ALIKE * chance / (chance + (own - like).powi(2) + 1e-6);
+        pull(own, weeks, worth, like)
     }
 
     /// How the last days compare with the weeks before.
     fn level(&self) -> f32 {
         ((self.seen + 12.0) / (self.foreseen + 12.0)).clamp(0.5, 2.0)
+    }
+
+    /// What any hour may hold: an agent that works every fifth hour, or when it is called, has no week.
+    fn at_any_hour(&self) -> f32 {
+        self.active_mean * ((self.unforeseen - 0.05) * 8.0).clamp(0.0, 1.0)
     }
 
     /// What to expect of `hour` (since 1970).
@@ -148,12 +173,17 @@ impl Season {
         if self.hours < 168 {
             high = high.max(self.active_mean);
         }
-        // An agent that works every fifth hour, or when it is called, is active at any hour.
-        high = high.max(self.active_mean * ((self.unforeseen - 0.05) * 8.0).clamp(0.0, 1.0));
+        high = high.max(self.at_any_hour());
         // After quiet days normal ones come back at once.
         let ceiling = (high * level.max(0.9)).max(0.15 * self.active_mean).max(0.05);
         let deviation = (ceiling + self.dispersion * ceiling * ceiling).sqrt();
-        Expected { mean: base * level, ceiling, deviation, dispersion: self.dispersion.sqrt() }
+        let mean = base * level;
+        // Counts are gamma-Poisson. At the edges of an agent's day a changed clock is no doubling.
+        let usual = mean.max(EDGE * ceiling) * (1.0 + BUSY * self.days.max(0.0).sqrt());
+        let shape = 1.0 / self.dispersion;
+        let ratio = log10((2.0 * usual + shape) / (usual + shape));
+        let (gain, cost) = (LOG10_2 - ratio, shape * ratio);
+        Expected { mean, ceiling, deviation, dispersion: self.dispersion.sqrt(), gain, cost }
     }
 
     /// Learns that `hour` held `count` actions, and every hour since the last one learnt, none.
@@ -184,10 +214,11 @@ impl Season {
             self.unforeseen += 0.04 * (missed - self.unforeseen);
         }
         let known = self.hours > 72 && weeks > 0.0;
+        let most = expected.max(self.at_any_hour());
         let (low, high) = match (known, unusual) {
             (false, _) => (0.0, f32::MAX),
-            (true, true) => (0.5 * expected, 1.3 * expected + 1.0),
-            (true, false) => (0.4 * expected, 2.5 * expected + 3.0),
+            (true, true) => (0.5 * expected, 1.3 * most + 1.0),
+            (true, false) => (0.4 * expected, 2.5 * most + 3.0),
         };
         let taught = count.max(low).min(high);
         if weeks > 0.0 {
@@ -197,9 +228,11 @@ impl Season {
         }
         if known && expected >= 2.0 {
             let off = (count.min(high) - expected).powi(2) - expected;
-            self.dispersion += 0.02 * ((off / (expected * expected)).clamp(-0.5, 2.0) - self.dispersion);
+            let most = (4.0 * self.dispersion).min(2.0);
+            self.dispersion += 0.02 * ((off / (expected * expected)).clamp(-0.5, most) - self.dispersion);
             self.dispersion = self.dispersion.clamp(0.01, 1.0);
         }
+        self.learn_day(bin, count.min(high), expected);
         let rate = (1.0 / (weeks + 1.0)).max(0.25);
         if let (Some(own), Some(seen)) = (self.bins.get_mut(bin), self.weeks.get_mut(bin)) {
             *own += rate * (taught - *own);
@@ -210,6 +243,21 @@ impl Season {
             self.active_mean += (taught - self.active_mean) / self.active;
         }
         self.end_hour_of_week(taught);
+    }
+
+    fn learn_day(&mut self, bin: usize, count: f32, expected: f32) {
+        let [seen, foreseen, explained] = &mut self.day;
+        *seen += count;
+        *foreseen += expected;
+        *explained += expected + self.dispersion * expected * expected;
+        if bin % 24 < 23 {
+            return;
+        }
+        let [seen, foreseen, explained] = std::mem::take(&mut self.day);
+        if foreseen >= 10.0 && self.hours > 168 {
+            let off = ((seen - foreseen).powi(2) - explained) / (foreseen * foreseen);
+            self.days += 0.06 * (off.clamp(-0.1, 0.5) - self.days);
+        }
     }
 
     fn end_hour_of_week(&mut self, taught: f32) {
@@ -231,6 +279,7 @@ impl Season {
         if week > limit {
             let scale = limit / week;
             self.bins.iter_mut().for_each(|bin| *bin *= scale.max(0.5));
+            self.active_mean *= scale.max(0.5);
         }
         self.accepted = week.clamp(self.accepted / FREE_GROWTH, self.accepted * FREE_GROWTH);
     }

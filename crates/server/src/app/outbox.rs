@@ -80,6 +80,6 @@ pub(super) fn setup(config: &Config, silences: Vec<Silence>) -> Setup {
 }
 
 /// The record of an entry for the stream of all actions.
-pub(super) const fn record(_: &Entry) -> Option<Record> {
-    None
+pub(super) fn record(entry: &Entry) -> Option<Record> {
+    checkrein_signals::feed::record(entry)
 }

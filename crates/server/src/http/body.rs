@@ -10,10 +10,11 @@ use bytes::Bytes;
 use checkrein_core::{
     json::{Named, Strict},
     name::Pattern,
+    trace::Traceparent,
 };
 use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
-use std::{error::Error as _, time::Duration};
+use std::{convert::Infallible, error::Error as _, time::Duration};
 
 /// Bytes of a form that a person fills in.
 const MAX_FORM: usize = 64 * 1024;
@@ -122,6 +123,23 @@ impl FromRequestParts<Shared> for Path {
             .await
             .map(|axum::extract::Path(text)| Self(text))
             .map_err(|e| Error::Invalid(format!("path: {}", e.body_text())))
+    }
+}
+
+/// The caller's place in its own trace, where the request says one that can be read.
+pub(super) struct Trace(pub(super) Option<Traceparent>);
+
+impl FromRequestParts<Shared> for Trace {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Infallible> {
+        let mut said = parts.headers.get_all("traceparent").iter();
+        // Of two, none can be believed.
+        let trace = match (said.next(), said.next()) {
+            (Some(only), None) => only.to_str().ok().and_then(Traceparent::parse),
+            _ => None,
+        };
+        Ok(Self(trace))
     }
 }
 

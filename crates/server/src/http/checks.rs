@@ -2,7 +2,7 @@
 
 use super::{
     AnyKey, Shared,
-    body::{Json, Path, Query, cursor, pattern, wait},
+    body::{Json, Path, Query, Trace, cursor, pattern, wait},
 };
 use crate::app::{CheckQuery, Error};
 use axum::{
@@ -21,7 +21,9 @@ use serde::Deserialize;
 ///
 /// Answers 200 with the decision, whatever the verdict is: run the action only on `allow`. Anything else,
 /// an error included, means: do not run it.
-#[utoipa::path(post, path = "/v1/checks", tag = "checks", request_body = Check, responses(
+#[utoipa::path(post, path = "/v1/checks", tag = "checks", request_body = Check, params(
+    ("traceparent" = Option<String>, Header, description = "Where the caller stands in its own trace (W3C Trace Context)"),
+), responses(
     (status = 200, description = "The decision, durably on record", body = Decision),
     (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
@@ -34,8 +36,10 @@ use serde::Deserialize;
 pub(super) async fn create(
     State(app): State<Shared>,
     AnyKey(caller): AnyKey,
-    Json(check): Json<Check>,
+    Trace(trace): Trace,
+    Json(mut check): Json<Check>,
 ) -> Result<Response, Error> {
+    check.traceparent = check.traceparent.or(trace);
     // On the heap at once: what this handler holds is moved through every layer of the router.
     let answer = Box::pin(app.check(&caller, check)).await?;
     Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], answer.json).into_response())

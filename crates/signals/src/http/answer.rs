@@ -115,10 +115,7 @@ impl Answer {
 
     /// When to try again, as the receiver says.
     pub fn pause(&self) -> Retry {
-        let now = self
-            .header(DATE.as_str())
-            .and_then(|date| httpdate::parse_http_date(date).ok())
-            .unwrap_or_else(SystemTime::now);
+        let now = self.date();
         let asked = self
             .header(RETRY_AFTER.as_str())
             .and_then(|text| seconds(text).or_else(|| until(httpdate::parse_http_date(text).ok()?, now)))
@@ -133,6 +130,12 @@ impl Answer {
             Some(pause) if !pause.is_zero() => Retry::After(pause.min(MAX_PAUSE)),
             _ => Retry::Later,
         }
+    }
+
+    /// The receiver's own time, to the second; ours where it tells none.
+    pub fn date(&self) -> SystemTime {
+        let date = self.header(DATE.as_str()).and_then(|date| httpdate::parse_http_date(date).ok());
+        date.unwrap_or_else(SystemTime::now)
     }
 
     fn header(&self, name: &str) -> Option<&str> {

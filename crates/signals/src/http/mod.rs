@@ -8,6 +8,7 @@
 mod address;
 mod answer;
 
+pub(crate) use address::is_public;
 pub use answer::{Answer, Rules};
 pub use reqwest::{
     Method,
@@ -168,7 +169,7 @@ impl Http {
             None => return Err("the address names no host".to_owned()),
         };
         // The resolver never hears of an address that is written as a number.
-        if let Some(ip) = number.filter(|ip| !self.allow_private && !address::is_public(*ip)) {
+        if let Some(ip) = number.filter(|ip| !self.allow_private && !is_public(*ip)) {
             return Err(format!("{}: {}", origin, Forbidden(ip)));
         }
         Ok(Endpoint { url, origin })
@@ -248,7 +249,22 @@ impl Request {
     pub async fn send(mut self) -> Result<Answer, Failure> {
         // What comes after the origin is the secret of some receivers, so it is of all.
         let path = &self.to.url[url::Position::BeforePath..];
-        self.secrets.push(SecretString::from(path.trim_matches('/')));
+        let values = self.to.url.query_pairs().map(|(_, value)| value.into_owned());
+        let parts = self
+            .to
+            .url
+            .path_segments()
+            .into_iter()
+            .flatten()
+            .map(str::to_owned)
+            .filter(|part| part.len() > 15);
+        self.secrets.extend(
+            [path.trim_matches('/').to_owned()]
+                .into_iter()
+                .chain(values)
+                .chain(parts)
+                .map(SecretString::from),
+        );
         let sent = self
             .http
             .request(self.method, self.to.url.clone())
@@ -274,6 +290,26 @@ pub fn secret_value(prefix: &str, secret: &SecretString) -> Result<HeaderValue, 
     Ok(value)
 }
 
+/// Further headers of a sink, with secrets as values; not those that are `reserved` or HTTP's own.
+///
+/// # Errors
+/// Names the field and the header that is wrong.
+pub fn headers(
+    given: &[(String, SecretString)],
+    reserved: &[&str],
+) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+    let own = ["content-type", "content-length", "transfer-encoding", "connection", "host"];
+    let header = |(name, value): &(String, SecretString)| {
+        let bad = |why: String| format!("`headers`: `{}`: {why}", name.escape_debug());
+        let header: HeaderName = name.parse().map_err(|_| bad("it is no name of a header".to_owned()))?;
+        if own.iter().chain(reserved).any(|name| header == *name) {
+            return Err(bad("this header is set by the sink itself".to_owned()));
+        }
+        Ok((header, secret_value("", value).map_err(bad)?))
+    };
+    given.iter().map(header).collect()
+}
+
 type Found = std::pin::Pin<Box<dyn Future<Output = std::io::Result<Vec<SocketAddr>>> + Send>>;
 type Lookup = fn(String) -> Found;
 
@@ -292,7 +328,7 @@ impl Resolve for Resolver {
         Box::pin(async move {
             let mut found = found.await?;
             let first = found.first().copied();
-            found.retain(|found| anywhere || address::is_public(found.ip()));
+            found.retain(|found| anywhere || is_public(found.ip()));
             match first {
                 Some(first) if found.is_empty() => Err(Forbidden(first.ip()).into()),
                 _ => Ok(Box::new(found.into_iter()) as Addrs),

@@ -6,7 +6,7 @@
 //! it; the answer's body is not looked at. The stream of all actions goes the same way, as `actions`.
 
 use crate::{
-    http::{Endpoint, HeaderName, HeaderValue, Http, Rules, secret_value},
+    http::{Endpoint, HeaderName, HeaderValue, Http, Rules, headers},
     sink::{Failure, Record, Sink},
 };
 use async_trait::async_trait;
@@ -37,7 +37,7 @@ pub struct WebhookConfig {
 pub struct Webhook {
     http: Http,
     to: Endpoint,
-    secrets: Vec<SecretSlice<u8>>,
+    secrets: Vec<Secret>,
     headers: Vec<(HeaderName, HeaderValue)>,
     batch: usize,
 }
@@ -54,9 +54,19 @@ const RULES: Rules = Rules {
     },
 };
 
+/// A secret as it was given, and the key in it.
+struct Secret {
+    text: SecretString,
+    key: SecretSlice<u8>,
+}
+
+/// The longest text of a message, in characters.
+const TEXT: usize = 2000;
+/// The longest list of a message.
+const ITEMS: usize = 100;
+
 /// Headers that are this sink's own.
-const RESERVED: [&str; 6] =
-    ["webhook-id", "webhook-timestamp", "webhook-signature", "content-type", "content-length", "host"];
+const RESERVED: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
 
 impl Webhook {
     /// A webhook that is set up by `config` and connects by `http`.
@@ -65,19 +75,11 @@ impl Webhook {
     /// Names the field that is wrong, and how it would be right.
     pub fn new(config: &WebhookConfig, http: Http) -> Result<Self, String> {
         let to = http.endpoint(config.url.expose_secret(), "").map_err(|e| format!("`url`: {e}"))?;
-        let mut secrets = vec![signing_key(&config.secret).map_err(|e| format!("`secret`: {e}"))?];
+        let mut secrets = vec![signing(&config.secret).map_err(|e| format!("`secret`: {e}"))?];
         if let Some(previous) = &config.previous_secret {
-            secrets.push(signing_key(previous).map_err(|e| format!("`previous_secret`: {e}"))?);
+            secrets.push(signing(previous).map_err(|e| format!("`previous_secret`: {e}"))?);
         }
-        let mut headers = Vec::new();
-        for (name, value) in &config.headers {
-            let bad = |why: String| format!("`headers`: `{}`: {why}", name.escape_debug());
-            let header: HeaderName = name.parse().map_err(|_| bad("it is no name of a header".to_owned()))?;
-            if RESERVED.contains(&header.as_str()) {
-                return Err(bad("this header is set by the sink itself".to_owned()));
-            }
-            headers.push((header, secret_value("", value).map_err(bad)?));
-        }
+        let headers = headers(&config.headers, &RESERVED)?;
         let batch = config.batch.unwrap_or(100);
         if !(1..=1000).contains(&batch) {
             return Err(format!("`batch` is 1 to 1000, not {batch}"));
@@ -88,12 +90,15 @@ impl Webhook {
     async fn post(&self, id: &str, body: &Value) -> Result<(), Failure> {
         let body = body.to_string();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let signed: Vec<_> = self.secrets.iter().map(|secret| sign(secret, id, now, &body)).collect();
+        let signed: Vec<_> = self.secrets.iter().map(|secret| sign(&secret.key, id, now, &body)).collect();
         let plain =
             |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-"));
         let mut request = self.http.post(&self.to);
         for (name, value) in &self.headers {
             request = request.secret_header(name.clone(), value);
+        }
+        for secret in &self.secrets {
+            request = request.secret(&secret.text);
         }
         request
             .header(HeaderName::from_static("webhook-id"), plain(id))
@@ -110,7 +115,8 @@ impl Webhook {
 #[async_trait]
 impl Sink for Webhook {
     async fn notify(&self, message: &Notification) -> Result<(), Failure> {
-        let body = json!({ "type": "signal", "timestamp": message.last_at, "data": message });
+        let mut body = json!({ "type": "signal", "timestamp": message.last_at, "data": message });
+        shorten(&mut body);
         self.post(&message.delivery_id, &body).await
     }
 
@@ -128,20 +134,34 @@ impl Sink for Webhook {
     }
 }
 
-/// The bytes of `whsec_<base64>`.
-fn signing_key(secret: &SecretString) -> Result<SecretSlice<u8>, String> {
-    let text = secret.expose_secret().trim();
-    let text = text.strip_prefix("whsec_").unwrap_or(text);
-    let bytes = STANDARD
-        .decode(text)
-        .map_err(|_| "it is no base64; make one with: echo whsec_$(openssl rand -base64 32)".to_owned())?;
-    if !(24..=64).contains(&bytes.len()) {
-        return Err(format!(
-            "it holds {} bytes instead of 24 to 64; make one with: echo whsec_$(openssl rand -base64 32)",
-            bytes.len()
-        ));
+/// Cuts what is too long: texts after [`TEXT`] characters, lists after [`ITEMS`].
+fn shorten(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Some((end, _)) = text.char_indices().nth(TEXT) {
+                text.truncate(end);
+                text.push('…');
+            }
+        }
+        Value::Array(items) => {
+            items.truncate(ITEMS);
+            items.iter_mut().for_each(shorten);
+        }
+        Value::Object(members) => members.values_mut().for_each(shorten),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
-    Ok(bytes.into())
+}
+
+/// Reads `whsec_<base64>`.
+fn signing(secret: &SecretString) -> Result<Secret, String> {
+    let text = secret.expose_secret().trim();
+    let make = "make one with: echo whsec_$(openssl rand -base64 32)";
+    let key = STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text));
+    let key = key.map_err(|_| format!("it is no base64; {make}"))?;
+    if !(24..=64).contains(&key.len()) {
+        return Err(format!("it holds {} bytes instead of 24 to 64; {make}", key.len()));
+    }
+    Ok(Secret { text: SecretString::from(text), key: key.into() })
 }
 
 fn sign(secret: &SecretSlice<u8>, id: &str, timestamp: u64, body: &str) -> String {

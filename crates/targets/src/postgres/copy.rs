@@ -111,6 +111,22 @@ pub(super) async fn copy_rows(
     Ok(total + rows)
 }
 
+/// The rows of a block, each without its line break.
+pub(super) fn lines(block: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut begin = 0;
+    memchr::memchr_iter(b'\n', block)
+        .filter_map(move |end| block.get(std::mem::replace(&mut begin, end + 1)..end))
+}
+
+/// Puts the cells of a row into `cells`.
+pub(super) fn cells<'l>(line: &'l [u8], cells: &mut Vec<&'l [u8]>) {
+    cells.clear();
+    let mut begin = 0;
+    for end in memchr::memchr_iter(b'\t', line).chain([line.len()]) {
+        cells.extend(line.get(std::mem::replace(&mut begin, end + 1)..end));
+    }
+}
+
 /// A block of such rows as JSON, for people. `None` where it is not one.
 pub(super) fn decode(relation: &Relation, data: &[u8]) -> Option<Vec<Map<String, Value>>> {
     let mut rows = Vec::new();

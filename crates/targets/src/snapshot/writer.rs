@@ -9,7 +9,7 @@ use crate::Error;
 use serde_json::Value;
 use std::{
     fs::{File, OpenOptions},
-    io::{BufWriter, Write as _},
+    io::{BufWriter, Seek as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -22,6 +22,7 @@ pub(crate) const BLOCK_BYTES: usize = 1 << 20;
 
 enum Work {
     Frame(FrameKind, Vec<u8>),
+    Again,
     Finish(oneshot::Sender<Result<Linked, Error>>),
 }
 
@@ -30,6 +31,7 @@ pub struct SnapshotWriter {
     work: mpsc::Sender<Work>,
     failed: oneshot::Receiver<Error>,
     _file: Unfinished,
+    head: Vec<u8>,
     footer: Footer,
     limits: (u64, u64),
     rows: u64,
@@ -91,36 +93,43 @@ impl SnapshotWriter {
     ) -> Result<Self, Error> {
         let part = part_of(path);
         let problem = |e: std::io::Error| disk(&part, &e);
-        let mut file =
+        let file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).map_err(problem)?;
         let unfinished = Unfinished { path: part.clone() };
-        let mut salt = [0_u8; SALT_BYTES];
-        getrandom::fill(&mut salt).map_err(|e| Error::Internal(format!("no random numbers: {e}")))?;
-        file.write_all(MAGIC)
-            .and_then(|()| file.write_all(&salt))
-            .and_then(|()| file.write_all(&[u8::from(key.is_some())]))
-            .map_err(problem)?;
-        let sealer = Sealer::new(key, &salt);
+        let begun = begin(file, &part, key)?;
         let (work, todo) = mpsc::channel(QUEUE);
         let (fail, failed) = oneshot::channel();
-        let to = path.to_owned();
+        let (to, key) = (path.to_owned(), key.cloned());
         std::thread::Builder::new()
             .name("checkrein-snapshot".into())
-            .spawn(move || write(file, &part, &to, sealer, todo, fail))
+            .spawn(move || write(begun, key.as_ref(), (&part, &to), todo, fail))
             .map_err(|e| Error::Internal(format!("no thread for the snapshot: {e}")))?;
         let head = serde_json::to_vec(header).map_err(|e| Error::Internal(e.to_string()))?;
-        work.try_send(Work::Frame(FrameKind::Header, head))
+        work.try_send(Work::Frame(FrameKind::Header, head.clone()))
             .map_err(|_| Error::Internal("the snapshot's writer is gone".to_owned()))?;
         Ok(Self {
             work,
             failed,
             _file: unfinished,
+            head,
             footer: Footer::default(),
             limits,
             rows: 0,
             bytes: 0,
             refused: None,
         })
+    }
+
+    /// Forgets everything that was written so far: another way is tried.
+    ///
+    /// # Errors
+    /// When the disk does not allow it.
+    pub(crate) async fn again(&mut self) -> Result<(), Error> {
+        if self.work.send(Work::Again).await.is_err() {
+            return Err(self.failure());
+        }
+        (self.footer, self.rows, self.bytes) = (Footer::default(), 0, 0);
+        self.send(FrameKind::Header, self.head.clone()).await
     }
 
     /// Announces a table. Returns its number.
@@ -232,15 +241,27 @@ fn disk(path: &Path, error: &std::io::Error) -> Error {
     Error::Internal(format!("the snapshot {} cannot be written: {error}", path.display()))
 }
 
+/// Begins a file, which may hold something already, with a salt that was never used: what is sealed with the same
+/// number in it is sealed under another key.
+fn begin(mut file: File, part: &Path, key: Option<&SnapshotKey>) -> Result<(BufWriter<File>, Sealer), Error> {
+    let mut salt = [0_u8; SALT_BYTES];
+    getrandom::fill(&mut salt).map_err(|e| Error::Internal(format!("no random numbers: {e}")))?;
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(MAGIC))
+        .and_then(|()| file.write_all(&salt))
+        .and_then(|()| file.write_all(&[u8::from(key.is_some())]))
+        .map_err(|e| disk(part, &e))?;
+    Ok((BufWriter::with_capacity(BLOCK_BYTES, file), Sealer::new(key, &salt)))
+}
+
 fn write(
-    file: File,
-    part: &Path,
-    to: &Path,
-    mut sealer: Sealer,
+    (mut file, mut sealer): (BufWriter<File>, Sealer),
+    key: Option<&SnapshotKey>,
+    (part, to): (&Path, &Path),
     mut todo: mpsc::Receiver<Work>,
     fail: oneshot::Sender<Error>,
 ) {
-    let mut file = BufWriter::with_capacity(BLOCK_BYTES, file);
     while let Some(work) = todo.blocking_recv() {
         match work {
             Work::Frame(kind, payload) => {
@@ -250,6 +271,13 @@ fn write(
                     return;
                 }
             }
+            Work::Again => match begin(file.into_parts().0, part, key) {
+                Ok(begun) => (file, sealer) = begun,
+                Err(error) => {
+                    let _unheard = fail.send(error);
+                    return;
+                }
+            },
             Work::Finish(reply) => {
                 let _unheard = reply.send(finish(file, part, to));
                 return;

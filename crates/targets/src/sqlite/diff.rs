@@ -63,6 +63,9 @@ pub(super) fn differences(
     each: &mut Each<'_>,
 ) -> Result<(), Fault> {
     match (scan, shape.rowid()) {
+        (Scan::Keys(keys), Some(rowid)) if dense(keys) => {
+            merge((old, new), shape, rowid, ends(keys), clock, each)
+        }
         (Scan::Keys(keys), _) => {
             let (mut old, mut new) = (Finder::new(old, shape)?, Finder::new(new, shape)?);
             for key in keys {
@@ -71,30 +74,44 @@ pub(super) fn differences(
             }
             Ok(())
         }
-        (Scan::Whole, Some(rowid)) => merge((old, new), shape, rowid, each),
+        (Scan::Whole, Some(rowid)) => merge((old, new), shape, rowid, (i64::MIN, i64::MAX), clock, each),
         (Scan::Whole, None) => both_ways((old, new), shape, each),
     }
+}
+
+/// Whether it is quicker to walk over all records between the first key and the last than to look for each.
+fn dense(keys: &[i64]) -> bool {
+    let (first, last) = ends(keys);
+    keys.len() > 64 && last.abs_diff(first) / 4 < keys.len() as u64
+}
+
+/// The first key and the last, of keys in order.
+fn ends(keys: &[i64]) -> (i64, i64) {
+    (keys.first().copied().unwrap_or(0), keys.last().copied().unwrap_or(-1))
 }
 
 fn tell(before: Option<&[u8]>, after: Option<&[u8]>, each: &mut Each<'_>) -> Result<(), Fault> {
     if before == after { Ok(()) } else { each(before, after) }
 }
 
-/// Two cursors in the order of the rowid.
+/// Two cursors in the order of the rowid, from the first to the last.
 fn merge(
     (old, new): (&Connection, &Connection),
     shape: &Shape,
     rowid: &str,
+    ends: (i64, i64),
+    clock: &Clock,
     each: &mut Each<'_>,
 ) -> Result<(), Fault> {
-    let sql = format!("{} ORDER BY {rowid}", shape.select(None));
+    let sql = format!("{} WHERE {rowid} BETWEEN ?1 AND ?2 ORDER BY {rowid}", shape.select(None));
     let (mut old, mut new) = (old.prepare(&sql)?, new.prepare(&sql)?);
-    let (mut olds, mut news) = (old.query([])?, new.query([])?);
+    let (mut olds, mut news) = (old.query(ends)?, new.query(ends)?);
     let read = |row: Option<&Row<'_>>| -> Result<Option<(i64, Vec<u8>)>, Fault> {
         Ok(row.map(|row| Ok::<_, rusqlite::Error>((row.get(0)?, shape.encode(row)?))).transpose()?)
     };
     let (mut before, mut after) = (read(olds.next()?)?, read(news.next()?)?);
     loop {
+        clock.check()?;
         let order = match (&before, &after) {
             (None, None) => return Ok(()),
             (Some(_), None) => std::cmp::Ordering::Less,

@@ -32,6 +32,8 @@ pub(super) struct Open {
     file: File,
     observer: Option<Connection>,
     tables: Vec<Changed>,
+    /// What differs, if it is not too much to remember. Nobody else can write before the transaction ends.
+    images: Option<Images>,
     /// Counters of AUTOINCREMENT that moved: table, before, after.
     sequences: Vec<Moved>,
     pub(super) clock: Arc<Clock>,
@@ -43,8 +45,52 @@ pub(super) struct Open {
 /// A counter of AUTOINCREMENT: table, value before, value after; null is absence.
 pub(super) type Moved = (String, Option<i64>, Option<i64>);
 
-/// What is told of each record that differs: its table, before, after.
-type EachChange<'a> = dyn FnMut(&Changed, Option<&[u8]>, Option<&[u8]>) -> Result<(), Fault> + 'a;
+/// What is told of each record that differs: its table and that one's number, before, after.
+type EachChange<'a> = dyn FnMut(usize, &Changed, Option<&[u8]>, Option<&[u8]>) -> Result<(), Fault> + 'a;
+
+/// Bytes of images that are remembered.
+const MOST_REMEMBERED: usize = 32 << 20;
+
+/// Images in memory.
+#[derive(Default)]
+struct Images {
+    /// One after the other.
+    bytes: Vec<u8>,
+    /// Of each record its table's number, and how long its images are.
+    records: Vec<(usize, Option<usize>, Option<usize>)>,
+}
+
+impl Images {
+    /// Takes one more. False when there is no room.
+    fn add(&mut self, table: usize, before: Option<&[u8]>, after: Option<&[u8]>) -> bool {
+        self.records.push((table, before.map(<[u8]>::len), after.map(<[u8]>::len)));
+        self.bytes.extend_from_slice(before.unwrap_or_default());
+        self.bytes.extend_from_slice(after.unwrap_or_default());
+        self.bytes.len() + self.records.len() * 48 <= MOST_REMEMBERED
+    }
+
+    /// Tells all of them again.
+    fn each(
+        &self,
+        mut work: impl FnMut(usize, Option<&[u8]>, Option<&[u8]>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let mut rest = self.bytes.as_slice();
+        let lost = || Error::Internal("an image was lost".to_owned());
+        for (table, before, after) in &self.records {
+            let mut take = |length: &Option<usize>| match length {
+                None => Ok(None),
+                Some(length) => {
+                    let (image, more) = rest.split_at_checked(*length).ok_or_else(lost)?;
+                    rest = more;
+                    Ok::<_, Error>(Some(image))
+                }
+            };
+            let (before, after) = (take(before)?, take(after)?);
+            work(*table, before, after)?;
+        }
+        Ok(())
+    }
+}
 
 /// A table that the agent may have changed.
 struct Changed {
@@ -115,6 +161,7 @@ impl Open {
             file,
             observer: Some(observer),
             tables,
+            images: None,
             clock: Arc::clone(clock),
             measured: Measured::default(),
             results,
@@ -148,29 +195,34 @@ impl Open {
 
     /// Counts the difference.
     fn measure(&mut self) -> Result<(), Fault> {
-        let mut counts: BTreeMap<(bool, String, How), u64> = BTreeMap::new();
+        let mut counts: BTreeMap<(usize, How), u64> = BTreeMap::new();
         let mut evidence = Evidence::default();
-        self.differences(&mut |table, before, after| {
+        let mut images = Some(Images::default());
+        self.differences(&mut |number, table, before, after| {
             let how = table.how(before, after)?;
-            *counts.entry((!table.direct, table.shape.name.clone(), how)).or_default() += 1;
+            *counts.entry((number, how)).or_default() += 1;
             evidence.add(&table.shape, before, after)?;
+            if images.as_mut().is_some_and(|images| !images.add(number, before, after)) {
+                images = None;
+            }
             Ok(())
         })?;
-        self.measured = Measured { affected: affected(counts), exact: true };
+        self.images = images;
+        self.measured = Measured { affected: self.affected(&counts), exact: true };
         self.token = evidence.token()?;
         Ok(())
     }
 
     /// Takes before- and after-images into `sink`.
     pub(super) fn capture(&self, mut sink: Sink) -> Result<Captured, Fault> {
-        let mut counts: BTreeMap<(bool, String, How), u64> = BTreeMap::new();
+        let mut counts: BTreeMap<(usize, How), u64> = BTreeMap::new();
         let mut digest = RowsDigest::default();
-        let mut current: Option<String> = None;
-        self.differences(&mut |table, before, after| {
+        let mut current = None;
+        let mut take = |number: usize, table: &Changed, before: Option<&[u8]>, after: Option<&[u8]>| {
             let name = &table.shape.name;
-            if current.as_ref() != Some(name) {
+            if current != Some(number) {
                 sink.table(name, table.shape.to_json()?)?;
-                current = Some(name.clone());
+                current = Some(number);
             }
             if let Some(before) = before {
                 sink.row(Side::Before, before)?;
@@ -183,24 +235,47 @@ impl Open {
                     digest.add(name, &value::join(key.into_iter()));
                 }
             }
-            *counts.entry((!table.direct, name.clone(), table.how(before, after)?)).or_default() += 1;
+            *counts.entry((number, table.how(before, after)?)).or_default() += 1;
             Ok(())
-        })?;
+        };
+        match &self.images {
+            Some(images) => images.each(|number, before, after| match self.tables.get(number) {
+                Some(table) => take(number, table, before, after),
+                None => Ok(()),
+            })?,
+            None => self.differences(&mut take)?,
+        }
         sink.end(Some(json!({ "sequences": self.sequences })), true)?;
-        Ok(Captured { affected: affected(counts), digest: Some(digest.finish()) })
+        Ok(Captured { affected: self.affected(&counts), digest: Some(digest.finish()) })
     }
 
     fn differences(&self, each: &mut EachChange<'_>) -> Result<(), Fault> {
         let Some(observer) = &self.observer else {
             return Err(Error::Internal("the state before is gone".to_owned()).into());
         };
-        for table in &self.tables {
+        for (number, table) in self.tables.iter().enumerate() {
             let (shape, scan) = (&table.shape, &table.scan);
             differences((observer, &self.agent), shape, scan, &self.clock, &mut |before, after| {
-                each(table, before, after)
+                each(number, table, before, after)
             })?;
         }
         Ok(())
+    }
+
+    /// In words: what the statements name first.
+    fn affected(&self, counts: &BTreeMap<(usize, How), u64>) -> Vec<Affected> {
+        let mut sums: BTreeMap<(bool, &str, How), u64> = BTreeMap::new();
+        for ((number, how), records) in counts {
+            if let Some(table) = self.tables.get(*number) {
+                *sums.entry((!table.direct, table.shape.name.as_str(), *how)).or_default() += records;
+            }
+        }
+        let words = |((_, resource, how), records): ((bool, &str, How), u64)| Affected {
+            resource: resource.to_owned(),
+            how,
+            records,
+        };
+        sums.into_iter().map(words).collect()
     }
 
     /// The transaction of a rollback: captured already, only to be committed.
@@ -215,6 +290,7 @@ impl Open {
             file,
             observer: None,
             tables: Vec::new(),
+            images: None,
             sequences: Vec::new(),
             clock,
             measured,
@@ -248,10 +324,6 @@ impl Open {
         };
         Err(if certain && undone { CommitError::NotCommitted(words) } else { CommitError::Unknown(words) })
     }
-}
-
-fn affected(counts: BTreeMap<(bool, String, How), u64>) -> Vec<Affected> {
-    counts.into_iter().map(|((_, resource, how), records)| Affected { resource, how, records }).collect()
 }
 
 /// Runs one statement to its end. Returns what it returned and the table that it names.

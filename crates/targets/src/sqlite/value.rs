@@ -23,7 +23,7 @@ const EXACT: u64 = 1 << 53;
 
 /// `cells` columns of a row, from `first` on, as bytes.
 pub(super) fn encode(row: &Row<'_>, first: usize, cells: usize) -> rusqlite::Result<Vec<u8>> {
-    let mut out = RowWriter::default();
+    let mut out = RowWriter::with_capacity(8 + cells * 16);
     out.row(cells);
     for index in first..first + cells {
         match row.get_ref(index)? {

@@ -4,9 +4,12 @@
 //! One server a test process, started when the first test asks for it, and one database a test. They run as
 //! root too: the servers, which refuse that, are then started as nobody.
 
+pub mod alertmanager;
 pub mod mariadb;
 pub mod postgres;
 pub mod proxy;
+pub mod rotel;
+pub mod rsyslog;
 mod watchdog;
 
 use std::ffi::OsStr;
@@ -107,8 +110,19 @@ fn tail(log: &Path) -> String {
     format!("; it said:\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
 }
 
+/// Gives a file to whom servers run as.
+fn hand_over(file: &Path) -> std::io::Result<()> {
+    if is_root() { std::os::unix::fs::chown(file, Some(NOBODY), Some(NOBODY)) } else { Ok(()) }
+}
+
+/// Where `scripts/setup` unpacks packages of Debian that are not to be installed.
+pub fn unpacked(path: &str) -> PathBuf {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    root.canonicalize().unwrap_or_else(|_| root.to_owned()).join(".cache/debian").join(path)
+}
+
 /// The first of `folders` that holds `program`, then whatever PATH says.
-fn find(program: &str, folders: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
+pub fn find(program: &str, folders: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path: Vec<_> = std::env::split_paths(&path).collect();
     folders.into_iter().chain(path).map(|folder| folder.join(program)).find(|file| file.is_file())

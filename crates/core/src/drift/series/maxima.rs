@@ -8,14 +8,43 @@ const WORTH: f64 = 3.0;
 /// Blocks after which nothing is left of that.
 const LASTS: f64 = 12.0;
 /// The spread is never taken for less.
-const LEAST_SPREAD: f64 = 1.2;
+const LEAST_SPREAD: f64 = 0.6;
 /// A block teaches at most so many spreads above the mean, and a share of at least so much.
 const TAUGHT: f64 = 4.0;
 const LEAST_SHARE: f64 = 0.1;
 
-/// The maxima of blocks of so many rows.
+/// Rows of the blocks; none of them fits all series.
+const ROWS: [u32; 3] = [120, 200, 340];
+
+/// The maxima of blocks of several lengths.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Maxima {
+    blocks: [Blocks; 3],
+}
+
+impl Maxima {
+    pub(super) fn new() -> Self {
+        Self {
+            blocks: ROWS.map(|rows| Blocks {
+                rows,
+                row: 0,
+                highest: 0.0,
+                mean: 0.0,
+                spread: 0.0,
+                blocks: 0.0,
+            }),
+        }
+    }
+
+    /// By how many spreads `value` exceeds a usual maximum, on average; it is then part of its blocks.
+    pub(super) fn exceeds(&mut self, value: f64) -> f64 {
+        self.blocks.iter_mut().map(|blocks| blocks.exceeds(value)).sum::<f64>() / ROWS.len() as f64
+    }
+}
+
+/// The maxima of blocks of so many rows.
+#[derive(Clone, Copy, Debug)]
+struct Blocks {
     rows: u32,
     row: u32,
     highest: f64,
@@ -24,13 +53,9 @@ pub(super) struct Maxima {
     blocks: f64,
 }
 
-impl Maxima {
-    pub(super) fn new(rows: u32) -> Self {
-        Self { rows, row: 0, highest: 0.0, mean: 0.0, spread: 0.0, blocks: 0.0 }
-    }
-
+impl Blocks {
     /// By how many spreads `value` exceeds a usual maximum; it is then part of its block.
-    pub(super) fn exceeds(&mut self, value: f64) -> f64 {
+    fn exceeds(&mut self, value: f64) -> f64 {
         let worth = WORTH * (1.0 - self.blocks / LASTS).max(0.0);
         let pull = |own: f64, prior: f64| (worth * prior + self.blocks * own) / (worth + self.blocks);
         let mean = pull(self.mean, MEAN);

@@ -1,20 +1,23 @@
 //! A plain series of numbers, scored row by row as it comes.
 //!
-//! Several views of the series (its steps, its level over a few and over many rows, its spread, its
-//! roughness, its distance from what the same time of day held before) each say how rare they are by their
-//! own past ([`tail`]); the rarest counts, as far as it stands out among the highest of earlier blocks of rows
-//! ([`maxima`]), and once an incident. Nothing is known of a series beforehand: not its length, its range or
-//! its rhythm.
+//! Three views of the series: values beyond all before, stretches that have no like before ([`nearest`]), and
+//! rows that are unusual one after the other. Each says how rare that is by its own past ([`tail`]), and by how
+//! much it stands out among its highest values in earlier blocks of rows ([`maxima`]); the view in which the
+//! present stands out most counts, once an incident. Nothing is known of a series beforehand: not its length,
+//! its range or its rhythm.
 
 mod maxima;
 mod moment;
+mod nearest;
 mod sorted;
 mod tail;
 
 pub use moment::Moment;
 
 use maxima::Maxima;
+use nearest::Nearest;
 use sorted::Window;
+use std::collections::VecDeque;
 use tail::Tail;
 
 /// Values remembered.
@@ -22,17 +25,19 @@ const MEMORY: usize = 2_500;
 /// Rows before anything is said, and over which trust grows.
 const SILENT: usize = 20;
 const WARM: f64 = 300.0;
-/// Rows before a time of day is known.
-const DAYS_KNOWN: usize = 400;
-/// Rows of the blocks that the present is compared with; none of them fits all series.
-const BLOCKS: [u32; 3] = [120, 200, 340];
+/// Rows over which unusual values gather.
+const GATHER: usize = 150;
 /// After an alarm another one must stand out more; that fades over so many rows.
 const FADES: f64 = 120.0;
 const HELD: f64 = 0.9;
-/// Times of day that are told apart.
-const SLOTS: usize = 48;
+/// Incidents do not come ever more often as a series goes on, chance does: after so many rows it takes more
+/// to stand out, by this power of the rows.
+const YOUNG: f64 = 3_000.0;
+const AGEING: f64 = 0.3;
 /// What is unusual beyond this is no more unusual, in units of the series.
 const FARTHEST: f64 = 1e9;
+/// Values are taken for at most this, so that sums of squares are finite.
+const LARGEST: f64 = 1e140;
 
 /// The detector of one series.
 #[derive(Clone, Debug)]
@@ -41,23 +46,15 @@ pub struct Series {
     lowest: f64,
     highest: f64,
     rows: u64,
-    /// Mean and number of days of each time of day.
-    days: [(f64, f64); SLOTS],
-    tails: Tails,
+    nearest: Nearest,
+    surprises: VecDeque<f64>,
+    /// Of distances, and of surprises.
+    tails: [Tail; 2],
+    /// One a view.
     maxima: [Maxima; 3],
     /// The last alarm, and the rows since.
     alarm: f64,
     since: u64,
-}
-
-#[derive(Clone, Debug)]
-struct Tails {
-    step: Tail,
-    short: Tail,
-    long: Tail,
-    spread: Tail,
-    rough: Tail,
-    season: Tail,
 }
 
 impl Default for Series {
@@ -69,22 +66,15 @@ impl Default for Series {
 impl Series {
     /// Nothing has been seen.
     pub fn new() -> Self {
-        let tails = Tails {
-            step: Tail::new(),
-            short: Tail::new(),
-            long: Tail::new(),
-            spread: Tail::new(),
-            rough: Tail::new(),
-            season: Tail::new(),
-        };
         Self {
             values: Window::new(MEMORY),
             lowest: f64::MAX,
             highest: f64::MIN,
             rows: 0,
-            days: [(0.0, 0.0); SLOTS],
-            tails,
-            maxima: BLOCKS.map(Maxima::new),
+            nearest: Nearest::default(),
+            surprises: VecDeque::new(),
+            tails: [Tail::new(), Tail::new()],
+            maxima: [Maxima::new(), Maxima::new(), Maxima::new()],
             alarm: 0.0,
             since: 0,
         }
@@ -92,13 +82,18 @@ impl Series {
 
     /// How unusual this row is after all before it: 0 to 1. A missing value is not, and teaches nothing; one
     /// that is not finite is missing.
-    pub fn score(&mut self, at: Moment, value: Option<f64>) -> f64 {
+    pub fn score(&mut self, value: Option<f64>) -> f64 {
         let Some(value) = value.filter(|value| value.is_finite()) else { return 0.0 };
+        let value = value.clamp(-LARGEST, LARGEST);
         self.rows += 1;
-        let rarity = self.rarity(at, value) * (self.rows as f64 / WARM).min(1.0);
+        let rows = self.rows as f64;
+        let rarities = self.rarities(value);
         self.values.push(value);
         (self.lowest, self.highest) = (self.lowest.min(value), self.highest.max(value));
-        let stands_out = self.maxima.iter_mut().map(|maxima| maxima.exceeds(rarity)).sum::<f64>() / 3.0;
+        let views = self.maxima.iter_mut().zip(rarities);
+        let stands_out =
+            views.map(|(maxima, rarity)| maxima.exceeds(rarity * (rows / WARM).min(1.0))).fold(0.0, f64::max);
+        let stands_out = stands_out * (YOUNG / (rows + YOUNG)).powf(AGEING);
 
         self.since += 1;
         let fading = self.alarm * (-(self.since as f64) / FADES).exp();
@@ -109,42 +104,27 @@ impl Series {
         1.0 - (-(stands_out - HELD * fading) / 8.0).exp()
     }
 
-    /// Decades of rarity of the rarest view.
-    fn rarity(&mut self, at: Moment, value: f64) -> f64 {
-        let past = &self.values;
-        let known = past.len();
+    /// Decades of rarity in each view.
+    fn rarities(&mut self, value: f64) -> [f64; 3] {
+        let known = self.values.len();
+        let distance = self.nearest.distance(value);
         if known < SILENT {
-            return 0.0;
+            return [0.0; 3];
         }
         let unit = self.unit();
-        let units = |distance: f64| (distance.abs() / unit).min(FARTHEST);
-        let median = past.quantile(0.5);
-        let mean = |n: usize| (past.last(n).sum::<f64>() + value) / (past.last(n).count() + 1) as f64;
-        let (short, middle, long) = (mean(5), mean(30), mean(100));
-        let mut before = [0.0; 3];
-        before.iter_mut().zip(past.last(3)).for_each(|(place, value)| *place = value);
-        before.sort_by(f64::total_cmp);
-        let [_, before, _] = before;
-        let variance = past.last(30).map(|v| ((v - middle) / unit).powi(2)).sum::<f64>() / 30.0;
-        let steps = past.last(51).zip(past.last(51).skip(1));
-        let roughness = steps.map(|(a, b)| units(a - b)).sum::<f64>() / 50.0;
         let new = (value - self.highest).max(self.lowest - value) / (self.highest - self.lowest).max(unit);
-        let usual = self.time_of_day(at, value);
-
-        let tails = &mut self.tails;
-        let season = tails.season.rarity(units(value - usual));
+        self.surprises.push_back(self.values.surprise(value));
+        if self.surprises.len() > GATHER {
+            self.surprises.pop_front();
+        }
+        let surprise = self.surprises.iter().sum::<f64>() / self.surprises.len() as f64;
+        let [distances, surprises] = &mut self.tails;
         [
-            0.6 * tails.step.rarity(units(value - before)),
-            tails.short.rarity(units(short - median)),
-            tails.long.rarity(units(long - median)),
-            0.8 * tails.spread.rarity(variance.sqrt().min(FARTHEST)),
-            tails.rough.rarity(roughness),
-            if known > DAYS_KNOWN { season } else { 0.0 },
             // Higher or lower than ever, by a twentieth of all that has been seen.
             if new > 0.05 { 9.0 + 15.0 * new.min(1.0) } else { 0.0 },
+            distance.map_or(0.0, |distance| distances.rarity((distance / unit).min(FARTHEST))),
+            surprises.rarity(surprise),
         ]
-        .into_iter()
-        .fold(0.0, f64::max)
     }
 
     /// What distances are measured in: the width of the middle of the values, never 0.
@@ -152,18 +132,7 @@ impl Series {
         let past = &self.values;
         let middle = past.quantile(0.9) - past.quantile(0.1);
         let most = 0.3 * (past.quantile(0.98) - past.quantile(0.02));
-        middle.max(most).max(1e-6 * past.quantile(0.5).abs()).clamp(1e-280, 1e280)
-    }
-
-    /// The mean at this time of day so far, which then learns `value`.
-    fn time_of_day(&mut self, at: Moment, value: f64) -> f64 {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 47")]
-        let slot = (at.seconds().rem_euclid(86_400.0) / 1_800.0) as usize;
-        let Some((mean, n)) = self.days.get_mut(slot.min(SLOTS - 1)) else { return value };
-        let usual = if *n == 0.0 { value } else { *mean };
-        *n = (*n + 1.0).min(40.0);
-        *mean = usual + (value - usual) / (*n + 1.0);
-        usual
+        middle.max(most).max(1e-6 * past.quantile(0.5).abs()).max(1e-280)
     }
 }
 
@@ -171,10 +140,6 @@ impl Series {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn at(row: usize) -> Moment {
-        Moment::parse(&(1_772_409_600 + row * 300).to_string()).unwrap()
-    }
 
     fn noise(row: usize) -> f64 {
         let mixed = (row as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -189,7 +154,7 @@ mod tests {
             .map(|row| {
                 let value =
                     50.0 + 20.0 * (row as f64 / 288.0 * std::f64::consts::TAU).sin() + 6.0 * noise(row);
-                series.score(at(row), change(row, value))
+                series.score(change(row, value))
             })
             .collect()
     }
@@ -239,10 +204,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_score_is_from_0_to_1(values in prop::collection::vec(any::<f64>(), 0..600), times in any::<u16>()) {
+        fn a_score_is_from_0_to_1(values in prop::collection::vec(any::<f64>(), 0..600)) {
             let mut series = Series::new();
-            for (row, value) in values.into_iter().enumerate() {
-                let score = series.score(at(row ^ usize::from(times)), Some(value));
+            for value in values {
+                let score = series.score(Some(value));
                 prop_assert!((0.0..=1.0).contains(&score), "{}", score);
             }
         }

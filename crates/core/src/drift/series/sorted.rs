@@ -54,9 +54,12 @@ impl Window {
         (sum.0 / n, sum.1 / n)
     }
 
-    /// The last `n` values, the newest first.
-    pub(super) fn last(&self, n: usize) -> impl Iterator<Item = f64> + Clone {
-        self.recent.iter().rev().take(n).copied()
+    /// How rare a value so far out is, on either side, in decades of the window's own share.
+    pub(super) fn surprise(&self, value: f64) -> f64 {
+        let (below, known) = (self.sorted.partition_point(|v| *v < value), self.sorted.len());
+        let not_above = self.sorted.partition_point(|v| *v <= value);
+        let beyond = not_above.min(known - below) as f64;
+        -(2.0 * (beyond + 0.5) / (known + 1) as f64).min(1.0).log10()
     }
 }
 
@@ -71,7 +74,8 @@ mod tests {
             window.push(value);
         }
         assert_eq!(window.sorted, [2.0, 3.0, 3.0, 5.0, 7.0]);
-        assert_eq!(window.last(2).collect::<Vec<_>>(), [2.0, 7.0]);
+        assert_eq!(window.surprise(3.0), 0.0);
+        assert!(window.surprise(8.0) > window.surprise(7.0));
         assert_eq!((window.quantile(0.0), window.quantile(0.5), window.quantile(1.0)), (2.0, 3.0, 7.0));
         assert_eq!(window.excess(0.5, 3.0).0, 3.0);
         assert_eq!(Window::new(5).quantile(0.5), 0.0);

@@ -11,7 +11,7 @@ const FROM: f64 = 0.97;
 const DECADES: f64 = 1.52;
 /// The tail is taken to reach at least so far, as a factor (logarithm) and as a distance.
 const LEAST_FACTOR: f64 = 0.15;
-const LEAST_DISTANCE: f64 = 0.02;
+const LEAST_DISTANCE: f64 = 0.01;
 /// What stands farther out than so many scales teaches only that it can happen.
 const TAUGHT: f64 = 12.0;
 

@@ -5,13 +5,13 @@ use crate::{
     app::{Caller, Error},
     http::{
         AnyKey, Shared,
-        body::{AnyJson, Query, wait},
+        body::{AnyJson, Query, Trace, wait},
         problem::BadBody,
     },
 };
 use axum::{Json, extract::State};
 use checkrein_api::{Check, OutcomeReport, OutcomeStatus, Problem, Verdict};
-use checkrein_core::json::Named;
+use checkrein_core::{json::Named, trace::Traceparent};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -101,6 +101,7 @@ pub(in crate::http) async fn hook(
     State(app): State<Shared>,
     AnyKey(caller): AnyKey,
     Query(params): Query<Params>,
+    Trace(trace): Trace,
     body: Result<AnyJson, BadBody>,
 ) -> Result<Json<Told>, Error> {
     let wait = wait(params.wait.as_deref())?.min(MAX_WAIT);
@@ -113,7 +114,7 @@ pub(in crate::http) async fn hook(
     let input = Input::deserialize(Named(body)).map_err(|e| format!("the body is not Claude Code's: {e}"));
     match (event.as_str(), input) {
         ("PreToolUse", Err(why)) => Ok(deny(unchecked(why))),
-        ("PreToolUse", Ok(input)) => Ok(match before(&app, &caller, input, wait).await {
+        ("PreToolUse", Ok(input)) => Ok(match before(&app, &caller, input, (trace, wait)).await {
             Ok(None) => Json(Told::default()),
             Ok(Some(reason)) => deny(reason),
             Err(error) => deny(unchecked(error)),
@@ -134,7 +135,7 @@ async fn before(
     app: &Shared,
     caller: &Caller,
     input: Input,
-    wait: Duration,
+    (traceparent, wait): (Option<Traceparent>, Duration),
 ) -> Result<Option<String>, Error> {
     only_an_agents(caller, "the commands that Claude Code runs can read it")?;
     let call = input.call();
@@ -147,6 +148,7 @@ async fn before(
         tool: Some(input.tool_name),
         arguments: Some(arguments),
         idempotency_key: Some(call),
+        traceparent,
         ..Check::default()
     };
     let decision = app.check_once(caller, check, wait).await?;

@@ -5,13 +5,16 @@ use crate::{
     app::{Caller, Error},
     http::{
         AnyKey, Shared,
-        body::{AnyJson, wait},
+        body::{AnyJson, Trace, wait},
         problem::BadBody,
     },
 };
 use axum::{Json, extract::FromRequestParts, extract::State, http::request::Parts};
 use checkrein_api::{Check, Decision, OutcomeReport, OutcomeStatus, Problem, Verdict};
-use checkrein_core::json::{Named, Strict};
+use checkrein_core::{
+    json::{Named, Strict},
+    trace::Traceparent,
+};
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -92,13 +95,14 @@ pub(in crate::http) struct Told {
 pub(in crate::http) async fn guardrail(
     State(app): State<Shared>,
     ProxyKey(caller): ProxyKey,
+    Trace(trace): Trace,
     body: Result<AnyJson, BadBody>,
 ) -> Json<Told> {
     let body = body.map_err(|bad| bad.to_string()).and_then(|AnyJson(body)| {
         Input::deserialize(Named(body)).map_err(|e| format!("the body is not LiteLLM's: {e}"))
     });
     let refused = match body {
-        Ok(input) => judge(&app, &caller, input).await,
+        Ok(input) => judge(&app, &caller, input, trace).await,
         Err(why) => Err(why),
     };
     Json(match refused {
@@ -109,7 +113,12 @@ pub(in crate::http) async fn guardrail(
 }
 
 /// Why the calls may not run, if they may not.
-async fn judge(app: &Shared, caller: &Caller, input: Input) -> Result<Option<String>, String> {
+async fn judge(
+    app: &Shared,
+    caller: &Caller,
+    input: Input,
+    trace: Option<Traceparent>,
+) -> Result<Option<String>, String> {
     only_an_agents(caller, "a proxy needs no more than to ask").map_err(|e| e.to_string())?;
     let wait = patience(&input)?;
     unseen(&input)?;
@@ -121,7 +130,8 @@ async fn judge(app: &Shared, caller: &Caller, input: Input) -> Result<Option<Str
     }
     let checks = open.into_iter().map(|call| check(call, input.litellm_trace_id.as_deref()));
     let checks = checks.collect::<Result<Vec<_>, _>>()?;
-    let asked = checks.into_iter().map(|check| app.check_and_wait(caller, check, wait));
+    let checks = checks.into_iter().map(|check| Check { traceparent: trace, ..check });
+    let asked = checks.map(|check| app.check_and_wait(caller, check, wait));
     let (mut allowed, mut refusals) = (Vec::new(), Vec::new());
     for decided in join_all(asked).await {
         match decided {

@@ -1,7 +1,7 @@
 //! What each record was, what the action left and what it is now, and what that means.
 
 use super::{
-    super::{connect::Session, sql::ask, values::Trouble},
+    super::{connect::Session, schema, sql::ask, values::Trouble},
     stage::Staged,
 };
 use crate::{CONFLICTS_SHOWN, Conflict};
@@ -40,6 +40,19 @@ fn states(code: u8, sealed: bool) -> States<u8> {
 }
 
 impl Compared {
+    /// All records are as the action left them: of `after` that it left, all but `kept` come back as they were, and
+    /// the rest of `before` comes back from nothing.
+    pub(super) fn as_left(before: u64, after: u64, kept: u64) -> Self {
+        let left = BEFORE + AFTER + NOW + AFTER_IS_NOW;
+        let codes = [
+            (left, after.saturating_sub(kept)),
+            (left + BEFORE_IS_NOW, kept),
+            (BEFORE, before.saturating_sub(after)),
+        ];
+        let records = codes.into_iter().filter(|(_, records)| *records > 0).collect();
+        Self { records, sealed: true, on_conflict: OnConflict::Refuse, left_alone: false }
+    }
+
     /// Each step and its number of records.
     pub(super) fn steps(&self) -> impl Iterator<Item = (Step, u64)> {
         self.records.iter().map(|(code, records)| (step(*code, self.sealed), *records))
@@ -146,9 +159,22 @@ fn by_key(staged: &Staged) -> String {
     let same = staged.now.same_key("b", "a");
     // What lies there in the same bytes reads the same; the other way round it may not be so.
     let alike = |one: &str| {
-        let (one_row, now_row) = (staged.list(one), staged.list("n"));
-        let bytes = format!("pg_catalog.record_image_eq(ROW({one_row}), ROW({now_row}))");
-        format!("({bytes} OR {} = {})", staged.image(one), staged.image("n"))
+        let row =
+            |names: &[&str], alias: &str| format!("ROW({})", schema::list(names.iter().copied(), alias));
+        let bytes =
+            |names: &[&str]| format!("pg_catalog.record_image_eq({}, {})", row(names, one), row(names, "n"));
+        let all: Vec<&str> = staged.columns.iter().map(String::as_str).collect();
+        let (plain, others): (Vec<&str>, Vec<&str>) = all.iter().partition(|name| staged.is_plain(name));
+        if others.is_empty() {
+            return bytes(&all);
+        }
+        format!(
+            "({} OR ({} AND {}::text = {}::text))",
+            bytes(&all),
+            bytes(&plain),
+            row(&others, one),
+            row(&others, "n")
+        )
     };
     let (b, a) = (alike("b"), alike("a"));
     format!(

@@ -17,11 +17,11 @@ pub(super) async fn check(
     session: &Session,
     staged: &[Staged],
     compared: &[Compared],
+    keys: &[ForeignKey],
 ) -> Result<(), Trouble> {
-    let keys = schema::foreign_keys(session, staged.iter().map(|one| one.now.oid)).await?;
     let tables = schema::relations(session, keys.iter().flat_map(|key| [key.child, key.parent])).await?;
     let table = |oid: u32| tables.iter().find(|table| table.oid == oid);
-    for key in &keys {
+    for key in keys {
         let (Some(child), Some(parent)) = (table(key.child), table(key.parent)) else {
             return Err(Error::Internal(format!("the foreign key {} cannot be looked up", key.name)).into());
         };
@@ -82,7 +82,8 @@ async fn nobody_refers(
     child: &Relation,
     parent: &Relation,
 ) -> Result<(), Trouble> {
-    if done.removed().is_empty() {
+    // What is written over in place keeps all that is referred to.
+    if done.removed().is_empty() || one.in_place.is_some() {
         return Ok(());
     }
     let orphans = format!(

@@ -2,6 +2,7 @@
 //! by statements over sets, in one transaction.
 
 mod compare;
+mod in_place;
 mod keys;
 mod restore;
 pub(super) mod stage;
@@ -11,6 +12,7 @@ use super::{
     connect::Session,
     execute::{self, Transaction, abandon, begin, pin, token},
     find::Hints,
+    schema::{self, ForeignKey},
     sql::{ask, failed, words},
     values::Trouble,
 };
@@ -20,6 +22,7 @@ use crate::{
 };
 use checkrein_core::rollback::{OnConflict, Step};
 use compare::Compared;
+use in_place::Done;
 use stage::Staged;
 use std::collections::BTreeMap;
 use tokio_postgres::error::SqlState;
@@ -35,8 +38,9 @@ impl Postgres {
             let mut session = self.connections.work().await?;
             begin(&mut session, "READ COMMITTED READ WRITE", limit, self.limits()).await?;
             pin(&session).await?;
-            let staged = stage::stage(&session, snapshot, &options.progress).await?;
-            let (plan, _) = compared(&session, &staged, options.on_conflict).await?;
+            let staged = stage::describe(&session, snapshot).await?;
+            stage::load(&session, snapshot, &staged, |_| true, &options.progress).await?;
+            let (plan, _) = compared(&session, &staged, options.on_conflict, &[]).await?;
             abandon(session).await;
             Ok::<_, Trouble>(plan)
         };
@@ -66,27 +70,82 @@ impl Postgres {
         options: &UndoOptions,
         out: &mut SnapshotWriter,
     ) -> Result<Undo, Trouble> {
+        if let Some(undo) = self.undo_by(snapshot, options, out, true).await? {
+            return Ok(undo);
+        }
+        out.again().await?;
+        let undo = self.undo_by(snapshot, options, out, false).await?;
+        undo.ok_or_else(|| Error::Internal("the rollback found no way".to_owned()).into())
+    }
+
+    /// One way: with `in_place` records are written over where they may be. None where this cannot be done.
+    async fn undo_by(
+        &self,
+        snapshot: &Snapshot,
+        options: &UndoOptions,
+        out: &mut SnapshotWriter,
+        in_place: bool,
+    ) -> Result<Option<Undo>, Trouble> {
         let limits = self.limits();
         let mut session = self.connections.work().await?;
-        let watch = self.connections.watch().await?;
+        let mut watch = self.connections.watch().await?;
         begin(&mut session, "READ COMMITTED READ WRITE", limits.snapshot, limits).await?;
         pin(&session).await?;
         let token = token(&session).await?;
         execute::remember(&watch).await?;
-        let staged = stage::stage(&session, snapshot, &options.progress).await?;
+        let mut staged = stage::describe(&session, snapshot).await?;
+        let tables: Vec<u32> = staged.iter().map(|one| one.now.oid).collect();
+        let mut keys = schema::foreign_keys(&session, tables.iter().copied()).await?;
+        if in_place {
+            in_place::survey(snapshot, &mut staged, &keys).await?;
+        }
+        let progress = &options.progress;
+        if staged.iter().any(|one| one.in_place.is_some()) {
+            begin(&mut watch, "READ COMMITTED READ WRITE", limits.snapshot, limits).await?;
+            tokio::try_join!(
+                stage::load(&session, snapshot, &staged, |_| true, progress),
+                stage::load(&watch, snapshot, &staged, |one| one.in_place.is_some(), progress)
+            )?;
+        } else {
+            stage::load(&session, snapshot, &staged, |_| true, progress).await?;
+        }
         lock(&session, &staged).await?;
-        let (plan, compared) = compared(&session, &staged, options.on_conflict).await?;
+        let mut done = Vec::new();
+        if in_place {
+            // From here on there cannot be others.
+            let known =
+                std::mem::replace(&mut keys, schema::foreign_keys(&session, tables.iter().copied()).await?);
+            let now = schema::relations(&session, tables).await?;
+            let same = known == keys && staged.iter().all(|one| now.contains(&one.now));
+            let found = if same && self.disarm(&session, &staged, |_| true, &keys).await.is_ok() {
+                in_place::write_over((&session, &watch), snapshot, &staged, out).await?
+            } else {
+                None
+            };
+            if watch.batch_execute("ROLLBACK").await.is_ok() {
+                watch.finished();
+            }
+            let Some(found) = found else {
+                abandon(session).await;
+                return Ok(None);
+            };
+            done = found;
+        } else {
+            keys = schema::foreign_keys(&session, tables).await?;
+        }
+        let (plan, compared) = compared(&session, &staged, options.on_conflict, &done).await?;
         if plan.conflict_count > 0 && options.on_conflict == OnConflict::Refuse {
             abandon(session).await;
-            return Ok(Undo::Conflicts(plan));
+            return Ok(Some(Undo::Conflicts(plan)));
         }
         if compared.iter().all(Compared::nothing) {
             abandon(session).await;
-            return Ok(Undo::Nothing(plan));
+            return Ok(Some(Undo::Nothing(plan)));
         }
-        self.disarm(&session, &staged, &compared).await?;
-        let (measured, alike) = restore::restore(&session, &staged, &compared, out).await?;
-        keys::check(&session, &staged, &compared).await?;
+        self.disarm(&session, &staged, |at| compared.get(at).is_some_and(|one| !one.nothing()), &keys)
+            .await?;
+        let (measured, alike) = restore::restore(&session, &staged, &compared, &keys, out).await?;
+        keys::check(&session, &staged, &compared, &keys).await?;
         restore::nothing_else(&session, &staged, &compared).await?;
         super::identify(&session, out, &alike);
         out.sealed();
@@ -102,7 +161,7 @@ impl Postgres {
             limits: limits.clone(),
             captured: true,
         };
-        Ok(Undo::Ready(plan, Box::new(transaction)))
+        Ok(Some(Undo::Ready(plan, Box::new(transaction))))
     }
 
     /// Keeps triggers and the actions of foreign keys from running: what they did is in the snapshot already.
@@ -110,7 +169,8 @@ impl Postgres {
         &self,
         session: &Session,
         staged: &[Staged],
-        compared: &[Compared],
+        changes: impl Fn(usize) -> bool,
+        keys: &[ForeignKey],
     ) -> Result<(), Trouble> {
         session.batch_execute("SAVEPOINT checkrein_replica").await?;
         let Err(error) = session.batch_execute(REPLICA).await else { return Ok(()) };
@@ -118,13 +178,12 @@ impl Postgres {
             return Err(error.into());
         }
         session.batch_execute("ROLLBACK TO SAVEPOINT checkrein_replica").await?;
-        let keys = super::schema::foreign_keys(session, staged.iter().map(|one| one.now.oid)).await?;
-        let armed = staged.iter().zip(compared).find(|(staged, compared)| {
-            !compared.nothing()
+        let armed = staged.iter().enumerate().find(|(at, staged)| {
+            changes(*at)
                 && (staged.now.triggers > 0
                     || keys.iter().any(|key| staged.now.is(key.child) || staged.now.is(key.parent)))
         });
-        let Some((staged, _)) = armed else { return Ok(()) };
+        let Some((_, staged)) = armed else { return Ok(()) };
         let account = super::sql::ask_one(session, "SELECT pg_catalog.quote_ident(current_user)").await?;
         let account = account.unwrap_or_else(|| "the account".to_owned());
         let how = if session.version() >= 150_000 {
@@ -153,17 +212,21 @@ async fn lock(session: &Session, staged: &[Staged]) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// The plan, and what it means for each table.
+/// The plan, and what it means for each table, some of which have been looked at.
 async fn compared(
     session: &Session,
     staged: &[Staged],
     on_conflict: OnConflict,
+    done: &[Option<Done>],
 ) -> Result<(Plan, Vec<Compared>), Trouble> {
     let mut plan = Plan::default();
     let mut all = Vec::with_capacity(staged.len());
     let mut by_resource: BTreeMap<&str, ResourcePlan> = BTreeMap::new();
-    for staged in staged {
-        let compared = compare::compare(session, staged, on_conflict).await?;
+    for (number, staged) in staged.iter().enumerate() {
+        let compared = match done.get(number).and_then(Option::as_ref) {
+            Some(done) => done.compared(staged),
+            None => compare::compare(session, staged, on_conflict).await?,
+        };
         let sums = by_resource.entry(&staged.now.resource).or_default();
         for (step, records) in compared.steps() {
             match step {
@@ -194,7 +257,7 @@ fn told(trouble: Trouble, limit: std::time::Duration) -> Error {
         Trouble::Server(error) => error,
     };
     match failed(&error, "the rollback", limit) {
-        Error::Statement { code, .. } if code.starts_with("23") || code == "428C9" => {
+        Error::Statement { code, .. } if code.starts_with("23") || code == "428C9" || code == "0A000" => {
             Error::Irreversible(format!(
                 "PostgreSQL does not let the records be put back: {}; nothing was changed",
                 words(&error)

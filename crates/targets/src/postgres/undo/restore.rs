@@ -4,9 +4,9 @@
 use super::{
     super::{
         connect::Session,
-        copy::{Sink, copy_out},
+        copy::{Sink, copy_rows},
         images::Alike,
-        schema,
+        schema::{self, ForeignKey},
         sql::{ask, ask_one, ident},
         values::Trouble,
     },
@@ -14,7 +14,7 @@ use super::{
     stage::Staged,
 };
 use crate::{
-    Affected, Error, How, Measured,
+    Affected, Error, How, Measured, RowsDigest,
     snapshot::{Side, SnapshotWriter},
 };
 use std::collections::BTreeMap;
@@ -25,18 +25,20 @@ pub(super) async fn restore(
     session: &Session,
     staged: &[Staged],
     compared: &[Compared],
+    keys: &[ForeignKey],
     out: &mut SnapshotWriter,
 ) -> Result<(Measured, Alike), Trouble> {
     let mut alike = Alike::new();
     let mut tables = Vec::with_capacity(staged.len());
     for (one, done) in staged.iter().zip(compared) {
-        if done.nothing() {
+        if done.nothing() || one.in_place.is_some() {
             tables.push(None);
             continue;
         }
         let shape = serde_json::to_value(&one.now).map_err(|e| Error::Internal(e.to_string()))?;
         let table = out.table(&one.now.resource, shape).await?;
-        remove(session, one, done, out, table, &mut alike).await?;
+        let referred = keys.iter().any(|key| one.now.is(key.parent));
+        remove(session, one, done, referred, (out, table), &mut alike).await?;
         tables.push(Some(table));
     }
     for ((one, done), table) in staged.iter().zip(compared).zip(&tables) {
@@ -51,32 +53,23 @@ async fn remove(
     session: &Session,
     one: &Staged,
     done: &Compared,
-    out: &mut SnapshotWriter,
-    table: u32,
+    referred: bool,
+    (out, table): (&mut SnapshotWriter, u32),
     alike: &mut Alike,
 ) -> Result<(), Trouble> {
     let removed = done.removed();
     if removed.is_empty() {
-        // The table must be there, since it is asked for.
-        let none = format!(
-            "CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT * FROM ONLY {} WITH NO DATA",
-            one.removed(),
-            one.now.sql()
-        );
-        ask(session, &none).await?;
         return Ok(());
     }
     let (now, work) = (one.now.sql(), one.work());
     let which = format!("{work} w WHERE x.ctid = w.n AND w.code = ANY ({})", compare::list(&removed));
-    ask(
-        session,
-        &format!(
-            "CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT x.* FROM ONLY {now} x, {which}; ANALYZE {}",
-            one.removed(),
+    if referred || one.now.key.is_empty() {
+        let keep = format!(
+            "CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT x.* FROM ONLY {now} x, {which}",
             one.removed()
-        ),
-    )
-    .await?;
+        );
+        ask(session, &keep).await?;
+    }
     if one.now.key.is_empty() {
         let image = |alias: &str| format!("ROW({})::text", one.now.list(alias));
         let count = format!(
@@ -99,15 +92,10 @@ async fn remove(
         );
         ask(session, &keep).await?;
     }
+    let delete = format!("DELETE FROM ONLY {now} x USING {which} RETURNING {}", rows_of(one));
     let mut sink = Sink { out: &Mutex::new(out), table, side: Side::Before, digest: None };
-    let stood =
-        copy_out(session, &format!("SELECT {} FROM {} x", one.now.list("x"), one.removed()), &mut sink)
-            .await?;
-    let expected = done.number(&removed);
-    let deleted = session
-        .execute_raw::<_, i32, _>(format!("DELETE FROM ONLY {now} x USING {which}").as_str(), [])
-        .await?;
-    if deleted != expected || stood != expected {
+    let (expected, deleted) = (done.number(&removed), copied(session, one, &delete, &mut sink, None).await?);
+    if deleted != expected {
         return Err(lost(one, expected, deleted).into());
     }
     Ok(())
@@ -126,107 +114,92 @@ async fn put_back(
     }
     let chosen = one.chosen(&compare::list(&restored));
     let expected = done.number(&restored);
-    let into = |columns: &[&String]| columns.iter().map(|c| ident(c)).collect::<Vec<_>>().join(", ");
-    let image = one.image("x");
-    // One hash over all of them, added up, is the same before and after exactly when the records are.
-    let sum = |image: &str| {
+    let names = |columns: &[&String], alias: &str| schema::list(columns.iter().map(|c| c.as_str()), alias);
+    let insert = |columns: &[&String], select: &str| {
+        let into = columns.iter().map(|c| ident(c)).collect::<Vec<_>>().join(", ");
+        // `RETURNING` sees the record as it went in, with whatever was computed on the way.
         format!(
-            "coalesce(pg_catalog.sum(pg_catalog.hashtextextended({image}, 0)), 0)::text || ' ' || coalesce(pg_catalog.sum(pg_catalog.hashtextextended({image}, 1)), 0)::text"
+            "INSERT INTO {} AS x ({into}) OVERRIDING SYSTEM VALUE SELECT {select} RETURNING {}",
+            one.now.sql(),
+            rows_of(one)
         )
     };
-    let insert = |columns: &[&String], select: &str| {
-        let list = into(columns);
-        let list = if list.is_empty() { list } else { format!("({list})") };
-        let source = if columns.is_empty() {
-            "DEFAULT VALUES".to_owned()
-        } else {
-            format!("OVERRIDING SYSTEM VALUE {select}")
-        };
-        // `RETURNING` sees the record as it went in, with whatever was computed on the way.
-        format!("INSERT INTO {} AS x {list} {source} RETURNING {image} AS image", one.now.sql())
-    };
     let writable: Vec<&String> = one.writable.iter().collect();
-    let plain = insert(
-        &writable,
-        &format!("SELECT {} FROM {chosen}", schema::list(one.writable.iter().map(String::as_str), "b")),
-    );
-    let with_added = !one.added.is_empty() && !done.replaced().is_empty();
-    let (mut count, mut sums) = (0_u64, String::new());
-    if with_added {
+    let old = names(&writable, "b");
+    let inserts = if writable.is_empty() {
+        let one_more =
+            format!("INSERT INTO {} AS x DEFAULT VALUES RETURNING {}", one.now.sql(), rows_of(one));
+        vec![one_more; usize::try_from(expected).unwrap_or(usize::MAX)]
+    } else if !one.added.is_empty() && !done.replaced().is_empty() {
         // Records that were replaced keep what columns hold that were added since; the others get defaults.
         let replaced = compare::list(&done.replaced());
         let all: Vec<&String> = one.writable.iter().chain(&one.added).collect();
-        let writable_list = schema::list(one.writable.iter().map(String::as_str), "b");
-        let added = schema::list(one.added.iter().map(String::as_str), "k");
-        let kept = insert(
-            &all,
-            &format!("SELECT {writable_list}, {added} FROM {chosen} AND w.code = ANY ({replaced})").replacen(
-                &format!("JOIN {} w ON w.b = b.ctid", one.work()),
-                &format!(
-                    "JOIN {} w ON w.b = b.ctid JOIN {} k ON k.checkrein_b = b.ctid",
-                    one.work(),
-                    one.kept()
-                ),
-                1,
+        let added: Vec<&String> = one.added.iter().collect();
+        let with_kept = chosen.replacen(
+            " WHERE ",
+            &format!(" JOIN {} k ON k.checkrein_b = b.ctid WHERE ", one.kept()),
+            1,
+        );
+        vec![
+            insert(
+                &all,
+                &format!("{old}, {} FROM {with_kept} AND w.code = ANY ({replaced})", names(&added, "k")),
             ),
-        );
-        let fresh = insert(
-            &writable,
-            &format!("SELECT {writable_list} FROM {chosen} AND NOT w.code = ANY ({replaced})"),
-        );
-        let both = format!(
-            "WITH kept AS ({kept}), fresh AS ({fresh}), i AS (SELECT image FROM kept UNION ALL SELECT image FROM fresh) \
-             SELECT pg_catalog.count(*), {} FROM i",
-            sum("image")
-        );
-        read(&ask(session, &both).await?, &mut count, &mut sums);
-    } else if writable.is_empty() {
-        for _ in 0..expected {
-            ask(session, &format!("INSERT INTO {} DEFAULT VALUES", one.now.sql())).await?;
-            count += 1;
-        }
+            insert(&writable, &format!("{old} FROM {chosen} AND NOT w.code = ANY ({replaced})")),
+        ]
     } else {
-        let counted = format!("WITH i AS ({plain}) SELECT pg_catalog.count(*), {} FROM i", sum("image"));
-        read(&ask(session, &counted).await?, &mut count, &mut sums);
-    }
-    let wanted = format!("SELECT {} FROM {chosen}", sum(&one.image("b")));
-    let wanted = ask_one(session, &wanted).await?.unwrap_or_default();
-    if count != expected || (!writable.is_empty() && wanted != sums) {
-        return Err(lost(one, expected, count).into());
-    }
-    let mut sink = Sink { out: &Mutex::new(out), table, side: Side::After, digest: None };
-    let after = if one.columns.len() == one.now.columns.len() {
-        format!("SELECT {} FROM {chosen}", one.list("b"))
-    } else {
-        standing(one, &chosen)
+        vec![insert(&writable, &format!("{old} FROM {chosen}"))]
     };
-    let stands = copy_out(session, &after, &mut sink).await?;
-    if stands != expected {
-        return Err(lost(one, expected, stands).into());
+    let mut sink = Sink { out: &Mutex::new(out), table, side: Side::After, digest: None };
+    let (mut count, mut stands, mut wanted) = (0, RowsDigest::default(), RowsDigest::default());
+    for insert in inserts {
+        count += copied(session, one, &insert, &mut sink, Some(&mut stands)).await?;
+    }
+    if !one.columns.is_empty() {
+        let select = format!("COPY (SELECT {} FROM {chosen}) TO STDOUT (FORMAT text)", one.list("b"));
+        let select = session.prepare(&select).await?;
+        let mut read = |line: &[u8]| {
+            wanted.add("", recorded(line, one.columns.len())?);
+            Some(line.len())
+        };
+        copy_rows(session, &select, &mut sink, &mut read).await?;
+    }
+    if count != expected || wanted.finish() != stands.finish() {
+        return Err(lost(one, expected, count).into());
     }
     Ok(())
 }
 
-/// The restored rows as they stand now, with the columns that were added since.
-fn standing(one: &Staged, chosen: &str) -> String {
-    let columns = one.now.list("x");
-    if one.keyed {
-        let (from, condition) = chosen.split_once(" WHERE ").unwrap_or((chosen, "true"));
-        let same = one.now.same_key("x", "b");
-        return format!(
-            "SELECT {columns} FROM {from} JOIN ONLY {} x ON {same} WHERE {condition}",
-            one.now.sql()
-        );
-    }
-    // Without a key: those that this transaction made.
-    format!("SELECT {columns} FROM ONLY {} x WHERE pg_catalog.age(x.xmin) <= 0", one.now.sql())
+/// All columns of `x`, and something to return where there is none.
+fn rows_of(one: &Staged) -> String {
+    let list = one.now.list("x");
+    if list.is_empty() { "NULL".to_owned() } else { list }
 }
 
-fn read(rows: &[Vec<Option<String>>], count: &mut u64, sums: &mut String) {
-    if let Some([Some(number), Some(text)]) = rows.first().map(Vec::as_slice) {
-        *count = number.parse().unwrap_or(0);
-        text.clone_into(sums);
-    }
+/// Copies what `change` returns, which is [`rows_of`] a table. Their recorded columns go into `digest`.
+async fn copied(
+    session: &Session,
+    one: &Staged,
+    change: &str,
+    sink: &mut Sink<'_>,
+    mut digest: Option<&mut RowsDigest>,
+) -> Result<u64, Trouble> {
+    let change = session.prepare(&format!("COPY ({change}) TO STDOUT (FORMAT text)")).await?;
+    let mut read = |line: &[u8]| {
+        if let (Some(digest), false) = (&mut digest, one.columns.is_empty()) {
+            digest.add("", recorded(line, one.columns.len())?);
+        }
+        // Of a table without columns a row is an empty line.
+        Some(if one.now.columns.is_empty() { line.len().checked_sub(1)? } else { 0 })
+    };
+    copy_rows(session, &change, sink, &mut read).await
+}
+
+/// The recorded cells of a row of all columns, without its line break: columns that were added since come last.
+pub(super) fn recorded(row: &[u8], columns: usize) -> Option<&[u8]> {
+    let row = row.strip_suffix(b"\n")?;
+    let end = row.iter().enumerate().filter(|(_, b)| **b == b'\t').nth(columns.checked_sub(1)?);
+    row.get(..end.map_or(row.len(), |(at, _)| at))
 }
 
 fn lost(one: &Staged, expected: u64, found: u64) -> Error {
@@ -276,8 +249,14 @@ pub(super) async fn nothing_else(
         let cell = |i: usize| row.get(i).and_then(|cell| cell.as_deref()).unwrap_or("");
         let found = [2, 3, 4].map(|i| cell(i).parse::<u64>().unwrap_or(u64::MAX));
         let one = staged.iter().zip(compared).find(|(one, _)| one.now.oid.to_string() == cell(0));
-        let expected = one
-            .map_or([0, 0, 0], |(_, done)| [done.number(&done.restored()), 0, done.number(&done.removed())]);
+        let expected = one.map_or([0, 0, 0], |(one, done)| {
+            let [restored, removed, replaced] =
+                [done.restored(), done.removed(), done.replaced()].map(|codes| done.number(&codes));
+            match one.in_place {
+                Some(_) => [restored - replaced, replaced, removed - replaced],
+                None => [restored, 0, removed],
+            }
+        });
         if found != expected {
             return Err(Error::Irreversible(format!(
                 "putting the records back also changed {}, by a trigger that always fires or a rule; nothing was changed",

@@ -1,11 +1,14 @@
 //! The snapshot's rows in temporary tables, typed as the tables are now.
 
-use super::super::{
-    connect::Session,
-    copy::{Sink, copy_out},
-    schema::{self, Relation},
-    sql::{ask, ident},
-    values::Trouble,
+use super::{
+    super::{
+        connect::Session,
+        copy::{Sink, cells, copy_out, lines},
+        schema::{self, Relation},
+        sql::{ask, ident},
+        values::Trouble,
+    },
+    in_place::InPlace,
 };
 use crate::{
     Error, Progress,
@@ -15,6 +18,23 @@ use futures_util::SinkExt as _;
 use std::{collections::BTreeMap, pin::Pin, sync::atomic::Ordering};
 use tokio::sync::Mutex;
 use tokio_postgres::CopyInSink;
+
+/// Types of which each value has one form in bytes and one as a text, as `format_type` writes them where nothing
+/// but the server's own names need no schema.
+const PLAIN: [&str; 12] = [
+    "boolean",
+    "smallint",
+    "integer",
+    "bigint",
+    "oid",
+    "text",
+    "character varying",
+    "bytea",
+    "date",
+    "timestamp without time zone",
+    "timestamp with time zone",
+    "uuid",
+];
 
 /// One table of a snapshot.
 pub(super) struct Staged {
@@ -36,6 +56,8 @@ pub(super) struct Staged {
     pub(super) alike: Option<u64>,
     /// What a person should know.
     pub(super) notes: Vec<String>,
+    /// How its records are written over in place, where they are.
+    pub(super) in_place: Option<InPlace>,
     number: usize,
     /// Its numbers in the parts of the snapshot.
     places: Vec<(usize, u32)>,
@@ -44,12 +66,33 @@ pub(super) struct Staged {
 impl Staged {
     /// For FROM: the before-images `b` that come back, by the codes of their records.
     pub(super) fn chosen(&self, codes: &str) -> String {
+        if self.in_place.is_some() {
+            return format!("{} b WHERE true", self.before());
+        }
         format!("{} b JOIN {} w ON w.b = b.ctid WHERE w.code = ANY ({codes})", self.before(), self.work())
     }
 
     /// Whether it is this table of a part of the snapshot.
-    fn is(&self, part: usize, table: u32) -> bool {
+    pub(super) fn is(&self, part: usize, table: u32) -> bool {
         self.places.contains(&(part, table))
+    }
+
+    /// How many before- and after-images of it the snapshot holds.
+    pub(super) fn totals(&self, snapshot: &Snapshot) -> (u64, u64) {
+        let mut totals = (0, 0);
+        for (part, table) in &self.places {
+            let Ok(footer) = snapshot.footer(*part) else { continue };
+            let table = usize::try_from(*table).ok().and_then(|table| footer.tables.get(table));
+            totals.0 += table.map_or(0, |table| table.before);
+            totals.1 += table.map_or(0, |table| table.after);
+        }
+        totals
+    }
+
+    /// The columns that are loaded.
+    fn loaded(&self) -> Vec<&str> {
+        let Some(place) = &self.in_place else { return self.columns.iter().map(String::as_str).collect() };
+        place.loaded.iter().filter_map(|at| self.columns.get(*at)).map(String::as_str).collect()
     }
 
     /// The temporary table with the before-images.
@@ -77,6 +120,11 @@ impl Staged {
         format!("pg_temp.checkrein_kept_{}", self.number)
     }
 
+    /// Whether values of this column read the same exactly when they lie there in the same bytes.
+    pub(super) fn is_plain(&self, name: &str) -> bool {
+        self.now.columns.iter().any(|column| column.name == name && PLAIN.contains(&column.base.as_str()))
+    }
+
     /// The recorded columns of an alias as one text, which is alike exactly when all of them are.
     pub(super) fn image(&self, alias: &str) -> String {
         format!("ROW({})::text", schema::list(self.columns.iter().map(String::as_str), alias))
@@ -88,23 +136,40 @@ impl Staged {
     }
 }
 
-/// Loads `snapshot`.
-pub(super) async fn stage(
+/// Loads what is needed of `snapshot` into temporary tables, of the tables of which `which` is true.
+pub(super) async fn load(
     session: &Session,
     snapshot: &Snapshot,
+    staged: &[Staged],
+    which: fn(&Staged) -> bool,
     progress: &Progress,
-) -> Result<Vec<Staged>, Trouble> {
-    let staged = describe(session, snapshot).await?;
-    load(session, snapshot, &staged, progress).await?;
-    // Tells the planner what was loaded.
-    for one in &staged {
-        ask(session, &format!("ANALYZE {}; ANALYZE {}", one.before(), one.after())).await?;
+) -> Result<(), Trouble> {
+    for one in staged.iter().filter(|one| which(one)) {
+        let columns = schema::list(one.loaded().into_iter(), "t");
+        for name in [one.before(), one.after()] {
+            let make = format!(
+                "CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS SELECT {columns} FROM ONLY {} t WITH NO DATA",
+                one.now.sql()
+            );
+            ask(session, &make).await?;
+        }
     }
-    Ok(staged)
+    copy_in(session, snapshot, staged, which, progress).await?;
+    // Tells the planner what was loaded: how many, and how the keys are spread. A few of them show that.
+    for one in staged.iter().filter(|one| which(one) && one.in_place.is_none() && one.keyed) {
+        let key = one.now.key_names().map(ident).collect::<Vec<_>>().join(", ");
+        let analyse = format!(
+            "SET LOCAL default_statistics_target = 10; ANALYZE {} ({key}); ANALYZE {} ({key})",
+            one.before(),
+            one.after()
+        );
+        ask(session, &analyse).await?;
+    }
+    Ok(())
 }
 
-/// The tables of `snapshot`, and temporary ones for their rows.
-async fn describe(session: &Session, snapshot: &Snapshot) -> Result<Vec<Staged>, Trouble> {
+/// The tables of `snapshot`, as they are now.
+pub(super) async fn describe(session: &Session, snapshot: &Snapshot) -> Result<Vec<Staged>, Trouble> {
     super::super::same_system(session, snapshot)?;
     let (recorded, places) = recorded(snapshot)?;
     let present = schema::relations(session, recorded.keys().copied()).await?;
@@ -120,16 +185,6 @@ async fn describe(session: &Session, snapshot: &Snapshot) -> Result<Vec<Staged>,
         let places = places.iter().filter(|(_, oid)| **oid == then.oid).map(|(place, _)| *place).collect();
         let one = fit(number, then, now, snapshot.is_sealed())?;
         staged.push(Staged { alike: alike.and_then(serde_json::Value::as_u64), places, ..one });
-    }
-    for one in &staged {
-        let columns = one.list("t");
-        for name in [one.before(), one.after()] {
-            let make = format!(
-                "CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS SELECT {columns} FROM ONLY {} t WITH NO DATA",
-                one.now.sql()
-            );
-            ask(session, &make).await?;
-        }
     }
     Ok(staged)
 }
@@ -215,6 +270,7 @@ fn fit(number: usize, then: &Relation, now: &Relation, sealed: bool) -> Result<S
     let added = added.into_iter().filter(|name| !generated_added(name)).collect();
     Ok(Staged {
         alike: None,
+        in_place: None,
         now: now.clone(),
         then: then.clone(),
         columns,
@@ -231,11 +287,12 @@ fn fit(number: usize, then: &Relation, now: &Relation, sealed: bool) -> Result<S
 /// A COPY under way.
 type CopyIn = CopyInSink<std::io::Cursor<Vec<u8>>>;
 
-/// Loads all images.
-async fn load(
+/// Copies in what is needed of all images.
+async fn copy_in(
     session: &Session,
     snapshot: &Snapshot,
     staged: &[Staged],
+    which: fn(&Staged) -> bool,
     progress: &Progress,
 ) -> Result<(), Trouble> {
     let mut total = 0;
@@ -253,20 +310,28 @@ async fn load(
             Side::Before => one.before(),
             Side::After => one.after(),
         };
+        loaded += block.rows;
+        progress.done.store(loaded, Ordering::Relaxed);
+        let data = match (&one.in_place, block.side) {
+            _ if !which(one) => continue,
+            (Some(_), Side::After) => continue,
+            (Some(place), Side::Before) if place.loaded.len() < one.columns.len() => {
+                cut(&block.data, &place.loaded)
+            }
+            _ => block.data,
+        };
         if open.as_ref().is_none_or(|(known, _)| *known != name) {
             if let Some((_, mut sink)) = open.take() {
                 sink.as_mut().finish().await?;
             }
-            let columns = one.columns.iter().map(|column| ident(column)).collect::<Vec<_>>().join(", ");
+            let columns = one.loaded().into_iter().map(ident).collect::<Vec<_>>().join(", ");
             let columns = if columns.is_empty() { columns } else { format!("({columns})") };
             let copy = format!("COPY {name} {columns} FROM STDIN (FORMAT text)");
             open = Some((name, Box::pin(session.copy_in(&copy).await?)));
         }
         if let Some((_, sink)) = &mut open {
-            sink.send(std::io::Cursor::new(block.data)).await?;
+            sink.send(std::io::Cursor::new(data)).await?;
         }
-        loaded += block.rows;
-        progress.done.store(loaded, Ordering::Relaxed);
     }
     if let Some((_, mut sink)) = open.take() {
         sink.as_mut().finish().await?;
@@ -275,6 +340,23 @@ async fn load(
         return Err(Error::Snapshot("the snapshot ended before its last record".to_owned()).into());
     }
     Ok(())
+}
+
+/// These columns of rows.
+fn cut(rows: &[u8], columns: &[usize]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(rows.len());
+    let mut all = Vec::new();
+    for line in lines(rows) {
+        cells(line, &mut all);
+        for (number, cell) in columns.iter().filter_map(|at| all.get(*at)).enumerate() {
+            if number > 0 {
+                out.push(b'\t');
+            }
+            out.extend_from_slice(cell);
+        }
+        out.push(b'\n');
+    }
+    out
 }
 
 /// Writes the records of an unsealed snapshot as they stand now into `out`, found by their keys.
@@ -287,7 +369,8 @@ pub(in super::super) async fn seal(
     if snapshot.is_sealed() {
         return Err(Error::Invalid("the snapshot is sealed already".to_owned()).into());
     }
-    let staged = stage(session, snapshot, progress).await?;
+    let staged = describe(session, snapshot).await?;
+    load(session, snapshot, &staged, |_| true, progress).await?;
     for one in &staged {
         if !one.keyed {
             return Err(Error::Unsupported(format!(

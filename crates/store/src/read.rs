@@ -85,6 +85,15 @@ pub struct ApprovalPage {
     pub next: Option<u64>,
 }
 
+/// Where a breaker stands that ever left `closed`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BreakerRow {
+    /// Whose; see `Scope`.
+    pub scope: String,
+    /// Its last change; or why that cannot be understood.
+    pub last: Result<BreakerChange, String>,
+}
+
 /// Which entries of the log.
 #[derive(Clone, Debug, Default)]
 pub struct EntryFilter {
@@ -455,17 +464,17 @@ pub(crate) fn keys(db: &Connection) -> Result<Vec<KeyRecord>, StoreError> {
     bodies(db, "SELECT body FROM keys ORDER BY id", [], "keys")
 }
 
-/// Each breaker with its scope; or why it cannot be understood.
-pub(crate) fn breakers(db: &Connection) -> Result<Vec<(String, Result<BreakerChange, String>)>, StoreError> {
+/// Each breaker with its scope.
+pub(crate) fn breakers(db: &Connection) -> Result<Vec<BreakerRow>, StoreError> {
     let mut rows = db.prepare("SELECT scope, body FROM breakers ORDER BY scope")?;
     let rows = rows.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?)))?;
     rows.map(|row| {
         let (scope, body) = row?;
         let read = serde_json::from_str::<BreakerChange>(&body).map_err(|e| e.to_string());
-        let read = read.and_then(|change| {
+        let last = read.and_then(|change| {
             if change.scope.as_str() == scope { Ok(change) } else { Err("it is another's".to_owned()) }
         });
-        Ok((scope, read))
+        Ok(BreakerRow { scope, last })
     })
     .collect()
 }

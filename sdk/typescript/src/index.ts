@@ -21,6 +21,7 @@ export type { Approval, Approvals, Grant, Grants, Policies, Policy } from "./man
 export type { OnUnreachable } from "./protocol.js";
 export {
   type BlastRadius,
+  type Drift,
   CheckResult,
   Decision,
   type MatchedPolicy,

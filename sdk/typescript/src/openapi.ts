@@ -3,6 +3,11 @@
 /** What travels. */
 export interface components {
   schemas: {
+    /** Takes what an agent did for normal. */
+    AcceptRequest: {
+      /** Why; goes on record. 1 to 1,024 bytes. */
+      reason: string;
+    };
     /** Who answered: from the key, the signed click or the signed link, never from a request's body. */
     Actor: {
       /** The key's id. By Slack: `slack:<workspace>/<user>`. By a link: the id of the key that made the link. */
@@ -13,6 +18,67 @@ export interface components {
       role: components["schemas"]["Role"];
       /** How they were recognised; absent for a key. */
       via?: components["schemas"]["Via"];
+    };
+    /** An hour of an agent, with what the baseline of now expects of it. */
+    AgentHour: components["schemas"]["AgentRate"] & {
+      /** Its beginning. */
+      at: string;
+    };
+    /** A page of agents, by name. */
+    AgentPage: {
+      /** The agents. */
+      agents: Array<components["schemas"]["AgentSummary"]>;
+      /** Ask again with `cursor` set to this for the next page; absent on the last one. */
+      next_cursor?: string | null;
+    };
+    /** The actions of an hour. */
+    AgentRate: {
+      /** Expected in it. */
+      expected: number;
+      /** The most that raises no doubt. */
+      high: number;
+      /** Seen in it, so far. */
+      seen: number;
+    };
+    /** An agent that is known. */
+    AgentSummary: {
+      /** Its name. */
+      agent: string;
+      /** Where its own breaker stands. */
+      breaker: components["schemas"]["BreakerState"];
+      /** The group of the configuration that it belongs to. */
+      group?: string | null;
+      /** When it acted last. */
+      last_seen: string;
+    };
+    /** What is known of an agent. */
+    AgentView: {
+      /** Its name. */
+      agent: string;
+      /** Its own breaker. */
+      breaker: components["schemas"]["BreakerView"];
+      /** Actions expected of each hour of the week, from Monday 00:00 UTC on: 168 figures. */
+      expected_by_hour_of_week: Array<number>;
+      /** When it acted first, and last; absent while it has not. */
+      first_seen?: string | null;
+      /** The group of the configuration that it belongs to. */
+      group?: string | null;
+      /** The hours that were asked for, oldest first; this one is the last. */
+      hours: Array<components["schemas"]["AgentHour"]>;
+      /** What is unusual of it now. */
+      incidents: Array<components["schemas"]["DriftChannel"]>;
+      /** When it acted last. */
+      last_seen?: string | null;
+      /** It is in its first week. */
+      learning: boolean;
+      /** What its last 500 actions were, the most frequent first; at most 20 kinds. */
+      mix: Array<components["schemas"]["MixShare"]>;
+      /** What Checkrein does about its drift: `enforce`, `alert` or `off`. */
+      mode: string;
+      /** This hour. */
+      rate: components["schemas"]["AgentRate"];
+      /** Its last 10 checks, newest first. */
+      recent: Array<components["schemas"]["CheckView"]>;
     };
     /** A person's answer. */
     Answer: "approve" | "deny";
@@ -569,6 +635,15 @@ export interface components {
       severity_at_least?: components["schemas"]["Severity"] | null;
       severity_at_most?: components["schemas"]["Severity"] | null;
     };
+    /** A kind of action, among an agent's last 500. */
+    MixShare: {
+      /** The action. */
+      action: string;
+      /** 0 to 1. */
+      share: number;
+      /** The tool, in the raw form. */
+      tool?: string | null;
+    };
     /** Whether a policy takes effect. */
     Mode: "enforce" | "shadow";
     /** Something said about an approval, without answering it. */
@@ -690,6 +765,18 @@ export interface components {
       path: string;
       /** Where: a policy's name, or a field. */
       subject: string;
+    };
+    /** What was learnt anew. */
+    RebuildReport: {
+      /** Actions of theirs in the log. */
+      actions: number;
+      /** Agents. */
+      agents: number;
+    };
+    /** Learns from the action log anew. */
+    RebuildRequest: {
+      /** What this agent normally does; absent: what all do. */
+      agent?: string | null;
     };
     /** What would have changed, action by action and in sum. */
     ReplayReport: {

@@ -29,7 +29,7 @@ from .errors import (
     UnreachableError,
 )
 from .management import Approvals, AsyncApprovals, AsyncGrants, AsyncPolicies, Grants, Policies
-from .result import AsyncCheckResult, BlastRadius, CheckResult, Decision, MatchedPolicy
+from .result import AsyncCheckResult, BlastRadius, CheckResult, Decision, Drift, MatchedPolicy
 from .undo import AsyncExecutionResult, Execution, ExecutionResult, RollbackResult, Snapshot
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "CheckreinError",
     "ConflictError",
     "Decision",
+    "Drift",
     "Execution",
     "ExecutionResult",
     "Grants",

@@ -29,7 +29,7 @@ from .errors import (
     StatementError,
     UnreachableError,
 )
-from .result import BlastRadius, Decision, MatchedPolicy, Status
+from .result import BlastRadius, Decision, Drift, MatchedPolicy, Status
 
 OnUnreachable = Literal["block", "allow_reads", "allow"]
 ON_UNREACHABLE: Final = ("block", "allow_reads", "allow")
@@ -337,6 +337,8 @@ def read_decision(answer: Reply | Failure, expected: str | None = None) -> Decis
         category=optional(found.get("category")),
         environment=optional(found.get("environment")),
         blast_radius=_blast_radius(found.get("blast_radius")),
+        drift=_drift(found.get("drift")),
+        breaker=optional(found.get("breaker")) or "closed",
         approval_id=optional(found.get("approval_id")),
         snapshot_id=optional(found.get("snapshot_id")),
         logged_at=optional(found.get("logged_at")),
@@ -388,6 +390,23 @@ def _blast_radius(found: Any) -> BlastRadius | None:
             (str(r.get("resource", "")), number(r.get("records"))) for r in items(found.get("by_resource"))
         ),
     )
+
+
+def _drift(found: Any) -> Drift | None:
+    if not isinstance(found, dict):
+        return None
+    return Drift(
+        score=_figure(found.get("score")),
+        severity=str(found.get("severity", "")),
+        channel=str(found.get("channel", "")),
+        reason=str(found.get("reason", "")),
+        expected=_figure(found.get("expected")),
+        seen=_figure(found.get("seen")),
+    )
+
+
+def _figure(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
 
 
 def segment(name: str | None) -> str:

@@ -49,6 +49,24 @@ class BlastRadius:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """How far the action departs from what its agent normally does."""
+
+    #: How rare this is, in powers of ten: 5 to 12.
+    score: float
+    #: ``notice``, ``warning`` or ``critical``.
+    severity: str
+    #: ``rate``, ``burst``, ``loop``, ``novelty``, ``sequence``, ``mix``, ``records`` or ``errors``.
+    channel: str
+    #: One sentence for a person.
+    reason: str
+    #: What is normal: a count, or a share for ``mix`` and ``errors``.
+    expected: float
+    #: What was seen instead, in the same unit.
+    seen: float
+
+
+@dataclass(frozen=True)
 class Decision:
     """Whether the action may run, and why. True exactly if it may."""
 
@@ -64,6 +82,11 @@ class Decision:
     #: ``production``, ``staging`` or ``sandbox``.
     environment: str | None = None
     blast_radius: BlastRadius | None = None
+    #: The departure from what is normal, if it is one that somebody should know of.
+    drift: Drift | None = None
+    #: ``closed``, ``open`` or ``half_open``: the breaker that concerns the agent; ``None`` when the server
+    #: could not be asked.
+    breaker: str | None = None
     #: ``apr_…``: the approval that a hold waits for.
     approval_id: str | None = None
     #: ``snp_…``: what Checkrein kept of the records, so that they can be rolled back.

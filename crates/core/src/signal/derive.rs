@@ -220,6 +220,10 @@ fn drift_ended(agent: &str, channel: Channel, at: Timestamp) -> Signal {
 fn settled(approval: &Approval, transition: &Transition, at: Timestamp) -> Option<Signal> {
     let action = &approval.action;
     let what = format!("{} on {} by {}", &*action.action, &*action.resource, &*action.agent);
+    if approval.state == approval::State::Pending {
+        // The first of two people.
+        return None;
+    }
     let (kind, severity, how) = match transition {
         Transition::Decide { decision: Answer::Approve, by, .. } => {
             ("approval.approved", Severity::Info, format!("approved by {}", by.name))

@@ -407,6 +407,13 @@ def main() -> int:
                     f"A shop with 10,000 users, 2,500 orders in SQLite; an agent; {len(POLICIES)} policies."
                 )
                 play(server, shop, screen)
+                if "--keep" in sys.argv[1:]:
+                    screen.say(
+                        f"\nThe server still runs. See all this at {server.url}/ and sign in with"
+                        f"\n  {server.admin_key}\nCtrl-C ends it and removes everything."
+                    )
+                    while True:
+                        signal.pause()
             finally:
                 server.stop()
     except NotAsTold as told:

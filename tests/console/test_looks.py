@@ -81,6 +81,7 @@ class Story:
             "new-policy": "/new-policy",
             "snapshots": "/snapshots",
             "snapshot": f"/snapshots/{self.snapshot}",
+            "sinks": "/sinks",
             "log": "/log",
             "entry": "/log/3",
             "missing": "/actions/chk_none",
@@ -165,7 +166,7 @@ def test_everybody_can_use_every_page(
 
 def test_an_empty_server_is_usable_too(server: object, visit: Callable[..., Page]) -> None:
     page = visit(server, server.admin_key, bypass_csp=True)  # type: ignore[attr-defined]
-    for path in ("/", "/approvals", "/actions", "/policies", "/snapshots"):
+    for path in ("/", "/approvals", "/actions", "/policies", "/snapshots", "/sinks"):
         page.goto(path)
         page.add_script_tag(path=AXE)
         assert page.evaluate("axe.run()")["violations"] == []

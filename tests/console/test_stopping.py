@@ -27,7 +27,7 @@ def test_an_agent_is_stopped_from_a_phone_and_goes_on(server: RealServer, visit:
     )
     page.get_by_role("link", name="Look and decide").click()
     page.get_by_text("Stop billing-bot, or say something").click()
-    page.get_by_label("Why").fill("it refunds the wrong orders")
+    page.get_by_role("textbox", name="Why", exact=True).fill("it refunds the wrong orders")
     page.get_by_role("button", name="Stop billing-bot").click()
     expect(page.locator("#more .tag")).to_have_text("breaker open")
     verdict, why = asks(server)
@@ -37,7 +37,7 @@ def test_an_agent_is_stopped_from_a_phone_and_goes_on(server: RealServer, visit:
     page.goto("/")
     expect(page.locator("#stopped")).to_contain_text("it refunds the wrong orders")
     page.locator("#stopped").get_by_role("link", name="billing-bot").click()
-    page.get_by_label("Why").fill("mended")
+    page.get_by_role("textbox", name="Why", exact=True).fill("mended")
     page.get_by_role("button", name="Let billing-bot go on").click()
     expect(page.locator("#breaker .tag")).to_have_text("breaker closed")
     assert asks(server)[0] == "allow"
@@ -51,7 +51,7 @@ def test_every_agent_is_stopped_at_once_without_a_script(
     assert asks(server)[0] == "allow"
     page = visit(server, server.admin_key, java_script_enabled=False)
     page.goto("/agents")
-    page.get_by_label("Why").fill("until we know more")
+    page.get_by_role("textbox", name="Why", exact=True).fill("until we know more")
     page.get_by_role("button", name="Stop every agent").click()
     expect(page.locator("#all .tag")).to_have_text("breaker open")
     assert asks(server)[0] == "block"
@@ -82,7 +82,7 @@ def test_several_people_are_named_and_may_say_something(
     for page in pages:
         page.goto(f"/approvals/{agent.approval_id}")
     pages[0].get_by_text("Stop billing-bot, or say something").click()
-    pages[0].get_by_label("Say").fill("order 7 was faulty")
+    pages[0].get_by_role("textbox", name="Say", exact=True).fill("order 7 was faulty")
     pages[0].get_by_role("button", name="Say it").click()
     expect(pages[1].locator("#answer")).to_contain_text("order 7 was faulty")
     pages[0].get_by_role("button", name="Approve").click()

@@ -232,6 +232,12 @@ fn summary(entry: &Entry) -> String {
             checkrein_core::grant::Transition::Revoke { by } => format!("revoked by {}", by.name),
             checkrein_core::grant::Transition::Expire => "expired".to_owned(),
         },
+        Ok(Event::BreakerChanged(b)) => {
+            let by = b.by.map(|by| format!(" by {}", by.name)).unwrap_or_default();
+            format!("{}{by}: {}", b.change.to.as_str(), b.reason)
+        }
+        Ok(Event::DriftAccepted { by, reason, .. }) => format!("accepted by {}: {reason}", by.name),
+        Ok(Event::DriftEnded { channel, .. }) => format!("{} is over", channel.as_str()),
         Ok(Event::SnapshotTaken(s)) => {
             let records = s.by_resource.iter().fold(0_u64, |sum, held| sum.saturating_add(held.records));
             format!("{}: {} of {} ({})", s.agent, output::records(records), s.resource, s.origin.as_str())
@@ -247,12 +253,6 @@ fn summary(entry: &Entry) -> String {
         Ok(Event::RollbackFinished { status, reason, .. }) => {
             format!("{}{}", status.as_str(), reason.map(|why| format!(": {why}")).unwrap_or_default())
         }
-        Ok(Event::BreakerChanged(b)) => {
-            let by = b.by.map(|by| format!(" by {}", by.name)).unwrap_or_default();
-            format!("{}{by}: {}", b.change.to.as_str(), b.reason)
-        }
-        Ok(Event::DriftAccepted { by, reason, .. }) => format!("by {}: {reason}", by.name),
-        Ok(Event::DriftEnded { channel, .. }) => channel.as_str().to_owned(),
         Ok(Event::PolicyPut { by, .. } | Event::PolicyDeleted { by, .. }) => format!("by {}", by.name),
         Ok(Event::PoliciesLoaded { policies, .. }) => {
             plural(policies.len(), "policy", "policies") + " from files"

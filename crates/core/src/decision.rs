@@ -149,7 +149,7 @@ pub struct Decision {
     /// The departure from what is normal, if it is one that somebody should know of.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[cfg_attr(feature = "schema", schema(required = false))]
-    pub drift: Option<DriftVerdict>,
+    pub drift: Option<Box<DriftVerdict>>,
     /// Where the breaker stands that concerns this agent; absent: `closed`.
     #[serde(skip_serializing_if = "is_closed", default)]
     #[cfg_attr(feature = "schema", schema(required = false))]

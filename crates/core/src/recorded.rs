@@ -351,14 +351,14 @@ mod tests {
                 c.check.session = Some("another".into());
                 c.probe = Some(7);
                 c.decision.breaker = breaker::State::HalfOpen;
-                c.decision.drift = Some(DriftVerdict {
+                c.decision.drift = Some(Box::new(DriftVerdict {
                     score: 6.2,
                     severity: Severity::Warning,
                     channel: Channel::Burst,
                     reason: "38 actions in 5 min".into(),
                     expected: 2.0,
                     seen: 38.0,
-                });
+                }));
             }));
             written(&checked(check, |c| {
                 c.action.session = Some("another".into());

@@ -49,6 +49,9 @@ fn secrets() -> Vec<(String, String)> {
         ("Authorization: Bearer abcdef0123456789".to_owned(), "abcdef0123456789".to_owned()),
         ("authorization: basic dXNlcjpwYXNzd29yZDE=".to_owned(), "dXNlcjpwYXNzd29yZDE".to_owned()),
         ("password=hunter2".to_owned(), "hunter2".to_owned()),
+        ("token:password=hunter".to_owned(), "hunter".to_owned()),
+        ("password=' password=hunter2 AKIAABCDEFGH12345678".to_owned(), "hunter2".to_owned()),
+        ("password=[redactedhunter2".to_owned(), "hunter2".to_owned()),
         (r#"{"password": "correct horse"}"#.to_owned(), "correct horse".to_owned()),
         (r#"{\"api_key\":\"hunter two\"}"#.to_owned(), "hunter two".to_owned()),
         ("https://x.example/?a=1&token=abcDEF&b=2".to_owned(), "abcDEF".to_owned()),
@@ -201,7 +204,7 @@ proptest! {
     }
 
     #[test]
-    fn a_secret_between_spaces_never_stays(before in texts(), after in texts(), at in 0..35_usize) {
+    fn a_secret_between_spaces_never_stays(before in texts(), after in texts(), at in 0..38_usize) {
         let (text, secret) = secrets().remove(at);
         let redacted = redactor().text(&format!("{before} {text} {after}")).into_owned();
         prop_assume!(!before.contains(&secret) && !after.contains(&secret));
@@ -220,4 +223,31 @@ proptest! {
         redactor.value(&mut value);
         prop_assert_eq!(value, once);
     }
+}
+
+#[test]
+fn a_message_keeps_its_ids_and_loses_its_secrets() {
+    let secret = "password=hunter2";
+    let message = json!({
+        "delivery_id": "dlv_1", "dedup_key": "grp_1", "status": "firing", "severity": "critical", "count": 1,
+        "first_at": "2026-11-22T09:10:05Z", "last_at": "2026-11-22T09:10:05Z", "link": null,
+        "signals": [{
+            "id": "sig_1", "kind": "action.blocked", "severity": "critical", "status": "firing", "condition": "blocked:x",
+            "at": "2026-11-22T09:10:05Z", "summary": secret, "agent": secret, "session": "s", "action": secret,
+            "resource": secret, "tool": secret, "policies": [secret], "check_id": "chk_1", "by": secret, "next": secret,
+            "blast_radius": {
+                "records": 1, "systems": 1, "recipients": 0, "basis": "counted", "declared": null,
+                "by_resource": [{ "resource": secret, "records": 1 }],
+            },
+        }],
+    });
+    let mut message: checkrein_core::signal::Notification = serde_json::from_value(message).unwrap();
+    let before = message.clone();
+    Redactor::new(&["session".to_owned()], false).unwrap().notification(&mut message);
+    let text = serde_json::to_string(&message).unwrap();
+    assert!(!text.contains("hunter2"), "{text}");
+    let (signal, was) = (message.signals.first().unwrap(), before.signals.first().unwrap());
+    assert_eq!(signal.session.as_deref(), Some(REDACTED));
+    assert_eq!((&signal.id, &signal.condition, &signal.check_id), (&was.id, &was.condition, &was.check_id));
+    assert_eq!((message.dedup_key, message.delivery_id), (before.dedup_key, before.delivery_id));
 }

@@ -37,7 +37,9 @@ pub use baselines::{Baselines, KnownAgent, SavedAgent};
 pub use error::{AppendError, Difference, StoreError, VerifyError};
 pub use grants::{GrantFilter, GrantPage};
 pub use outbox::{SignalFilter, SignalPage, SignalRow};
-pub use read::{ApprovalFilter, ApprovalPage, CheckFilter, CheckPage, CheckRow, EntryFilter, MAX_PAGE};
+pub use read::{
+    ApprovalFilter, ApprovalPage, BreakerRow, CheckFilter, CheckPage, CheckRow, EntryFilter, MAX_PAGE,
+};
 pub use reader::Reader;
 pub use snapshots::{LiveSnapshot, OpenExecution, SnapshotFilter, SnapshotPage};
 pub use store::{Options, Pruned, Stamp, Store};

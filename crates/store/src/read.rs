@@ -21,7 +21,7 @@ use std::borrow::Cow;
 pub const MAX_PAGE: usize = 10_000;
 
 /// Checks that one read looks through at most when a filter passes few: some hundredths of a second.
-const MAX_SCAN: u64 = 20_000;
+const MAX_SCAN: u64 = 5_000;
 
 /// Which checks.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +83,15 @@ pub struct ApprovalPage {
     pub rows: Vec<Approval>,
     /// What to pass as `before` for the next page; none at the end.
     pub next: Option<u64>,
+}
+
+/// Where a breaker stands that ever left `closed`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BreakerRow {
+    /// Whose; see `Scope`.
+    pub scope: String,
+    /// Its last change; or why that cannot be understood.
+    pub last: Result<BreakerChange, String>,
 }
 
 /// Which entries of the log.
@@ -455,17 +464,17 @@ pub(crate) fn keys(db: &Connection) -> Result<Vec<KeyRecord>, StoreError> {
     bodies(db, "SELECT body FROM keys ORDER BY id", [], "keys")
 }
 
-/// Each breaker with its scope; or why it cannot be understood.
-pub(crate) fn breakers(db: &Connection) -> Result<Vec<(String, Result<BreakerChange, String>)>, StoreError> {
+/// Each breaker with its scope.
+pub(crate) fn breakers(db: &Connection) -> Result<Vec<BreakerRow>, StoreError> {
     let mut rows = db.prepare("SELECT scope, body FROM breakers ORDER BY scope")?;
     let rows = rows.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?)))?;
     rows.map(|row| {
         let (scope, body) = row?;
         let read = serde_json::from_str::<BreakerChange>(&body).map_err(|e| e.to_string());
-        let read = read.and_then(|change| {
+        let last = read.and_then(|change| {
             if change.scope.as_str() == scope { Ok(change) } else { Err("it is another's".to_owned()) }
         });
-        Ok((scope, read))
+        Ok(BreakerRow { scope, last })
     })
     .collect()
 }
@@ -495,16 +504,27 @@ pub(crate) fn approvals(
     limit: usize,
 ) -> Result<ApprovalPage, StoreError> {
     let limit = limit.clamp(1, MAX_PAGE);
-    // Those that are open are few, whatever the others are.
-    let mut statement = db.prepare_cached(if filter.open == Some(true) {
+    // Each way along an index: what waits is little, whatever is over; so is what one agent asked for.
+    let agent = filter.agent.as_ref().and_then(Pattern::literal).map(|agent| agent.as_str());
+    let waits = filter.open == Some(true) || filter.state == Some(State::Pending);
+    let mut statement = db.prepare_cached(if waits {
         "SELECT seq, agent, body FROM approvals INDEXED BY approvals_due
-         WHERE open = 1 AND seq < ?1 AND (?2 IS NULL OR state = ?2) AND ?3 ORDER BY seq DESC"
+         WHERE open = 1 AND seq < ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR ?3)
+           AND (?4 IS NULL OR agent = ?4) ORDER BY seq DESC"
+    } else if agent.is_some() {
+        "SELECT seq, agent, body FROM approvals INDEXED BY approvals_agent
+         WHERE agent = ?4 AND seq < ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR open = ?3)
+         ORDER BY seq DESC"
+    } else if filter.state.is_some() {
+        "SELECT seq, agent, body FROM approvals INDEXED BY approvals_state
+         WHERE state = ?2 AND seq < ?1 AND (?3 IS NULL OR open = ?3) AND ?4 IS NULL ORDER BY seq DESC"
     } else {
         "SELECT seq, agent, body FROM approvals
-         WHERE seq < ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR open = ?3) ORDER BY seq DESC"
+         WHERE seq < ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR open = ?3) AND ?4 IS NULL
+         ORDER BY seq DESC"
     })?;
     let before = before.map_or(i64::MAX, u64::cast_signed);
-    let mut rows = statement.query(params![before, filter.state.map(State::as_str), filter.open])?;
+    let mut rows = statement.query(params![before, filter.state.map(State::as_str), filter.open, agent])?;
     let mut page = ApprovalPage::default();
     let mut last = None;
     while let Some(row) = rows.next()? {

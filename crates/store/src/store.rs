@@ -9,14 +9,13 @@ use crate::{
     journal::{Frame, Journal},
     postman::Postman,
     queue::{self, Queue},
-    read::{self, ApprovalFilter, ApprovalPage, CheckFilter, CheckPage, CheckRow, EntryFilter},
+    read::{self, ApprovalFilter, ApprovalPage, BreakerRow, CheckFilter, CheckPage, CheckRow, EntryFilter},
     schema,
     writer::{self, Call, Limits, Rejection, Request, Writer},
 };
 use checkrein_core::{
     approval::Approval,
     chain::{Hash, Walk},
-    drift::breaker::BreakerChange,
     event::{Checked, Entry, Event},
     fingerprint::Fingerprint,
     key::KeyRecord,
@@ -445,12 +444,11 @@ impl Store {
         self.read(read::policies).await
     }
 
-    /// Where breakers stand, each with its scope; those that never left `closed` are not among them. One that
-    /// cannot be understood is given as the reason why not.
+    /// Where breakers stand that ever left `closed`.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn breakers(&self) -> Result<Vec<(String, Result<BreakerChange, String>)>, StoreError> {
+    pub async fn breakers(&self) -> Result<Vec<BreakerRow>, StoreError> {
         self.read(read::breakers).await
     }
 

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use checkrein_testbed::bench::load::{self, Plan};
-use checkrein_testbed::bench::report::{Run, Sample, median};
+use checkrein_testbed::bench::report::{Figure, Run, Sample, median};
 use checkrein_testbed::bench::subject::{self, Running};
 use checkrein_testbed::bench::{Error, noop, sync};
 
@@ -23,18 +23,29 @@ const NOOP: &str = "no-op";
 const CONTROL: &str = "no-op, once more";
 const KEYED: &str = "check, 3 policies, with idempotency key";
 const CHECKS: [&str; 3] = ["check, 3 policies", "check, 1,000 policies", "check, 10,000 policies"];
+/// With `--drift`, instead of the others.
+const WITHOUT_DRIFT: &str = "check, 3 policies, without drift";
 const CERBOS: &str = "Cerbos, 3 policies, decision log";
-const SUBJECTS: [&str; 7] = [NOOP, CONTROL, CHECKS[0], KEYED, CHECKS[1], CHECKS[2], CERBOS];
+const SUBJECTS: [&str; 8] = [NOOP, CONTROL, CHECKS[0], WITHOUT_DRIFT, KEYED, CHECKS[1], CHECKS[2], CERBOS];
 
-const USAGE: &str = "use: make bench [BENCH='--quick --without-checkrein --data DIR']
+/// What a check with drift is compared in with one without.
+const DRIFT: [(&str, Figure); 3] = [
+    ("throughput", |sample| sample.load.per_second),
+    ("p50", |sample| sample.load.p50),
+    ("CPU per request", Sample::cpu_per_request),
+];
+
+const USAGE: &str = "use: make bench [BENCH='--quick --without-checkrein --drift --data DIR']
   --quick              1 round of 0.7 seconds each: whether it works, not how fast it is
   --without-checkrein  only the no-op handler and the peer
+  --drift              only the no-op handler, and checks with and without drift
   --data DIR           put the data there, to measure another disk (default: the target folder)";
 
 struct Options {
     rounds: usize,
     measure_ms: u64,
     with_checkrein: bool,
+    drift: bool,
     data: PathBuf,
 }
 
@@ -58,12 +69,13 @@ fn main() -> ExitCode {
 fn options(words: &[&str]) -> Result<Options, Error> {
     let own = std::env::current_exe()?; // below target/release/deps
     let data = own.ancestors().nth(3).ok_or("this program is not in a target folder")?.to_owned();
-    let mut options = Options { rounds: 5, measure_ms: 2_000, with_checkrein: true, data };
+    let mut options = Options { rounds: 5, measure_ms: 2_000, with_checkrein: true, drift: false, data };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match (*word, words.as_slice().first()) {
             ("--quick", _) => (options.rounds, options.measure_ms) = (1, 700),
             ("--without-checkrein", _) => options.with_checkrein = false,
+            ("--drift", _) => options.drift = true,
             ("--data", Some(folder)) => {
                 options.data = folder.into();
                 words.next();
@@ -93,9 +105,10 @@ fn benchmark(options: &Options) -> Result<(), Error> {
     let (noop, checkreins, cerbos) = start(options, folder.path())?;
     let mut plans: Vec<(&'static str, &Running, Plan)> =
         [NOOP, CONTROL].into_iter().map(|name| (name, &noop, subject::check(&noop, false))).collect();
-    for (name, running) in CHECKS.into_iter().zip(&checkreins) {
+    let names = if options.drift { [CHECKS[0], WITHOUT_DRIFT].as_slice() } else { CHECKS.as_slice() };
+    for (name, running) in names.iter().copied().zip(&checkreins) {
         plans.push((name, running, subject::check(running, false)));
-        if name == CHECKS[0] {
+        if name == CHECKS[0] && !options.drift {
             plans.push((KEYED, running, subject::check(running, true)));
         }
     }
@@ -119,7 +132,7 @@ fn benchmark(options: &Options) -> Result<(), Error> {
         }
     }
     report(&run, syncs);
-    for (name, running) in CHECKS.iter().zip(&checkreins) {
+    for (name, running) in names.iter().zip(&checkreins) {
         println!("{name}: {:.1} MB in RAM after the load", megabytes(running.server.memory()?));
     }
     Ok(())
@@ -131,8 +144,13 @@ fn start(options: &Options, folder: &Path) -> Result<(Running, Vec<Running>, Opt
     let mut checkreins = Vec::new();
     if options.with_checkrein {
         let binary = subject::checkrein_binary()?;
-        for policies in POLICIES {
-            let running = subject::start_checkrein(&binary, folder, policies)?;
+        let kinds = if options.drift {
+            vec![(POLICIES[0], true), (POLICIES[0], false)]
+        } else {
+            POLICIES.map(|policies| (policies, true)).to_vec()
+        };
+        for (policies, with_drift) in kinds {
+            let running = subject::start_checkrein(&binary, folder, policies, with_drift)?;
             let (ready, memory) = (running.server.ready_after, megabytes(running.server.memory()?));
             println!(
                 "Checkrein with {policies} policies: ready after {} ms, {memory:.1} MB",
@@ -142,6 +160,7 @@ fn start(options: &Options, folder: &Path) -> Result<(Running, Vec<Running>, Opt
         }
     }
     let cerbos = match std::env::var_os("CERBOS_BIN") {
+        _ if options.drift => None,
         Some(binary) => Some(subject::start_cerbos(Path::new(&binary), folder)?),
         None => {
             println!("CERBOS_BIN is not set: without the peer");
@@ -179,6 +198,13 @@ fn report(run: &Run, syncs: Vec<f64>) {
         .collect();
     if !in_syncs.is_empty() {
         println!("1 connection: a check takes as long as the no-op and {:.2} syncs", median(in_syncs));
+    }
+    for connections in CONNECTIONS {
+        for (what, figure) in DRIFT {
+            if let Some(ratio) = run.ratio(CHECKS[0], WITHOUT_DRIFT, connections, figure) {
+                println!("{ratio:.3} times the {what} without drift, at {connections} at a time");
+            }
+        }
     }
     println!("One append and fdatasync, alone: {:.0} µs (median)", median(syncs) / 1e3);
     for connections in CONNECTIONS {

@@ -184,6 +184,74 @@ fn what_one_crate_owns_is_in_no_other() {
     }
 }
 
+/// Only `http` turns errors into answers, and only `console` beside it speaks HTTP at all.
+#[test]
+fn the_application_knows_no_http() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/src");
+    let mut seen = 0;
+    for (file, text) in files_below(&source) {
+        let place = file.strip_prefix(&source).expect("it is below");
+        if ["http", "console"].iter().any(|folder| place.starts_with(folder)) {
+            seen += 1;
+            // What a status means is said in one place; the console takes it from there.
+            assert!(
+                place == Path::new("http/problem.rs") || !text.contains("IntoResponse for Error"),
+                "{}: errors become answers in http/problem.rs alone",
+                place.display(),
+            );
+            continue;
+        }
+        assert!(
+            !text.contains("axum"),
+            "{}: `axum` belongs in server/src/http or server/src/console: return a typed value or error",
+            place.display(),
+        );
+    }
+    assert!(seen > 20, "only {seen} files of HTTP: this test looks at too little");
+}
+
+/// A template has no way round the escaper, but for plots that the server draws from numbers.
+#[test]
+fn templates_escape_everything() {
+    let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/templates");
+    let mut seen = 0;
+    for (file, text) in files_below(&templates) {
+        seen += 1;
+        for found in
+            text.split("{{").skip(1).filter_map(|rest| rest.split_once("}}")).map(|(inside, _)| inside)
+        {
+            assert!(
+                !found.contains("|safe")
+                    || ["strip|safe", "normal.band|safe", "style|safe"].contains(&found.trim()),
+                "{}: {{{{{found}}}}}: `safe` is for plots only",
+                file.display(),
+            );
+        }
+        assert!(!text.contains("autoescape"), "{}: everything is escaped", file.display());
+        // The page behind a signed link stands alone, with its style sheet in it and a policy of its own.
+        let alone = file.file_name().is_some_and(|name| name == "approve.html");
+        assert!(
+            alone || !text.contains(" style=") && !text.contains("<style") && !text.contains(" onclick="),
+            "{}: the policy of pages allows nothing inline",
+            file.display(),
+        );
+    }
+    assert!(seen > 10, "only {seen} templates: this test looks at too little");
+}
+
+fn files_below(folder: &Path) -> Vec<(std::path::PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder can be read") {
+        let path = entry.expect("a folder entry can be read").path();
+        if path.is_dir() {
+            found.extend(files_below(&path));
+        } else {
+            found.push((path.clone(), std::fs::read_to_string(&path).expect("source is text")));
+        }
+    }
+    found
+}
+
 #[test]
 fn licences_of_dependencies_are_on_the_list() {
     let metadata = &*METADATA;

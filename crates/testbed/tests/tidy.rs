@@ -208,7 +208,8 @@ fn leads_somewhere(from: &TextFile, link: &str) -> bool {
     let path = if path.is_empty() { from.path.clone() } else { folder.join(path) };
     match fs::read_to_string(&path) {
         Ok(text) => heading.is_empty() || headings(&text).any(|found| found == heading),
-        Err(_) => path.is_dir() && heading.is_empty(),
+        // A folder, or a picture.
+        Err(_) => path.exists() && heading.is_empty(),
     }
 }
 

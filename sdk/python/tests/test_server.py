@@ -335,3 +335,17 @@ def test_the_demo(tmp_path: Path) -> None:
     for word, times in expected.items():
         assert sum(line.startswith(word) for line in lines) == times, word
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+def test_a_loop_is_told(admin: Checkrein) -> None:
+    calm = admin.check(action="read", resource="tickets/0", agent="looping")
+    assert (calm.drift, calm.breaker) == (None, "closed")
+    for _ in range(30):
+        result = admin.check(action="read", resource="tickets/1", agent="looping")
+        if result.drift is not None:
+            break
+    assert (result.allowed, result.breaker) == (True, "closed")
+    assert result.drift is not None
+    assert (result.drift.channel, result.drift.score >= 5) == ("loop", True)
+    assert "times in a row" in result.drift.reason
+    assert result.drift.seen > result.drift.expected

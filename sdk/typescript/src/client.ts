@@ -1,7 +1,7 @@
 /** The client. */
 import { inspect } from "node:util";
 import { type Call, type CheckFields, type GuardOptions, planned, reporting, stillTheSame } from "./guard.js";
-import { Approvals, Policies } from "./management.js";
+import { Approvals, Grants, Policies } from "./management.js";
 import { type Body, checkBody, given, newKey, type OnUnreachable, Protocol, segment } from "./protocol.js";
 import {
   CheckResult,
@@ -107,6 +107,8 @@ export class Checkrein {
   readonly policies: Policies;
   /** Answers to holds; an operator's key is needed. */
   readonly approvals: Approvals;
+  /** A yes beforehand, for a while. */
+  readonly grants: Grants;
   /** For the adapters of this package. */
   readonly protocol: Protocol;
   readonly #transport: Transport;
@@ -138,6 +140,7 @@ export class Checkrein {
     this.#undo = new Undo(this.protocol);
     this.policies = new Policies(this.protocol);
     this.approvals = new Approvals(this.protocol);
+    this.grants = new Grants(this.protocol);
   }
 
   /**
@@ -284,7 +287,17 @@ export class Checkrein {
     return new CheckResult(decision, {
       wait: async (held, options) => {
         const timeoutMs = milliseconds(options.timeoutMs ?? WAIT_MS, "timeoutMs");
-        return this.result(await this.protocol.wait(held, timeoutMs, options.signal));
+        if (options.withdraw !== true) {
+          return this.result(await this.protocol.wait(held, timeoutMs, options.signal));
+        }
+        let settled: Decision;
+        try {
+          settled = await this.protocol.wait(held, timeoutMs, options.signal);
+        } catch (error) {
+          await this.#withdraw(held);
+          throw error;
+        }
+        return this.result(settled.held ? await this.#withdraw(held) : settled);
       },
       report: (checked, status, details) => this.#report(checked, status, details),
     });
@@ -319,6 +332,19 @@ export class Checkrein {
       return this.#execute({ ...body, idempotency_key: newKey() }, patienceMs, options.signal);
     };
     return new Execution(decision, whenApproved);
+  }
+
+  async #withdraw(held: Decision): Promise<DecisionFields> {
+    try {
+      const settled = await this.protocol.object({
+        method: "POST",
+        path: `/v1/checks/${segment(held.id)}/withdraw`,
+      });
+      return { ...held, verdict: "block", reason: String(settled["reason"] ?? "withdrawn"), raw: settled };
+    } catch (error) {
+      this.warn(`${held.id} could not be withdrawn: ${String(error)}`);
+      return held;
+    }
   }
 
   async #report(checked: Decision, status: Status, details: OutcomeDetails): Promise<boolean> {

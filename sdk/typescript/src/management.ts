@@ -1,4 +1,4 @@
-/** What operators and admins do: policies and approvals. */
+/** What operators and admins do: policies, approvals and grants. */
 import {
   BadRequestError,
   type CheckreinError,
@@ -20,6 +20,8 @@ export type Policy = {
 } & Readonly<Record<string, unknown>>;
 /** An approval, as the server shows it. */
 export type Approval = Schemas["ApprovalView"];
+/** A grant, as the server shows it. */
+export type Grant = Schemas["GrantView"];
 
 /** The policies; an admin's key is needed to change them. */
 export class Policies {
@@ -91,10 +93,67 @@ export class Approvals {
     return this.#decide(approvalId, "deny", comment);
   }
 
+  /** Says something about it without answering it. */
+  async comment(approvalId: string, text: string): Promise<Approval> {
+    const path = `/v1/approvals/${segment(approvalId)}/comments`;
+    const body = { text: exact(text, "text") };
+    return (await this.#protocol.object({ method: "POST", path, body, once: true })) as unknown as Approval;
+  }
+
+  /**
+   * Makes a link by which `person` can answer: `path`, and `url` where the server knows its own address.
+   *
+   * Whoever has it answers in that name: send it to them alone. `lasting`: `"1h"`; as long as the approval waits, at
+   * most and if absent.
+   */
+  async link(approvalId: string, person: string, lasting?: string): Promise<Schemas["LinkView"]> {
+    const path = `/v1/approvals/${segment(approvalId)}/links`;
+    const body = { for: exact(person, "person"), ...(lasting === undefined ? {} : { lasting }) };
+    const link = await this.#protocol.object({ method: "POST", path, body, once: true });
+    return link as unknown as Schemas["LinkView"];
+  }
+
   async #decide(approvalId: string, decision: Schemas["Answer"], comment?: string): Promise<Approval> {
     const body = { decision, ...(comment === undefined ? {} : { comment: exact(comment, "comment") }) };
     const path = `/v1/approvals/${segment(approvalId)}/decision`;
     return (await this.#protocol.object({ method: "POST", path, body, once: true })) as unknown as Approval;
+  }
+}
+
+/** A yes beforehand, for a while; an operator's key is needed. */
+export class Grants {
+  readonly #protocol: Protocol;
+
+  constructor(protocol: Protocol) {
+    this.#protocol = protocol;
+  }
+
+  /**
+   * Lets one agent do this for a while (`for: "1h"`), to `max_records` records in all; recipients count where they are
+   * more. A number that only the agent states is not enough, unless `accept_declared`.
+   */
+  async give(grant: Schemas["NewGrant"]): Promise<Grant> {
+    const body = exact({ ...grant }, "grant");
+    const given = await this.#protocol.object({ method: "POST", path: "/v1/grants", body, once: true });
+    return given as unknown as Grant;
+  }
+
+  /** Grants, newest first; `open`: only those that can, or cannot, still be used. */
+  async list(query: { agent?: string; open?: boolean } = {}): Promise<Grant[]> {
+    const asked = { agent: query.agent, open: query.open === undefined ? undefined : String(query.open) };
+    return (await this.#protocol.pages("/v1/grants", "grants", asked)) as unknown as Grant[];
+  }
+
+  /** One grant, with what was used of it. */
+  async get(grantId: string): Promise<Grant> {
+    const path = `/v1/grants/${segment(grantId)}`;
+    return (await this.#protocol.object({ method: "GET", path })) as unknown as Grant;
+  }
+
+  /** Takes it back. Throws `ConflictError` when it is over already. */
+  async revoke(grantId: string): Promise<Grant> {
+    const path = `/v1/grants/${segment(grantId)}`;
+    return (await this.#protocol.object({ method: "DELETE", path, once: true })) as unknown as Grant;
   }
 }
 

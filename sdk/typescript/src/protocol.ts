@@ -29,6 +29,7 @@ import {
 import { AMBIGUOUS } from "./reading.js";
 import {
   type BlastRadius,
+  type Drift,
   Decision,
   type DecisionFields,
   type MatchedPolicy,
@@ -249,6 +250,8 @@ function readFields(answer: Answer, expected: string | undefined): DecisionField
     category: optional(found["category"]),
     environment: optional(found["environment"]),
     blastRadius: isObject(found["blast_radius"]) ? blastRadius(found["blast_radius"]) : undefined,
+    drift: isObject(found["drift"]) ? drift(found["drift"]) : undefined,
+    breaker: optional(found["breaker"]) ?? "closed",
     approvalId: optional(found["approval_id"]),
     snapshotId: optional(found["snapshot_id"]),
     loggedAt: optional(found["logged_at"]),
@@ -313,6 +316,21 @@ function blastRadius(found: Found): BlastRadius {
       records: count(r["records"]),
     })),
   };
+}
+
+function drift(found: Found): Drift {
+  return {
+    score: figure(found["score"]),
+    severity: text(found["severity"]),
+    channel: text(found["channel"]),
+    reason: text(found["reason"]),
+    expected: figure(found["expected"]),
+    seen: figure(found["seen"]),
+  };
+}
+
+function figure(value: unknown): number {
+  return typeof value === "number" ? value : 0;
 }
 
 /** `name` as one segment of a path. */

@@ -36,6 +36,22 @@ export interface BlastRadius {
   readonly understated: boolean;
 }
 
+/** How far the action departs from what its agent normally does. */
+export interface Drift {
+  /** How rare this is, in powers of ten: 5 to 12. */
+  readonly score: number;
+  /** `notice`, `warning` or `critical`. */
+  readonly severity: string;
+  /** `rate`, `burst`, `loop`, `novelty`, `sequence`, `mix`, `records` or `errors`. */
+  readonly channel: string;
+  /** One sentence for a person. */
+  readonly reason: string;
+  /** What is normal: a count, or a share for `mix` and `errors`. */
+  readonly expected: number;
+  /** What was seen instead, in the same unit. */
+  readonly seen: number;
+}
+
 /** What a decision holds. */
 export interface DecisionFields {
   readonly verdict: Verdict;
@@ -50,6 +66,10 @@ export interface DecisionFields {
   /** `production`, `staging` or `sandbox`. */
   readonly environment?: string | undefined;
   readonly blastRadius?: BlastRadius | undefined;
+  /** The departure from what is normal, if it is one that somebody should know of. */
+  readonly drift?: Drift | undefined;
+  /** `closed`, `open` or `half_open`: the breaker that concerns the agent; absent when the server could not be asked. */
+  readonly breaker?: string | undefined;
   /** `apr_…`: the approval that a hold waits for. */
   readonly approvalId?: string | undefined;
   /** `snp_…`: what Checkrein kept of the records, so that they can be rolled back. */
@@ -74,6 +94,8 @@ export class Decision implements DecisionFields {
   readonly category: string | undefined;
   readonly environment: string | undefined;
   readonly blastRadius: BlastRadius | undefined;
+  readonly drift: Drift | undefined;
+  readonly breaker: string | undefined;
   readonly approvalId: string | undefined;
   readonly snapshotId: string | undefined;
   readonly loggedAt: string | undefined;
@@ -94,6 +116,8 @@ export class Decision implements DecisionFields {
     this.category = fields.category;
     this.environment = fields.environment;
     this.blastRadius = fields.blastRadius;
+    this.drift = fields.drift;
+    this.breaker = fields.breaker;
     this.approvalId = fields.approvalId;
     this.snapshotId = fields.snapshotId;
     this.loggedAt = fields.loggedAt;
@@ -117,6 +141,12 @@ export interface WaitOptions {
   timeoutMs?: number;
   /** Ends the wait: it is rejected with the signal's reason. */
   signal?: AbortSignal | undefined;
+  /**
+   * Takes the request for approval back when time is up or the signal ends the wait, so that nobody answers what
+   * nobody waits for. Not by default: a hold that was not answered can be waited for again, also by another process
+   * that asks for the same action.
+   */
+  withdraw?: boolean;
 }
 
 /** What a person waits for a hold unless told otherwise, in milliseconds. */

@@ -192,14 +192,14 @@ mod tests {
         replay.feed(&recorded(2, Verdict::Hold, Count::Known(1), Count::Known(1)));
         replay.feed(&recorded(3, Verdict::Block, Count::Known(1), Count::Unknown));
         let mut odd = recorded(4, Verdict::Allow, Count::Known(1), Count::Known(1));
-        odd.decision.drift = Some(DriftVerdict {
+        odd.decision.drift = Some(Box::new(DriftVerdict {
             score: 5.5,
             severity: Severity::Notice,
             channel: Channel::Rate,
             reason: String::new(),
             expected: 1.0,
             seen: 9.0,
-        });
+        }));
         replay.feed(&odd);
         let report = replay.finish();
         assert_eq!((report.checked, report.changed), (4, 3));

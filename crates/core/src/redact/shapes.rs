@@ -19,7 +19,8 @@ struct Shape {
     expression: Regex,
     /// Whether it is a secret after all.
     judge: Judge,
-    /// Whether one that is none may overlap one that is.
+    /// Whether one that is none may overlap one that is: `1234 4111 1111 …`, `token:password=…`. Only where what is none is
+    /// short, or the whole would not be linear.
     overlaps: bool,
 }
 
@@ -67,6 +68,9 @@ const CARD: &str = r"([0-9]{4}(?:[ -][0-9]{4}){3}|[0-9]{4}[ -][0-9]{6}[ -][0-9]{
 
 const EMAIL: &str = r#"([^ \t\r\n@<>"'(),;:\[\]\\/=&?]{1,64}@[^ \t\r\n@<>"'(),;:\[\]\\/=&?]{1,63}\.[^ \t\r\n@<>"'(),;:\[\]\\/=&?]{1,190})"#;
 
+/// What a value may stand between, escaped or not.
+const QUOTES: [char; 3] = ['\\', '"', '\''];
+
 impl Shapes {
     pub(super) fn new(emails: bool) -> Result<Self, String> {
         let always: Judge = |_, _| true;
@@ -87,7 +91,7 @@ impl Shapes {
         let shape = |(expression, judge): (&str, Judge)| {
             let expression =
                 Regex::new(expression).map_err(|e| format!("an expression of a secret is wrong: {e}"))?;
-            Ok(Shape { overlaps: expression.as_str() == CARD, expression, judge })
+            Ok(Shape { overlaps: [CARD, NAMED].contains(&expression.as_str()), expression, judge })
         };
         Ok(Self(shapes.into_iter().map(shape).collect::<Result<_, String>>()?))
     }
@@ -114,11 +118,14 @@ impl Shapes {
 impl Shape {
     fn redact(&self, text: &str) -> Option<String> {
         let (mut out, mut done, mut from) = (String::new(), 0, 0);
-        while let Some(found) = self.expression.captures_at(text, from).and_then(|found| found.get(1)) {
-            // What was taken out before must not be found as something else.
-            if found.as_str().contains(REDACTED) || !(self.judge)(text, found) {
-                // Digits that are no card by themselves may hold one: "1234 4111 1111 …".
-                from = if self.overlaps { found.start() + 1 } else { found.end() };
+        while let Some(groups) = self.expression.captures_at(text, from) {
+            let (Some(whole), Some(found)) = (groups.get(0), groups.get(1)) else { break };
+            let began = whole.start();
+            let value = found.as_str();
+            // What was taken out before is no secret any more.
+            if value.trim_matches(QUOTES) == REDACTED || !(self.judge)(text, found) {
+                // Once more from its value on, which may begin with the name of another: but further than this time.
+                from = if self.overlaps { found.start().max(began + 1) } else { found.end() };
                 continue;
             }
             out.push_str(text.get(done..found.start())?);
@@ -136,12 +143,12 @@ impl Shape {
 /// Not a number, a truth value or a word of prose: `token: expired`.
 fn is_named(text: &str, found: Match<'_>) -> bool {
     let value = found.as_str();
-    let bare = value.trim_matches(['\\', '"', '\'']);
+    let bare = value.trim_matches(QUOTES);
     let quoted = bare.len() < value.len();
     let assigned =
         text.get(..found.start()).is_some_and(|before| before.trim_end_matches([' ', '\t']).ends_with('='));
     let words = ["true", "false", "null", "none", "undefined"];
-    if bare.starts_with("[redacted")
+    if bare == REDACTED.trim_end_matches(']')
         || words.iter().any(|word| bare.eq_ignore_ascii_case(word))
         || bare.len() < 3
     {

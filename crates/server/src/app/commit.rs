@@ -231,7 +231,7 @@ impl App {
         };
         // How it ended goes on record, also when nothing can be learnt from it.
         let follows = match checked {
-            Some(checked) => self.ended(checked, &outcome).await.unwrap_or_else(|error| {
+            Some(checked) => Box::pin(self.ended(checked, &outcome)).await.unwrap_or_else(|error| {
                 tracing::error!(%error, check = check_id, "nothing was learnt from how an execution ended");
                 Vec::new()
             }),

@@ -52,7 +52,7 @@ impl Ledger for Books {
     }
 
     fn prepare(&self, message: &mut Notification) {
-        message.link.clone_from(&self.public_url);
+        message.link = self.public_url.as_ref().map(|base| format!("{base}{}", page(message)));
         self.redactor.notification(message);
     }
 
@@ -84,4 +84,15 @@ pub(super) fn setup(config: &Config, silences: Vec<Silence>) -> Setup {
         outlets: config.sinks.iter().map(|sink| (sink.name.clone(), outlet(sink))).collect(),
         keep: Some(config.outbox),
     }
+}
+
+/// The page of the console on which a person sees more of what a message is about. Ids are ours, and plain.
+fn page(message: &Notification) -> String {
+    let Some(signal) = message.signals.first() else { return String::new() };
+    let place = |folder: &str, id: &Option<String>| id.as_ref().map(|id| format!("/{folder}/{id}"));
+    place("approvals", &signal.approval_id)
+        .or_else(|| place("snapshots", &signal.snapshot_id).filter(|_| signal.rollback_id.is_some()))
+        .or_else(|| place("actions", &signal.check_id))
+        .or_else(|| place("snapshots", &signal.snapshot_id))
+        .unwrap_or_default()
 }

@@ -48,7 +48,7 @@ impl Pulse {
         if let Some(count) = minutes.get_mut(minute).and_then(|m| m.verdicts.get_mut(verdict as usize)) {
             *count += 1;
         }
-        while minutes.len() > MINUTES.unsigned_abs() as usize {
+        while i64::try_from(minutes.len()).is_ok_and(|n| n > MINUTES) {
             minutes.pop_front();
         }
     }

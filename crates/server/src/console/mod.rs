@@ -16,6 +16,7 @@ mod policies;
 mod request;
 mod session;
 mod sign_in;
+mod sinks;
 mod snapshots;
 pub(crate) mod text;
 
@@ -62,6 +63,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/new-policy", get(policies::new).post(policies::create))
         .route("/snapshots", get(snapshots::list))
         .route("/snapshots/{id}", get(snapshots::show).post(snapshots::act))
+        .route("/sinks", get(sinks::list))
+        .route("/sinks/{name}", post(sinks::test))
+        .route("/signals/{id}", post(sinks::replay))
         .route("/log", get(log::list).post(log::verify))
         .route("/log/{seq}", get(log::show))
         .route("/log/{seq}/body.json", get(log::download))

@@ -8,6 +8,7 @@ use super::{
     page::{self, Frame},
     plot,
     request::Visitor,
+    sinks::{self, Told},
 };
 use crate::app::{ApprovalQuery, CheckQuery, Error};
 use askama::Template;
@@ -19,6 +20,8 @@ use checkrein_store::ApprovalFilter;
 const SHOWN: usize = 50;
 /// Actions that it shows.
 const LAST: usize = 12;
+/// Signals that it shows.
+const SIGNALS: usize = 5;
 
 #[derive(Template)]
 #[template(path = "now.html")]
@@ -28,6 +31,8 @@ struct NowPage {
     more: bool,
     /// Breakers that are not closed.
     stopped: Vec<Switch>,
+    /// What the team was told last.
+    signals: Vec<Told>,
     /// Actions a minute, drawn.
     strip: Option<String>,
     last: Vec<Line>,
@@ -57,6 +62,7 @@ pub(super) async fn show(State(here): State<Here>, Visitor(session): Visitor) ->
         waiting,
         more,
         stopped: app.open_breakers().breakers.iter().take(SHOWN).map(agents::switch).collect(),
+        signals: sinks::last(app, None, SIGNALS).await?,
         strip: (!last.is_empty()).then(|| plot::strip(&pulse, app.now())),
         last: last.iter().map(actions::line).collect(),
         server: here.app.public_url().unwrap_or("http://127.0.0.1:7070").to_owned(),

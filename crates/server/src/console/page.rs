@@ -98,5 +98,6 @@ pub(super) const SECTIONS: &[(&str, &str, &str)] = &[
     ("agents", "Agents", "/agents"),
     ("policies", "Policies", "/policies"),
     ("snapshots", "Snapshots", "/snapshots"),
+    ("sinks", "Sinks", "/sinks"),
     ("log", "Log", "/log"),
 ];

@@ -13,9 +13,8 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use checkrein_api::{Answer, ApprovalDecision, ApprovalView, State as Standing};
-use checkrein_core::name::is_invisible;
 use sha2::{Digest as _, Sha256};
-use std::{fmt::Write as _, sync::LazyLock};
+use std::sync::LazyLock;
 
 /// Characters of what was asked that are shown.
 const SHOWN: usize = 20_000;
@@ -61,29 +60,22 @@ impl Asked {
         let check = serde_json::to_string_pretty(&approval.check).unwrap_or_default();
         let radius = &approval.blast_radius;
         Self {
-            person: visible(person),
-            agent: visible(&approval.agent),
-            action: visible(&approval.action),
-            resource: visible(&approval.resource),
+            person: person.to_owned(),
+            agent: approval.agent.clone(),
+            action: approval.action.clone(),
+            resource: approval.resource.clone(),
             affects: format!("{} records, {} recipients", radius.records, radius.recipients),
-            why: visible(&approval.reason),
+            why: cut(&approval.reason),
             expires: approval.expires_at.to_string(),
-            check: visible(&check),
+            check: cut(&check),
             waits: approval.state == Standing::Pending,
         }
     }
 }
 
-/// What cannot be seen, or turns text around, is written out.
-fn visible(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars().take(SHOWN) {
-        if c != '\n' && is_invisible(c) {
-            let _infallible = write!(out, "\\u{{{:x}}}", u32::from(c));
-        } else {
-            out.push(c);
-        }
-    }
+/// As much of a text as a page shows. The templates make visible what a person could not see.
+fn cut(text: &str) -> String {
+    let mut out: String = text.chars().take(SHOWN).collect();
     if text.chars().nth(SHOWN).is_some() {
         out.push_str("… (the rest is not shown here)");
     }
@@ -121,7 +113,7 @@ fn failure(error: &Error) -> Response {
             format!("Checkrein could not put it on record: {other}. Try again in a moment."),
         ),
     };
-    page(status, title, Some(visible(&note)), None)
+    page(status, title, Some(note), None)
 }
 
 /// What a signed link asks, as a page for a person. It decides nothing.
@@ -135,7 +127,7 @@ pub(super) async fn show(State(app): State<Shared>, Path(token): Path) -> Respon
         Ok((link, approval)) => {
             let asked = Asked::of(&approval, &link.person);
             let heard = !asked.waits || approval.approvals_given > 0;
-            let note = heard.then(|| visible(&in_words(&approval)));
+            let note = heard.then(|| in_words(&approval));
             page(StatusCode::OK, "An agent asks for approval", note, Some(asked))
         }
         Err(error) => failure(&error),

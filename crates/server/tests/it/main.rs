@@ -29,6 +29,8 @@ mod interrupted;
 #[cfg(test)]
 mod keeping;
 #[cfg(test)]
+mod links;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod recovery;
@@ -36,6 +38,8 @@ mod recovery;
 mod shop;
 #[cfg(test)]
 mod signals;
+#[cfg(test)]
+mod slack;
 #[cfg(test)]
 mod targets;
 #[cfg(test)]

@@ -369,3 +369,36 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A name that is harmless when it is looked at and not when it is connected to.
+    #[tokio::test]
+    async fn every_lookup_is_judged_and_only_what_was_judged_is_connected_to() {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        let lookup: Lookup = |_| {
+            let answers: [&[&str]; 4] = [
+                &["1.1.1.1:0"],
+                &["127.0.0.1:0"],
+                &["169.254.169.254:0", "[2606:4700::1]:0", "[::1]:0"],
+                &[],
+            ];
+            let answer = answers[ASKED.fetch_add(1, Ordering::SeqCst)];
+            Box::pin(async move { Ok(answer.iter().map(|text| text.parse().unwrap()).collect()) })
+        };
+        let resolver = Resolver { allow_private: false, exempt: None, lookup };
+        let resolve = async || {
+            let found = resolver.resolve("rebinding.example".parse().unwrap()).await;
+            found
+                .map(|found| found.map(|address| address.ip().to_string()).collect::<Vec<_>>())
+                .map_err(|e| e.to_string())
+        };
+        assert_eq!(resolve().await.unwrap(), ["1.1.1.1"]);
+        assert!(resolve().await.unwrap_err().starts_with("127.0.0.1 is not a public address"));
+        assert_eq!(resolve().await.unwrap(), ["2606:4700::1"]);
+        assert_eq!(resolve().await.unwrap(), Vec::<String>::new());
+    }
+}

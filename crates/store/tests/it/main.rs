@@ -6,9 +6,11 @@
     reason = "helpers of tests, and processes that tests start"
 )]
 
+mod approvals;
 mod common;
 mod crash;
 mod faults;
+mod finding;
 mod journal;
 mod migrate;
 mod model;

@@ -12,11 +12,11 @@ pub const UNIQUE: &str = "@@@@@@@@@@@@@@@@@@@@";
 #[derive(Clone, Debug)]
 pub struct Request {
     bytes: Vec<u8>,
-    unique_at: Option<usize>,
+    unique_at: Vec<usize>,
 }
 
 impl Request {
-    /// `headers` are whole lines without line ends. A body may contain [`UNIQUE`] once.
+    /// `headers` are whole lines without line ends. A body may contain [`UNIQUE`].
     #[must_use]
     pub fn new(method: &str, path: &str, headers: &[String], body: &str) -> Self {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n");
@@ -28,7 +28,7 @@ impl Request {
             head.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
         }
         head.push_str("\r\n");
-        let unique_at = body.find(UNIQUE).map(|at| head.len() + at);
+        let unique_at = body.match_indices(UNIQUE).map(|(at, _)| head.len() + at).collect();
         head.push_str(body);
         Self { bytes: head.into_bytes(), unique_at }
     }
@@ -36,9 +36,10 @@ impl Request {
     /// Writes `number` where the body said [`UNIQUE`].
     pub fn stamp(&mut self, number: u64) {
         let digits = format!("{number:0width$}", width = UNIQUE.len());
-        let place = self.unique_at.and_then(|at| self.bytes.get_mut(at..at + UNIQUE.len()));
-        if let Some(place) = place {
-            place.copy_from_slice(digits.as_bytes());
+        for at in &self.unique_at {
+            if let Some(place) = self.bytes.get_mut(*at..*at + UNIQUE.len()) {
+                place.copy_from_slice(digits.as_bytes());
+            }
         }
     }
 }
@@ -134,9 +135,14 @@ mod tests {
 
     #[test]
     fn each_stamp_replaces_the_last() {
-        let mut request = Request::new("POST", "/", &[], &format!("{{\"k\":\"{UNIQUE}\"}}"));
+        let mut request =
+            Request::new("POST", "/", &[], &format!("{{\"k\":\"{UNIQUE}\",\"l\":\"{UNIQUE}\"}}"));
         request.stamp(u64::MAX);
         request.stamp(7);
-        assert!(String::from_utf8(request.bytes).unwrap().ends_with("{\"k\":\"00000000000000000007\"}"));
+        assert!(
+            String::from_utf8(request.bytes)
+                .unwrap()
+                .ends_with("{\"k\":\"00000000000000000007\",\"l\":\"00000000000000000007\"}")
+        );
     }
 }

@@ -30,7 +30,7 @@ pub struct Plan {
     pub path: String,
     /// Whole header lines.
     pub headers: Vec<String>,
-    /// JSON; may contain [`super::http1::UNIQUE`] once.
+    /// JSON; may contain [`super::http1::UNIQUE`].
     pub body: String,
     /// The first answer on each connection must contain this.
     pub expect: String,

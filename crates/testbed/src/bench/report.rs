@@ -21,7 +21,8 @@ pub struct Sample {
 
 impl Sample {
     /// Nanoseconds of the server's CPU for each request.
-    fn cpu_per_request(&self) -> f64 {
+    #[must_use]
+    pub fn cpu_per_request(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let requests = self.load.requests as f64;
         self.cpu.as_secs_f64() * 1e9 / requests
@@ -29,7 +30,7 @@ impl Sample {
 }
 
 /// A number that a sample has.
-type Figure = fn(&Sample) -> f64;
+pub type Figure = fn(&Sample) -> f64;
 
 /// All samples of a run.
 #[derive(Clone, Debug, Default)]

@@ -30,20 +30,27 @@ pub fn start_noop(folder: &Path) -> Result<Running, Error> {
     Ok(Running { server, address })
 }
 
-/// Checkrein with so many policies, its data in `folder`.
+/// Checkrein with so many policies, its data in `folder`; with or without drift.
 ///
 /// # Errors
 /// If it does not start.
-pub fn start_checkrein(binary: &Path, folder: &Path, policies: usize) -> Result<Running, Error> {
+pub fn start_checkrein(
+    binary: &Path,
+    folder: &Path,
+    policies: usize,
+    with_drift: bool,
+) -> Result<Running, Error> {
     let address = free_address()?;
-    let config = folder.join(format!("checkrein-{policies}.toml"));
-    std::fs::write(&config, checkrein_config(policies))?;
+    let name = if with_drift { policies.to_string() } else { format!("{policies}-without-drift") };
+    let config = folder.join(format!("checkrein-{name}.toml"));
+    let drift = if with_drift { "" } else { "[drift]\nmode = \"off\"\n" };
+    std::fs::write(&config, checkrein_config(policies) + drift)?;
     let mut command = command(binary);
     command.arg("serve").args(["--listen", &address.to_string()]);
-    command.arg("--data").arg(folder.join(format!("data-{policies}")));
+    command.arg("--data").arg(folder.join(format!("data-{name}")));
     command.arg("--config").arg(&config);
     command.env("CHECKREIN_ADMIN_KEY", ADMIN_KEY);
-    let log = folder.join(format!("checkrein-{policies}.log"));
+    let log = folder.join(format!("checkrein-{name}.log"));
     let server = Server::start(command, address, "/healthz", &log)?;
     Ok(Running { server, address })
 }
@@ -132,7 +139,8 @@ resourcePolicy:
       output: { when: { ruleActivated: '"alert"' } }
 "#;
 
-/// The request of a check: an update of 12 records, which all three policies let pass.
+/// The request of a check: an update of 12 records, which all three policies let pass. Each is on another resource: an
+/// agent that does the same again and again is stopped.
 #[must_use]
 pub fn check(running: &Running, with_idempotency_key: bool) -> Plan {
     let key = if with_idempotency_key { format!(r#","idempotency_key":"{UNIQUE}""#) } else { String::new() };
@@ -140,7 +148,7 @@ pub fn check(running: &Running, with_idempotency_key: bool) -> Plan {
         path: "/v1/checks".into(),
         headers: vec![format!("authorization: Bearer {ADMIN_KEY}")],
         body: format!(
-            r#"{{"action":"update","resource":"shop.users","payload":{{"record_count":12}}{key}}}"#
+            r#"{{"action":"update","resource":"shop.users.{UNIQUE}","payload":{{"record_count":12}}{key}}}"#
         ),
         expect: r#""verdict":"allow""#.into(),
         ..plan(running)

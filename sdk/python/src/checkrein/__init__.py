@@ -28,8 +28,8 @@ from .errors import (
     StatementError,
     UnreachableError,
 )
-from .management import Approvals, AsyncApprovals, AsyncPolicies, Policies
-from .result import AsyncCheckResult, BlastRadius, CheckResult, Decision, MatchedPolicy
+from .management import Approvals, AsyncApprovals, AsyncGrants, AsyncPolicies, Grants, Policies
+from .result import AsyncCheckResult, BlastRadius, CheckResult, Decision, Drift, MatchedPolicy
 from .undo import AsyncExecutionResult, Execution, ExecutionResult, RollbackResult, Snapshot
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "AsyncCheckResult",
     "AsyncCheckrein",
     "AsyncExecutionResult",
+    "AsyncGrants",
     "AsyncPolicies",
     "AuthenticationError",
     "BadRequestError",
@@ -48,8 +49,10 @@ __all__ = [
     "CheckreinError",
     "ConflictError",
     "Decision",
+    "Drift",
     "Execution",
     "ExecutionResult",
+    "Grants",
     "MatchedPolicy",
     "NotFoundError",
     "PermissionDeniedError",

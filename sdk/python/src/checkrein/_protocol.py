@@ -29,7 +29,7 @@ from .errors import (
     StatementError,
     UnreachableError,
 )
-from .result import BlastRadius, Decision, MatchedPolicy, Status
+from .result import BlastRadius, Decision, Drift, MatchedPolicy, Status
 
 OnUnreachable = Literal["block", "allow_reads", "allow"]
 ON_UNREACHABLE: Final = ("block", "allow_reads", "allow")
@@ -126,16 +126,7 @@ class Protocol:
 
     def list_approvals(self, state: str | None) -> Steps[list[dict[str, Any]]]:
         """Approvals, of one state or all, newest first; page by page."""
-        found: list[dict[str, Any]] = []
-        query = {} if state is None else {"state": state}
-        while True:
-            path = "/v1/approvals" + (f"?{urlencode(query)}" if query else "")
-            page = yield from self.object(Request("GET", path))
-            found += self.in_(page, "approvals")
-            cursor = page.get("next_cursor")
-            if not isinstance(cursor, str) or cursor == query.get("cursor"):
-                return found
-            query["cursor"] = cursor
+        return self.pages("/v1/approvals", "approvals", {} if state is None else {"state": state})
 
     def get_approval(self, approval: str) -> Steps[dict[str, Any]]:
         """One approval."""
@@ -149,6 +140,43 @@ class Protocol:
         path = f"/v1/approvals/{segment(approval)}/decision"
         return self.object(Request("POST", path, body, repeatable=False))
 
+    def comment(self, approval: str, text: str) -> Steps[dict[str, Any]]:
+        """Add a comment to an approval."""
+        path = f"/v1/approvals/{segment(approval)}/comments"
+        return self.object(Request("POST", path, {"text": jsonable(text)}, repeatable=False))
+
+    def link(self, approval: str, person: str, lasting: str | None) -> Steps[dict[str, Any]]:
+        """Make a link by which somebody can answer an approval."""
+        body = {"for": person} | ({} if lasting is None else {"lasting": lasting})
+        path = f"/v1/approvals/{segment(approval)}/links"
+        return self.object(Request("POST", path, jsonable(body), repeatable=False))
+
+    def withdraw(self, check: str | None) -> Steps[dict[str, Any]]:
+        """Take a held check back."""
+        return self.object(Request("POST", f"/v1/checks/{segment(check)}/withdraw"))
+
+    # Grants
+
+    def give_grant(self, fields: Mapping[str, Any]) -> Steps[dict[str, Any]]:
+        """Give a grant."""
+        body = {name: jsonable(value) for name, value in fields.items() if value is not None}
+        return self.object(Request("POST", "/v1/grants", body, repeatable=False))
+
+    def list_grants(self, agent: str | None, is_open: bool | None) -> Steps[list[dict[str, Any]]]:
+        """Grants, newest first; page by page."""
+        query = {} if agent is None else {"agent": agent}
+        if is_open is not None:
+            query["open"] = "true" if is_open else "false"
+        return self.pages("/v1/grants", "grants", query)
+
+    def get_grant(self, grant: str) -> Steps[dict[str, Any]]:
+        """One grant."""
+        return self.object(Request("GET", f"/v1/grants/{segment(grant)}"))
+
+    def revoke_grant(self, grant: str) -> Steps[dict[str, Any]]:
+        """Take a grant back."""
+        return self.object(Request("DELETE", f"/v1/grants/{segment(grant)}", repeatable=False))
+
     # How
 
     def exchange(self, request: Request) -> Steps[Reply | Failure]:
@@ -156,6 +184,17 @@ class Protocol:
         # What is not the same when it is done twice is tried once: an answer that was lost may have been yes.
         retries = self._retries if request.repeatable else 0
         return exchange(request, timeout=self._timeout, retries=retries)
+
+    def pages(self, path: str, key: str, query: dict[str, str]) -> Steps[list[dict[str, Any]]]:
+        """All that a list holds, page by page."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = yield from self.object(Request("GET", path + (f"?{urlencode(query)}" if query else "")))
+            found += self.in_(page, key)
+            cursor = page.get("next_cursor")
+            if not isinstance(cursor, str) or cursor == query.get("cursor"):
+                return found
+            query["cursor"] = cursor
 
     def _ask(self, request: Request) -> Steps[Reply]:
         return self._success((yield from self.exchange(request)))
@@ -298,6 +337,8 @@ def read_decision(answer: Reply | Failure, expected: str | None = None) -> Decis
         category=optional(found.get("category")),
         environment=optional(found.get("environment")),
         blast_radius=_blast_radius(found.get("blast_radius")),
+        drift=_drift(found.get("drift")),
+        breaker=optional(found.get("breaker")) or "closed",
         approval_id=optional(found.get("approval_id")),
         snapshot_id=optional(found.get("snapshot_id")),
         logged_at=optional(found.get("logged_at")),
@@ -349,6 +390,23 @@ def _blast_radius(found: Any) -> BlastRadius | None:
             (str(r.get("resource", "")), number(r.get("records"))) for r in items(found.get("by_resource"))
         ),
     )
+
+
+def _drift(found: Any) -> Drift | None:
+    if not isinstance(found, dict):
+        return None
+    return Drift(
+        score=_figure(found.get("score")),
+        severity=str(found.get("severity", "")),
+        channel=str(found.get("channel", "")),
+        reason=str(found.get("reason", "")),
+        expected=_figure(found.get("expected")),
+        seen=_figure(found.get("seen")),
+    )
+
+
+def _figure(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
 
 
 def segment(name: str | None) -> str:

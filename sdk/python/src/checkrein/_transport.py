@@ -23,6 +23,7 @@ import anyio.lowlevel
 import httpcore
 
 from ._exchange import Failure, Reply, Send, Sleep, Steps
+from ._trace import traceparent
 
 T = TypeVar("T")
 
@@ -82,6 +83,8 @@ class Address:
                 send.request.body, ensure_ascii=False, allow_nan=False, separators=(",", ":")
             ).encode()
             asked["headers"] = self._headers | {"content-type": "application/json"}
+            if (trace := traceparent()) is not None:
+                asked["headers"]["traceparent"] = trace
         return asked
 
     def _proxy(self) -> httpcore.Proxy | None:

@@ -7,15 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
+import anyio
+
 from ._client import EXECUTION_PATIENCE, BaseClient, Text, decision_fields, execution_fields, given, log
 from ._guard import AsyncGuard
 from ._protocol import execution_body
 from ._transport import AsyncTransport
-from .management import AsyncApprovals, AsyncPolicies
+from .management import AsyncApprovals, AsyncGrants, AsyncPolicies
 from .result import AsyncCheckResult, Decision, Status
 from .undo import AsyncExecutionResult, RollbackResult, Snapshot
 
 F = TypeVar("F")
+
+#: Seconds that a cancelled wait takes at most to say so.
+_WITHDRAWAL = 5.0
 
 
 class AsyncCheckrein(BaseClient):
@@ -25,6 +30,7 @@ class AsyncCheckrein(BaseClient):
         self._transport = AsyncTransport(self._address)
         self.policies = AsyncPolicies(self)
         self.approvals = AsyncApprovals(self)
+        self.grants = AsyncGrants(self)
 
     async def check(
         self,
@@ -218,9 +224,27 @@ class AsyncCheckrein(BaseClient):
             return await self._execute(execution_body(again), EXECUTION_PATIENCE)
         return held if settled.held else dataclasses.replace(held, verdict="block", reason=settled.reason)
 
-    async def _wait(self, held: AsyncCheckResult, timeout: float) -> AsyncCheckResult:
-        decision = await self._transport.run(self._protocol.wait(held, timeout))
-        return held if decision is held else self._result(decision)
+    async def _wait(self, held: AsyncCheckResult, timeout: float, withdraw: bool) -> AsyncCheckResult:
+        try:
+            decision = await self._transport.run(self._protocol.wait(held, timeout))
+        except BaseException:
+            # Cancelled: nobody waits any more. It must be said although this task is to end.
+            if withdraw:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(_WITHDRAWAL):
+                    await self._withdraw(held)
+            raise
+        if decision is held:
+            return await self._withdraw(held) if withdraw else held
+        return self._result(decision)
+
+    async def _withdraw(self, held: AsyncCheckResult) -> AsyncCheckResult:
+        try:
+            settled = await self._transport.run(self._protocol.withdraw(held.id))
+        except Exception as failure:
+            log.warning("%s could not be withdrawn: %s", held.id, failure)
+            return held
+        reason = str(settled.get("reason") or "withdrawn")
+        return dataclasses.replace(held, verdict="block", reason=reason, raw=settled)
 
     async def _report(
         self, result: AsyncCheckResult, status: Status, records: int | None, error: str | None

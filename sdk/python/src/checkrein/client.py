@@ -11,7 +11,7 @@ from ._client import EXECUTION_PATIENCE, BaseClient, Text, decision_fields, exec
 from ._guard import Guard
 from ._protocol import execution_body
 from ._transport import Transport
-from .management import Approvals, Policies
+from .management import Approvals, Grants, Policies
 from .result import CheckResult, Decision, Status
 from .undo import ExecutionResult, RollbackResult, Snapshot
 
@@ -29,6 +29,7 @@ class Checkrein(BaseClient):
         self._async_twin: AsyncCheckrein | None = None
         self.policies = Policies(self)
         self.approvals = Approvals(self)
+        self.grants = Grants(self)
 
     def check(
         self,
@@ -266,9 +267,26 @@ class Checkrein(BaseClient):
             return self._execute(execution_body(again), EXECUTION_PATIENCE)
         return held if settled.held else dataclasses.replace(held, verdict="block", reason=settled.reason)
 
-    def _wait(self, held: CheckResult, timeout: float) -> CheckResult:
-        decision = self._transport.run(self._protocol.wait(held, timeout))
-        return held if decision is held else self._result(decision)
+    def _wait(self, held: CheckResult, timeout: float, withdraw: bool) -> CheckResult:
+        try:
+            decision = self._transport.run(self._protocol.wait(held, timeout))
+        except BaseException:
+            # Interrupted: nobody waits any more.
+            if withdraw:
+                self._withdraw(held)
+            raise
+        if decision is held:
+            return self._withdraw(held) if withdraw else held
+        return self._result(decision)
+
+    def _withdraw(self, held: CheckResult) -> CheckResult:
+        try:
+            settled = self._transport.run(self._protocol.withdraw(held.id))
+        except Exception as failure:
+            log.warning("%s could not be withdrawn: %s", held.id, failure)
+            return held
+        reason = str(settled.get("reason") or "withdrawn")
+        return dataclasses.replace(held, verdict="block", reason=reason, raw=settled)
 
     def _report(self, result: CheckResult, status: Status, records: int | None, error: str | None) -> bool:
         steps = self._outcome(result, status, records, error)

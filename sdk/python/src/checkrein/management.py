@@ -1,4 +1,4 @@
-"""What operators and admins do: policies and approvals."""
+"""What operators and admins do: policies, approvals and grants."""
 
 from __future__ import annotations
 
@@ -78,6 +78,68 @@ class Approvals:
         steps = self._client._protocol.decide(approval_id, "deny", comment)
         return self._client._transport.run(steps)
 
+    def comment(self, approval_id: str, text: str) -> dict[str, Any]:
+        """Say something about it without answering it."""
+        steps = self._client._protocol.comment(approval_id, text)
+        return self._client._transport.run(steps)
+
+    def link(self, approval_id: str, person: str, lasting: str | None = None) -> dict[str, Any]:
+        """Make a link by which ``person`` can answer: ``path``, and ``url`` where the server knows its own.
+
+        Whoever has it answers in that name: send it to them alone. ``lasting``: ``"1h"``; as long as the
+        approval waits, at most and if absent.
+        """
+        steps = self._client._protocol.link(approval_id, person, lasting)
+        return self._client._transport.run(steps)
+
+
+class Grants:
+    """A yes beforehand, for a while; an operator's key is needed."""
+
+    def __init__(self, client: Checkrein) -> None:
+        self._client = client
+
+    def give(
+        self,
+        *,
+        agent: str,
+        action: str,
+        resource: str,
+        max_records: int,
+        lasting: str,
+        reason: str,
+        max_uses: int | None = None,
+        accept_declared: bool = False,
+    ) -> dict[str, Any]:
+        """Let one agent do this for a while (``lasting``: ``"1h"``), to ``max_records`` records in all.
+
+        Recipients count where they are more. A number that only the agent states is not enough, unless
+        ``accept_declared``. ``action`` and ``resource`` may hold ``*``.
+        """
+        fields = {
+            "agent": agent,
+            "action": action,
+            "resource": resource,
+            "max_records": max_records,
+            "for": lasting,
+            "reason": reason,
+            "max_uses": max_uses,
+            "accept_declared": accept_declared or None,
+        }
+        return self._client._transport.run(self._client._protocol.give_grant(fields))
+
+    def list(self, agent: str | None = None, *, is_open: bool | None = None) -> list[dict[str, Any]]:
+        """Grants, newest first; ``is_open``: only those that can still be used, or that cannot."""
+        return self._client._transport.run(self._client._protocol.list_grants(agent, is_open))
+
+    def get(self, grant_id: str) -> dict[str, Any]:
+        """One grant, with what was used of it."""
+        return self._client._transport.run(self._client._protocol.get_grant(grant_id))
+
+    def revoke(self, grant_id: str) -> dict[str, Any]:
+        """Take it back. Raises ``ConflictError`` when it is over already."""
+        return self._client._transport.run(self._client._protocol.revoke_grant(grant_id))
+
 
 class AsyncPolicies:
     """The policies; an admin's key is needed to change them."""
@@ -140,3 +202,65 @@ class AsyncApprovals:
         """Do not let the action run. Raises ``ConflictError`` as ``approve`` does."""
         steps = self._client._protocol.decide(approval_id, "deny", comment)
         return await self._client._transport.run(steps)
+
+    async def comment(self, approval_id: str, text: str) -> dict[str, Any]:
+        """Say something about it without answering it."""
+        steps = self._client._protocol.comment(approval_id, text)
+        return await self._client._transport.run(steps)
+
+    async def link(self, approval_id: str, person: str, lasting: str | None = None) -> dict[str, Any]:
+        """Make a link by which ``person`` can answer: ``path``, and ``url`` where the server knows its own.
+
+        Whoever has it answers in that name: send it to them alone. ``lasting``: ``"1h"``; as long as the
+        approval waits, at most and if absent.
+        """
+        steps = self._client._protocol.link(approval_id, person, lasting)
+        return await self._client._transport.run(steps)
+
+
+class AsyncGrants:
+    """A yes beforehand, for a while; an operator's key is needed."""
+
+    def __init__(self, client: AsyncCheckrein) -> None:
+        self._client = client
+
+    async def give(
+        self,
+        *,
+        agent: str,
+        action: str,
+        resource: str,
+        max_records: int,
+        lasting: str,
+        reason: str,
+        max_uses: int | None = None,
+        accept_declared: bool = False,
+    ) -> dict[str, Any]:
+        """Let one agent do this for a while (``lasting``: ``"1h"``), to ``max_records`` records in all.
+
+        Recipients count where they are more. A number that only the agent states is not enough, unless
+        ``accept_declared``. ``action`` and ``resource`` may hold ``*``.
+        """
+        fields = {
+            "agent": agent,
+            "action": action,
+            "resource": resource,
+            "max_records": max_records,
+            "for": lasting,
+            "reason": reason,
+            "max_uses": max_uses,
+            "accept_declared": accept_declared or None,
+        }
+        return await self._client._transport.run(self._client._protocol.give_grant(fields))
+
+    async def list(self, agent: str | None = None, *, is_open: bool | None = None) -> list[dict[str, Any]]:
+        """Grants, newest first; ``is_open``: only those that can still be used, or that cannot."""
+        return await self._client._transport.run(self._client._protocol.list_grants(agent, is_open))
+
+    async def get(self, grant_id: str) -> dict[str, Any]:
+        """One grant, with what was used of it."""
+        return await self._client._transport.run(self._client._protocol.get_grant(grant_id))
+
+    async def revoke(self, grant_id: str) -> dict[str, Any]:
+        """Take it back. Raises ``ConflictError`` when it is over already."""
+        return await self._client._transport.run(self._client._protocol.revoke_grant(grant_id))

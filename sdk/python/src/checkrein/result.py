@@ -49,6 +49,24 @@ class BlastRadius:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """How far the action departs from what its agent normally does."""
+
+    #: How rare this is, in powers of ten: 5 to 12.
+    score: float
+    #: ``notice``, ``warning`` or ``critical``.
+    severity: str
+    #: ``rate``, ``burst``, ``loop``, ``novelty``, ``sequence``, ``mix``, ``records`` or ``errors``.
+    channel: str
+    #: One sentence for a person.
+    reason: str
+    #: What is normal: a count, or a share for ``mix`` and ``errors``.
+    expected: float
+    #: What was seen instead, in the same unit.
+    seen: float
+
+
+@dataclass(frozen=True)
 class Decision:
     """Whether the action may run, and why. True exactly if it may."""
 
@@ -64,6 +82,11 @@ class Decision:
     #: ``production``, ``staging`` or ``sandbox``.
     environment: str | None = None
     blast_radius: BlastRadius | None = None
+    #: The departure from what is normal, if it is one that somebody should know of.
+    drift: Drift | None = None
+    #: ``closed``, ``open`` or ``half_open``: the breaker that concerns the agent; ``None`` when the server
+    #: could not be asked.
+    breaker: str | None = None
     #: ``apr_…``: the approval that a hold waits for.
     approval_id: str | None = None
     #: ``snp_…``: what Checkrein kept of the records, so that they can be rolled back.
@@ -109,15 +132,19 @@ class CheckResult(Decision):
     _client: Checkrein | None = field(default=None, repr=False, compare=False)
     _reported: list[Status] = field(default_factory=list, repr=False, compare=False)
 
-    def wait(self, timeout: float = 300.0) -> CheckResult:
+    def wait(self, timeout: float = 300.0, *, withdraw: bool = False) -> CheckResult:
         """Wait up to ``timeout`` seconds for a person to settle a hold.
 
         Answers with the decision as it then stands: allowed once approved, blocked once denied or expired,
         still held (and so still ``blocked``) when nobody answered or the server went away.
+
+        With ``withdraw`` the request for approval is taken back when time is up or the wait is interrupted,
+        so that nobody answers what nobody waits for. It is not by default: a hold that was not answered can
+        be waited for again, also by another process that asks for the same action.
         """
         if not self.held or self._client is None or self.id is None:
             return self
-        return self._client._wait(self, timeout)
+        return self._client._wait(self, timeout, withdraw)
 
     def outcome(self, status: Status, records: int | None = None, error: str | None = None) -> bool:
         """Report what became of the action; ``records``: how many were really affected.
@@ -137,11 +164,11 @@ class AsyncCheckResult(Decision):
     _client: AsyncCheckrein | None = field(default=None, repr=False, compare=False)
     _reported: list[Status] = field(default_factory=list, repr=False, compare=False)
 
-    async def wait(self, timeout: float = 300.0) -> AsyncCheckResult:
-        """As ``CheckResult.wait``."""
+    async def wait(self, timeout: float = 300.0, *, withdraw: bool = False) -> AsyncCheckResult:
+        """As ``CheckResult.wait``; interrupted is cancelled, here."""
         if not self.held or self._client is None or self.id is None:
             return self
-        return await self._client._wait(self, timeout)
+        return await self._client._wait(self, timeout, withdraw)
 
     async def outcome(self, status: Status, records: int | None = None, error: str | None = None) -> bool:
         """As ``CheckResult.outcome``."""

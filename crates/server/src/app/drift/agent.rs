@@ -211,7 +211,7 @@ impl Known {
         rest.told |= bit(channel.incident());
         let finding = baseline.explain(channel, score, &observed);
         let is_new = settings.first_week == DriftMode::Alert && baseline.is_new();
-        look.verdict = Some(verdict(&finding));
+        look.verdict = Some(Box::new(verdict(&finding)));
         if settings.mode != DriftMode::Enforce {
             return;
         }

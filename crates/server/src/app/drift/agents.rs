@@ -88,7 +88,9 @@ fn make_room(shard: &mut Shard, most: usize) {
     let mut spare = (most / 4).max(1);
     shard.retain(|_, agent| {
         let used = agent.used.swap(false, Ordering::Relaxed);
-        let goes = spare > 0 && !used && Arc::strong_count(agent) == 1 && !agent.is_dirty();
+        let idle = !used && Arc::strong_count(agent) == 1 && !agent.is_dirty();
+        // Whose incident is going on has to be told of its end.
+        let goes = spare > 0 && idle && agent.known().rest.told == 0;
         spare -= usize::from(goes);
         !goes
     });

@@ -69,7 +69,7 @@ impl Groups {
                     priors.insert(name, Prior::new(group));
                 }
                 Err(error) => {
-                    tracing::warn!(group = %name.escape_debug(), %error, "what a group has in common begins anew")
+                    tracing::warn!(group = %name.escape_debug(), %error, "what a group has in common begins anew");
                 }
             }
         }

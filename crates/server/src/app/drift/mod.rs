@@ -34,7 +34,7 @@ use checkrein_core::{
     policy::{Facts, Judgement, Windows},
     time::Timestamp,
 };
-use checkrein_store::{Baselines, Store};
+use checkrein_store::{Baselines, BreakerRow, Store};
 use groups::{Groups, Shared};
 use std::{
     collections::{HashMap, HashSet},
@@ -54,7 +54,7 @@ pub(super) struct Look {
     /// For policies; `None` when it is not known.
     score: Option<f64>,
     /// For whoever asks, from notice on.
-    pub(super) verdict: Option<DriftVerdict>,
+    pub(super) verdict: Option<Box<DriftVerdict>>,
     /// Where the breaker stands that concerns it.
     pub(super) breaker: State,
     /// It is let through as a probe, of that round.
@@ -126,7 +126,7 @@ impl Drift {
         let groups = Groups::default();
         groups.restore(baselines.groups()?);
         let mut last = HashMap::new();
-        for (scope, read) in store.breakers().await? {
+        for BreakerRow { scope, last: read } in store.breakers().await? {
             let change = read.unwrap_or_else(|error| {
                 tracing::error!(scope = %scope.escape_debug(), %error, "where a breaker stands cannot be read: it is open until a person closes it");
                 unreadable(&scope, now)
@@ -313,8 +313,9 @@ impl App {
                 Err(agents::Crowded) => {
                     self.drift.crowded.notify_one();
                     if tokio::time::timeout_at(deadline, kept).await.is_err() {
-                        return Err(Error::NoRoom(
-                            "too many agents act for the first time at once, and what is known of others                              could not be written to the disk in time; ask again in a moment"
+                        return Err(Error::NotRecorded(
+                            "too many agents act for the first time at once, and what is known of others could \
+                             not be written to the disk in time; ask again in a moment"
                                 .to_owned(),
                         ));
                     }

@@ -1,0 +1,330 @@
+//! The whole machine of approvals and grants against a model that shares no code with it, over any sequence of
+//! steps, orderly restarts and crashes.
+
+use crate::common::*;
+use checkrein_core::{
+    approval::{Actor, Answer, State, Transition, Via},
+    event::Event,
+    grant::{self, Grant},
+    key::Role,
+    name::{Name, Pattern},
+    time::Timestamp,
+};
+use checkrein_store::{AppendError, ApprovalFilter, GrantFilter};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Seconds after which approvals and grants are over; a step takes 150.
+const LIFE: i64 = 3600;
+/// All that a store keeps.
+const FILES: [&str; 5] =
+    ["checkrein.db", "checkrein.db-wal", "checkrein.lock", "checkrein.journal-1", "checkrein.journal-2"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Somebody asks for approval `a`, by so many people.
+    Ask(u8, u8),
+    Decide(u8, u8, bool),
+    Expire(u8),
+    Withdraw(u8),
+    Comment(u8),
+    /// A check uses approval `a`.
+    Use(u8, u8),
+    Give(u8, u64, Option<u64>),
+    UseGrant(u8, u64),
+    Revoke(u8),
+    ExpireGrant(u8),
+    Restart,
+    /// The process dies, without a word.
+    Crash,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let n = || 0..3_u8;
+    prop_oneof![
+        3 => (n(), 1..4_u8).prop_map(|(a, people)| Step::Ask(a, people)),
+        6 => (n(), 0..5_u8, prop::bool::weighted(0.85)).prop_map(|(a, who, yes)| Step::Decide(a, who, yes)),
+        1 => n().prop_map(Step::Expire),
+        1 => n().prop_map(Step::Withdraw),
+        1 => n().prop_map(Step::Comment),
+        4 => (n(), 0..9_u8).prop_map(|(a, check)| Step::Use(a, check)),
+        2 => (n(), 1..9_u64, prop::option::of(1..4_u64)).prop_map(|(g, r, u)| Step::Give(g, r, u)),
+        5 => (n(), 0..5_u64).prop_map(|(g, records)| Step::UseGrant(g, records)),
+        1 => n().prop_map(Step::Revoke),
+        1 => n().prop_map(Step::ExpireGrant),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Crash),
+    ]
+}
+
+/// Persons 0 and 1 are Olga with two keys; 2, 3 and 4 are others.
+fn person(who: u8) -> Actor {
+    let name = if who < 2 { "Olga".to_owned() } else { format!("person {who}") };
+    Actor { key_id: format!("key_{who}"), name, role: Role::Operator, via: Via::Key }
+}
+
+fn human(who: u8) -> u8 {
+    who.max(1)
+}
+
+fn grant(id: &str, max_records: u64, max_uses: Option<u64>, given_at: Timestamp) -> Grant {
+    let any = || Pattern::new("*").unwrap();
+    Grant {
+        id: id.into(),
+        agent: Name::new("billing-bot").unwrap(),
+        action: any(),
+        resource: any(),
+        max_records,
+        max_uses,
+        accept_declared: false,
+        reason: "clean-up".into(),
+        given_by: person(2),
+        given_at,
+        expires_at: given_at.plus_seconds(LIFE),
+        state: grant::State::Open,
+        uses: 0,
+        records: 0,
+        last_used_by: None,
+        last_used_at: None,
+        revoked_by: None,
+        revoked_at: None,
+    }
+}
+
+/// What a person would say about one approval.
+#[derive(Debug)]
+struct Asked {
+    until: Timestamp,
+    needed: usize,
+    yes: BTreeSet<u8>,
+    over: Option<State>,
+    used: bool,
+    comments: usize,
+}
+
+#[derive(Debug)]
+struct Given {
+    until: Timestamp,
+    left: u64,
+    uses_left: u64,
+    used: u64,
+    over: Option<grant::State>,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    asked: BTreeMap<u8, Asked>,
+    given: BTreeMap<u8, Given>,
+}
+
+impl Model {
+    /// Whether the step can be taken; it is taken then.
+    fn take(&mut self, step: &Step, now: Timestamp) -> bool {
+        match *step {
+            Step::Ask(a, needed) => {
+                let until = at(0).plus_seconds(LIFE);
+                let fresh = Asked {
+                    until,
+                    needed: usize::from(needed),
+                    yes: BTreeSet::new(),
+                    over: None,
+                    used: false,
+                    comments: 0,
+                };
+                let new = !self.asked.contains_key(&a);
+                if new {
+                    self.asked.insert(a, fresh);
+                }
+                new
+            }
+            Step::Give(g, records, uses) => {
+                let new = !self.given.contains_key(&g);
+                if new {
+                    let until = now.plus_seconds(LIFE);
+                    let uses_left = uses.unwrap_or(u64::MAX);
+                    self.given.insert(g, Given { until, left: records, uses_left, used: 0, over: None });
+                }
+                new
+            }
+            Step::Decide(a, who, yes) => self.asked.get_mut(&a).is_some_and(|it| {
+                if it.over.is_some() || now >= it.until {
+                    return false;
+                }
+                if !yes {
+                    it.over = Some(State::Denied);
+                    return true;
+                }
+                // One person's second yes is none, where several are needed.
+                if it.needed > 1 && !it.yes.insert(human(who)) {
+                    return false;
+                }
+                it.yes.insert(human(who));
+                if it.yes.len() == it.needed {
+                    it.over = Some(State::Approved);
+                }
+                true
+            }),
+            Step::Use(a, _) => self.asked.get_mut(&a).is_some_and(|it| {
+                let may = it.over == Some(State::Approved) && !it.used && now < it.until;
+                it.used |= may;
+                may
+            }),
+            Step::Expire(a) => self.asked.get_mut(&a).is_some_and(|it| {
+                let open = it.over.is_none() || (it.over == Some(State::Approved) && !it.used);
+                let may = open && now >= it.until;
+                if may {
+                    it.over = Some(State::Expired);
+                }
+                may
+            }),
+            Step::Withdraw(a) => self.asked.get_mut(&a).is_some_and(|it| {
+                let may = it.over.is_none() || (it.over == Some(State::Approved) && !it.used);
+                if may {
+                    it.over = Some(State::Withdrawn);
+                }
+                may
+            }),
+            Step::Comment(a) => self.asked.get_mut(&a).is_some_and(|it| {
+                it.comments += 1;
+                true
+            }),
+            Step::UseGrant(g, records) => self.given.get_mut(&g).is_some_and(|it| {
+                let may = it.over.is_none() && now < it.until && records <= it.left;
+                if may {
+                    it.left -= records;
+                    it.uses_left -= 1;
+                    it.used += 1;
+                    if it.left == 0 || it.uses_left == 0 {
+                        it.over = Some(grant::State::UsedUp);
+                    }
+                }
+                may
+            }),
+            Step::Revoke(g) => self.given.get_mut(&g).is_some_and(|it| {
+                let may = it.over.is_none();
+                it.over = it.over.or(Some(grant::State::Revoked));
+                may
+            }),
+            Step::ExpireGrant(g) => self.given.get_mut(&g).is_some_and(|it| {
+                let may = it.over.is_none() && now >= it.until;
+                if may {
+                    it.over = Some(grant::State::Expired);
+                }
+                may
+            }),
+            Step::Restart | Step::Crash => true,
+        }
+    }
+}
+
+fn event(step: &Step, now: Timestamp) -> Option<Event> {
+    let of = |a: &u8, transition| changed(&format!("apr_{a}"), transition);
+    let of_grant = |g: &u8, transition| Event::GrantChanged { id: format!("grt_{g}"), transition };
+    let agent = Actor { role: Role::Agent, ..person(9) };
+    Some(match step {
+        Step::Ask(a, people) => {
+            let approval = checkrein_core::approval::Approval {
+                approvals: *people,
+                ..approval(&format!("apr_{a}"), "chk_0")
+            };
+            Event::ApprovalRequested(Box::new(approval))
+        }
+        Step::Decide(a, who, yes) => {
+            let decision = if *yes { Answer::Approve } else { Answer::Deny };
+            of(a, Transition::Decide { decision, by: person(*who), comment: None })
+        }
+        Step::Expire(a) => of(a, Transition::Expire),
+        Step::Withdraw(a) => of(a, Transition::Withdraw { by: agent }),
+        Step::Comment(a) => of(a, Transition::Comment { by: person(2), text: "hm".into() }),
+        Step::Use(a, check) => {
+            let fingerprint = approval("", "chk_0").fingerprint;
+            of(a, Transition::Use { check_id: format!("chk_{check}"), fingerprint })
+        }
+        Step::Give(g, records, uses) => {
+            Event::GrantGiven(Box::new(grant(&format!("grt_{g}"), *records, *uses, now)))
+        }
+        Step::UseGrant(g, records) => {
+            of_grant(g, grant::Transition::Use { check_id: "chk_0".into(), records: *records })
+        }
+        Step::Revoke(g) => of_grant(g, grant::Transition::Revoke { by: person(3) }),
+        Step::ExpireGrant(g) => of_grant(g, grant::Transition::Expire),
+        Step::Restart | Step::Crash => return None,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn people_and_grants_are_counted_as_a_person_would(steps in prop::collection::vec(step(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(run(steps));
+    }
+}
+
+async fn run(steps: Vec<Step>) {
+    let mut dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let mut model = Model::default();
+    let mut taken = 0_u64;
+    for (n, step) in steps.iter().enumerate() {
+        let now = at(i64::try_from(n).unwrap() * 150);
+        match step {
+            Step::Restart => {
+                store.close().await;
+                store = open(dir.path());
+            }
+            Step::Crash => {
+                // What SIGKILL leaves at this moment; that nothing is written just then, `same` has seen to.
+                let left = tempfile::tempdir().unwrap();
+                for file in FILES {
+                    std::fs::copy(dir.path().join(file), left.path().join(file)).unwrap();
+                }
+                store.close().await;
+                dir = left;
+                store = open(dir.path());
+            }
+            _ => {
+                let recorded = match store.append(vec![event(step, now).unwrap()], now).await {
+                    Ok(_) => true,
+                    Err(
+                        AppendError::Refused(_)
+                        | AppendError::Grant(_)
+                        | AppendError::NotFound(_)
+                        | AppendError::Exists(_),
+                    ) => false,
+                    Err(other) => panic!("{other}"),
+                };
+                assert_eq!(recorded, model.take(step, now), "{step:?} in {model:?}");
+                taken += u64::from(recorded);
+            }
+        }
+        same(&store, &model).await;
+    }
+    store.close().await;
+    assert_eq!(verified(dir.path()), taken, "all that was acknowledged, and nothing else");
+}
+
+async fn same(store: &checkrein_store::Store, model: &Model) {
+    let approvals = store.approvals(ApprovalFilter::default(), None, 100).await.unwrap().rows;
+    assert_eq!(approvals.len(), model.asked.len());
+    for a in approvals {
+        let said = &model.asked[&a.id.trim_start_matches("apr_").parse().unwrap()];
+        assert_eq!(a.state, said.over.unwrap_or(State::Pending), "{a:?} {said:?}");
+        assert_eq!((a.used_by.is_some(), a.comments.len()), (said.used, said.comments));
+        if matches!(a.state, State::Pending | State::Approved) {
+            assert_eq!(a.approved_by_people(), said.yes.len(), "{a:?} {said:?}");
+        }
+        if a.used_by.is_some() {
+            let mut names: BTreeSet<_> = a.given.iter().map(|g| g.by.name.clone()).collect();
+            names.extend(a.decided_by.map(|by| by.name));
+            assert_eq!(names.len(), said.needed, "that many different people");
+        }
+    }
+    let grants = store.grants(GrantFilter::default(), None, 100).await.unwrap().rows;
+    assert_eq!(grants.len(), model.given.len());
+    for g in grants {
+        let said = &model.given[&g.id.trim_start_matches("grt_").parse().unwrap()];
+        assert_eq!((g.state, g.uses), (said.over.unwrap_or(grant::State::Open), said.used));
+        assert_eq!(g.left(), said.left);
+    }
+}

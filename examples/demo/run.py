@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from checkrein import BlastRadius, Checkrein, ExecutionResult, PolicyViolationError
+from receivers import Receivers, receiving
 
 WIDTH = 98
 POLICIES = [
@@ -54,6 +55,13 @@ CONFIG = """
 kind = "sqlite"
 path = "shop.sqlite"
 environment = "production"
+
+[[routes]]
+kinds = ["action.blocked"]
+environment = "production"
+policy = "blast_radius_limit"
+sinks = ["team", "oncall"]
+interval = "1s"
 """
 
 
@@ -155,12 +163,12 @@ def call_api(url: str, body: dict[str, Any]) -> int:
 class Server:
     """The server, with its data in ``folder``."""
 
-    def __init__(self, binary: Path, folder: Path) -> None:
+    def __init__(self, binary: Path, folder: Path, receivers: Receivers) -> None:
         self.binary = binary
         self.data = folder / "data"
         self._log = folder / "server.log"
         config = folder / "checkrein.toml"
-        config.write_text(CONFIG)
+        config.write_text(CONFIG + receivers.config)
         clean = {k: v for k, v in os.environ.items() if not k.startswith("CHECKREIN_")}
         with self._log.open("wb") as log:
             self._child = subprocess.Popen(
@@ -175,7 +183,7 @@ class Server:
                     "--config",
                     config,
                 ],
-                env=clean,
+                env=clean | receivers.environment,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -293,7 +301,7 @@ class Agent:
         return held
 
 
-def play(server: Server, shop: Shop, screen: Screen) -> None:
+def play(server: Server, shop: Shop, receivers: Receivers, screen: Screen) -> None:
     with Checkrein(server.url, server.admin_key, timeout=10) as admin:
         admin.policies.apply(POLICIES)
     agent_key = server.new_key("agent", "shop bot", "--agent", "shop-bot")
@@ -359,12 +367,33 @@ def play(server: Server, shop: Shop, screen: Screen) -> None:
         screen.step(
             "restored",
             "checkrein rollback snp_…",
-            f"500 orders, verified; the shop again is sha256 {shop.digest()[:16]}…",
+            f"500 orders, verified: same shop, sha256 {shop.digest()[:16]}…",
         )
 
-    screen.title("All of it is on record, and the record is whole")
+    screen.title("Slack and PagerDuty (here: stand-ins) were told, and all of it is on record, whole")
+    hear(receivers, screen)
     verified = server.command("log", "verify", "--data", str(server.data)).splitlines()
     screen.say(f"  {verified[0][:WIDTH]}")
+
+
+def hear(receivers: Receivers, screen: Screen) -> None:
+    """What arrived about both blocked changes.
+
+    The server sends it on its own: the second is in the message about the first, or in one a second later.
+    """
+    newest = "update on production.users by shop-bot: Blocked by blast_radius_limit"
+    slack = receivers.first("slack", lambda message: newest in message["text"], 10)
+    require(slack is not None, "Slack is told within 10 seconds")
+    page = receivers.first("pagerduty", lambda event: newest in event["payload"]["summary"], 10)
+    require(page is not None, "PagerDuty is told within 10 seconds")
+    assert slack is not None
+    assert page is not None
+    said, summary, severity = slack["text"], page["payload"]["summary"], page["payload"]["severity"]
+    for where, text in (("Slack", said), ("PagerDuty", summary)):
+        require("action.blocked (2 times)" in text, f"{where} is told of 2 blocks; it was told: {text}")
+    require(severity == "warning", f"PagerDuty hears a warning, not {severity}")
+    for where, text in (("Slack", said), ("PagerDuty", f"{severity} · {summary}")):
+        screen.say(f"  {where:<10}{textwrap.shorten(plain(text), WIDTH - 12, placeholder='…')}")
 
 
 def goodbye(screen: Screen, binary: Path) -> None:
@@ -399,14 +428,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     screen = Screen()
     try:
-        with tempfile.TemporaryDirectory(prefix="checkrein-demo-") as folder:
-            server = Server(binary, Path(folder))
+        with tempfile.TemporaryDirectory(prefix="checkrein-demo-") as folder, receiving() as receivers:
+            server = Server(binary, Path(folder), receivers)
             try:
                 shop = Shop(Path(folder) / "shop.sqlite")
                 screen.say(
                     f"A shop with 10,000 users, 2,500 orders in SQLite; an agent; {len(POLICIES)} policies."
                 )
-                play(server, shop, screen)
+                play(server, shop, receivers, screen)
                 if "--keep" in sys.argv[1:]:
                     screen.say(
                         f"\nThe server still runs. See all this at {server.url}/ and sign in with"

@@ -317,7 +317,11 @@ def test_example_five_lines(real: RealServer) -> None:
 
 
 def test_the_demo(tmp_path: Path) -> None:
-    env = os.environ | {"TMPDIR": str(tmp_path), "CHECKREIN_BIN": str(binary())}
+    env = os.environ | {
+        "TMPDIR": str(tmp_path),
+        "CHECKREIN_BIN": str(binary()),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     run = subprocess.run(
         [sys.executable, ROOT / "examples/demo/run.py"],
         env=env,
@@ -334,6 +338,9 @@ def test_the_demo(tmp_path: Path) -> None:
     expected = {"  allowed": 2, "  BLOCKED": 3, "  alerted": 1, "  held": 1, "  approved": 1, "  restored": 1}
     for word, times in expected.items():
         assert sum(line.startswith(word) for line in lines) == times, word
+    for receiver in ("Slack     🟠 Warning", "PagerDuty warning · Warning"):
+        told = f"  {receiver}: action.blocked (2 times): update on production.users by shop-bot"
+        assert sum(line.startswith(told) for line in lines) == 1, receiver
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 

@@ -157,12 +157,6 @@ fn all_problems_are_reported_at_once() {
 }
 
 #[test]
-fn what_this_version_does_not_have_is_refused_in_so_many_words() {
-    assert_one("[sinks.oncall]\nkind = 'pagerduty'\n", "1: sinks:", "this version has no sinks");
-    assert_one("[[routes]]\nkinds = ['x']\n", "1: routes:", "this version has no routes");
-}
-
-#[test]
 fn files_that_are_none_are_named() {
     let fails = |path: &Path| {
         let overrides = Overrides { config: Some(path.to_owned()), ..Overrides::default() };

@@ -59,7 +59,6 @@ impl Agent {
             action: &event.action,
             resource: &event.resource,
             tool: &event.tool,
-            exact: "",
             records: event.records,
             payload_bytes: None,
         };

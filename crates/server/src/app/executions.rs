@@ -125,7 +125,7 @@ impl App {
     fn blocks_early(&self, run: &Run) -> bool {
         let now = self.clock.now();
         let is_read = run.action.category == Category::Read;
-        if self.drift.refuses(&run.rules.drift, &run.agent, is_read, now).is_some() {
+        if self.drift.refuses(&run.rules.drift, &run.agent, (is_read, true), now).is_some() {
             return true;
         }
         // A score that is not known is no reason to stop here: it is, once the action has been looked at.
@@ -137,7 +137,8 @@ impl App {
     /// Judges what is known now. Once an execution: it counts in the rates.
     fn judged(&self, run: &Run, action: Action, found: Option<&Found>) -> Asked {
         let at = self.clock.now();
-        let (mut judgement, look) = self.judge(&run.rules, &run.agent, &action, &run.check, (&run.id, at));
+        let (mut judgement, look) =
+            self.judge(&run.rules, &run.agent, &action, &run.check, (&run.id, &run.fingerprint, at));
         let blast_radius = BlastRadius::of(&action, found);
         if let (Some(found), Some(stated), true) = (found, action.declared, blast_radius.understated) {
             let records = found.records();

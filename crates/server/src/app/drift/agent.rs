@@ -15,6 +15,7 @@ use checkrein_core::{
         breaker::{Admission, Breaker, BreakerChange, Cause, Change, Scope, State},
     },
     event::{Outcome, OutcomeStatus},
+    fingerprint::Fingerprint,
     name::Name,
     time::Timestamp,
 };
@@ -144,7 +145,7 @@ impl Known {
         name: &Name,
         action: &Action,
         at: Timestamp,
-        check_id: &str,
+        (check_id, fingerprint): (&str, &Fingerprint),
         world: (&Arc<Config>, &Groups, u64),
         shut: bool,
     ) -> Look {
@@ -153,7 +154,7 @@ impl Known {
         let mut look = Look { is_read: action.category == Category::Read, ..Look::default() };
         if settings.mode != DriftMode::Off {
             let frozen = shut || self.rest.breaker.state() != State::Closed;
-            self.observe(&settings, &prior, action, (at, salt, frozen), check_id, &mut look);
+            self.observe(&settings, &prior, action, (at, salt, frozen), (check_id, fingerprint), &mut look);
         }
         let by = By { person: None, check_id: Some(check_id) };
         if !shut {
@@ -179,7 +180,7 @@ impl Known {
         prior: &Prior,
         action: &Action,
         (at, salt, frozen): (Timestamp, u64, bool),
-        check_id: &str,
+        (check_id, fingerprint): (&str, &Fingerprint),
         look: &mut Look,
     ) {
         let observed = Observed {
@@ -187,6 +188,7 @@ impl Known {
             action: &action.action,
             resource: &action.resource,
             tool: action.tool.as_deref().unwrap_or_default(),
+            content: &fingerprint.0,
             records: action.records.known(),
             payload_bytes: Some(action.payload_bytes),
         };

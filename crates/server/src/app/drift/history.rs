@@ -109,6 +109,7 @@ impl Lesson {
             action: &action.action,
             resource: &action.resource,
             tool: action.tool.as_deref().unwrap_or_default(),
+            content: &checked.fingerprint.0,
             records: action.records.known(),
             payload_bytes: Some(action.payload_bytes),
         };

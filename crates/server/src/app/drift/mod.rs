@@ -30,6 +30,7 @@ use checkrein_core::{
     decision::{DriftVerdict, Verdict},
     drift::breaker::{Admission, Breaker, BreakerChange, Cause, Change, Scope, State},
     event::{Checked, Event, Outcome},
+    fingerprint::Fingerprint,
     name::Name,
     policy::{Facts, Judgement, Windows},
     time::Timestamp,
@@ -84,11 +85,6 @@ impl Look {
             judgement.verdict = Verdict::Hold;
             judgement.reason = words::held(sentence);
         }
-    }
-
-    /// Whether a person should look first, whatever the policies say.
-    pub(super) const fn wants_a_look(&self) -> bool {
-        self.holds.is_some()
     }
 
     /// What is to be recorded beside the check.
@@ -190,11 +186,18 @@ impl Drift {
         }
     }
 
-    fn look(&self, config: &Arc<Config>, agent: &Agent, action: &Action, id: &str, at: Timestamp) -> Look {
+    fn look(
+        &self,
+        config: &Arc<Config>,
+        agent: &Agent,
+        action: &Action,
+        asked: (&str, &Fingerprint),
+        at: Timestamp,
+    ) -> Look {
         let is_read = action.category == Category::Read;
         let shut = self.shut(config, &agent.name, is_read);
         let world = (config, &self.groups, self.salt);
-        let mut look = agent.change().look(&agent.name, action, at, id, world, shut.is_some());
+        let mut look = agent.change().look(&agent.name, action, at, asked, world, shut.is_some());
         if shut.is_some() {
             (look.blocks, look.breaker) = (shut, State::Open);
         }
@@ -211,12 +214,13 @@ impl Drift {
         self.groups.refuse(group, is_read, &config.settings_of(agent).breaker)
     }
 
-    /// Why no action of this agent would be let through now.
+    /// Why no action of this agent would be let through now. Takes no probe; `probes`: whether one counts
+    /// as let through.
     pub(super) fn refuses(
         &self,
         config: &Config,
         agent: &Agent,
-        is_read: bool,
+        (is_read, probes): (bool, bool),
         at: Timestamp,
     ) -> Option<String> {
         self.shut(config, &agent.name, is_read).or_else(|| {
@@ -226,6 +230,11 @@ impl Drift {
                 Admission::Refused(until) => {
                     let since = known.rest.breaker.since();
                     Some(words::refused(&Scope::agent(&agent.name), since, &known.rest.why, until))
+                }
+                // Probes are counted when they are asked for: approvals in stock must not pass beside them.
+                Admission::Probe(_) if !probes => {
+                    let since = known.rest.breaker.since();
+                    Some(words::probing(&Scope::agent(&agent.name), since, &known.rest.why))
                 }
                 Admission::Run | Admission::Probe(_) => None,
             }
@@ -331,9 +340,9 @@ impl App {
         agent: &Agent,
         action: &Action,
         check: &Check,
-        (id, now): (&str, Timestamp),
+        (id, fingerprint, now): (&str, &Fingerprint, Timestamp),
     ) -> (Judgement, Look) {
-        let mut look = self.drift.look(&rules.drift, agent, action, id, now);
+        let mut look = self.drift.look(&rules.drift, agent, action, (id, fingerprint), now);
         let facts = Facts { drift: look.score, ..Facts::of(action, check.details(), now) };
         let mut judgement = if rules.policies.needs().rate_period_seconds.is_some() {
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -359,7 +368,15 @@ impl App {
         }
         let agent = self.agent(&checked.action.agent).await?;
         let rules = self.rules();
-        let facts = (checked.action.declared, checked.probe);
+        // A probe shows something when it ran. What was held ran if its approval was used, and not otherwise.
+        let mut probe = checked.probe;
+        if let (Some(_), Verdict::Hold, Some(approval)) =
+            (probe, checked.decision.verdict, &checked.decision.approval_id)
+        {
+            let used = self.store.approval(approval).await?.and_then(|approval| approval.used_by);
+            probe = probe.filter(|_| used.as_ref() == Some(&checked.decision.id));
+        }
+        let facts = (checked.action.declared, probe);
         let world = (&rules.drift, &self.drift.groups);
         let changes = agent.change().ended(&agent.name, self.clock.now(), outcome, facts, world);
         self.drift.note(&changes);

@@ -270,6 +270,8 @@ impl Drift {
         // The log knows better, unless what is kept is as new: then it has counted on since.
         if let Some(change) = self.last().get(name)
             && (change.revision, change.breaker.state()) != (known.rest.revision, known.rest.breaker.state())
+            // One that opened and could not be recorded stays open.
+            && (change.revision >= known.rest.revision || known.rest.breaker.state() != State::Open)
         {
             known.rest.breaker = change.breaker.clone();
             known.rest.revision = change.revision.max(known.rest.revision);

@@ -113,7 +113,10 @@ impl App {
         };
         if self.blocks_early(&run) {
             let asked = self.judged(&run, run.action.clone(), None);
-            return self.refuse(&run, asked, None).await;
+            // A cool-down, or a minute of a rate, may have ended between the two looks. Nothing ran all the same.
+            let late = (asked.judgement.verdict != Verdict::Block)
+                .then(|| "Blocked: what stopped it has just ended; send it again.".to_owned());
+            return self.refuse(&run, asked, late).await;
         }
         if run.action.category == Category::Read {
             Box::pin(self.read(run)).await

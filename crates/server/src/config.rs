@@ -33,6 +33,7 @@ use checkrein_core::{
     classify::CatalogueConfig,
     name::Name,
     policy::Policy,
+    redact::Redactor,
     signal::{OutboxLimits, Routing},
 };
 use document::{Section, Source};
@@ -104,6 +105,8 @@ pub struct Config {
     pub routing: Routing,
     /// What is kept of signals and messages.
     pub outbox: OutboxLimits,
+    /// Takes secrets out of what leaves.
+    pub redactor: std::sync::Arc<Redactor>,
     /// Policies from files, each with its file. They compile as a set, and win over those of the API.
     pub file_policies: Vec<(Policy, String)>,
     /// The key of the first admin, where the operator chose it; at least [`MIN_ADMIN_KEY_BYTES`] long.
@@ -184,6 +187,7 @@ struct FromFile {
     sinks: Vec<SinkSettings>,
     routing: Routing,
     outbox: Option<OutboxLimits>,
+    redact: (Vec<String>, bool),
     policies: Vec<FilePolicy>,
 }
 
@@ -226,6 +230,9 @@ impl Config {
             problems.push(ConfigProblem::new("CHECKREIN_ADMIN_KEY", e));
         }
 
+        let redactor = Redactor::new(&file.redact.0, file.redact.1);
+        let redactor = redactor.or_else(|_| Redactor::new(&[], file.redact.1)).map(std::sync::Arc::new);
+        let redactor = redactor.map_err(|e| ConfigProblem::new("redact", e))?;
         let config = Self {
             path,
             listen: overrides
@@ -252,6 +259,7 @@ impl Config {
             sinks: file.sinks,
             routing: file.routing,
             outbox: file.outbox.unwrap_or(routes::KEPT),
+            redactor,
             file_policies,
             admin_key: admin_env.or(file.admin_key),
         };
@@ -390,6 +398,13 @@ fn read(path: &Path, text: &str, env: Option<Env<'_>>, problems: &mut Vec<Config
         file.sinks = sinks;
         file.routing = routes::read(&mut root, &names);
         file.outbox = root.section("outbox").map(routes::limits);
+        if let Some(mut section) = root.section("redact") {
+            file.redact = (section.texts("fields"), section.flag("emails").unwrap_or_default());
+            if let Err(e) = Redactor::new(&file.redact.0, file.redact.1) {
+                section.problem("fields", e);
+            }
+            section.finish();
+        }
         root.finish();
     }
     problems.extend(source.into_problems());

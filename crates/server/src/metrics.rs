@@ -1,5 +1,6 @@
 //! What the server counts about itself, in the Prometheus text format.
 
+mod sinks;
 mod undo;
 
 use crate::app::pulse::Pulse;
@@ -46,6 +47,7 @@ pub(crate) struct Metrics {
     pub(crate) executions: undo::Executions,
     pub(crate) snapshots: undo::Snapshots,
     pub(crate) rollbacks: undo::Rollbacks,
+    pub(crate) sinks: sinks::Sinks,
     pub(crate) unsettled: Gauge,
     log_entries: Gauge,
     clock_ahead: Gauge,
@@ -88,6 +90,7 @@ impl Metrics {
             executions: undo::Executions::register(&mut registry),
             snapshots: undo::Snapshots::register(&mut registry),
             rollbacks: undo::Rollbacks::register(&mut registry),
+            sinks: sinks::Sinks::register(&mut registry),
             unsettled: Gauge::default(),
             log_entries: Gauge::default(),
             clock_ahead: Gauge::default(),

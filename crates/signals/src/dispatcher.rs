@@ -223,6 +223,10 @@ impl Worker {
         tidy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut more = true;
         loop {
+            // Before signals are read: a silence holds for whatever comes after it was answered.
+            while let Ok(request) = requests.try_recv() {
+                self.asked(request);
+            }
             let now = self.ledger.now();
             if more {
                 more = self.take_signals(now).await;

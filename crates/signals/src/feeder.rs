@@ -90,7 +90,8 @@ impl Feed {
                 format!("retention removed {lost} entries before they were sent; raise log.keep_for");
             self.dispatcher.fed(&self.name, SinkHealth::Gap, reason);
         }
-        let records: Vec<Record> = entries.iter().filter_map(self.record).collect();
+        let mut records: Vec<Record> = entries.iter().filter_map(self.record).collect();
+        records.iter_mut().for_each(|record| self.ledger.prepare_record(record));
         let last = entries.last().map_or(done, |entry| entry.seq);
         let mut todo = vec![records];
         while let Some(mut records) = todo.pop() {

@@ -1,5 +1,6 @@
 //! What the dispatcher stands on: somebody who keeps things durably and knows the time.
 
+use crate::sink::Record;
 use async_trait::async_trait;
 use checkrein_core::{
     event::{Entry, SinkHealth},
@@ -48,6 +49,9 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Makes a message fit to leave: redacts it and adds the link.
     fn prepare(&self, message: &mut Notification);
+
+    /// Makes a record fit to leave: redacts it.
+    fn prepare_record(&self, record: &mut Record);
 
     /// The number of the last entry of the log that the reads above can give, as it grows.
     fn head(&self) -> watch::Receiver<u64>;

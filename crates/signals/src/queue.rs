@@ -8,6 +8,9 @@
 //! Messages go out in the order in which they came, but one that failed alone does not keep the others waiting.
 //! While the circuit is open only the oldest is tried, so that after an outage all follow in order.
 
+#[cfg(test)]
+mod tests;
+
 use crate::sink::{Failure, Retry};
 use checkrein_core::{
     event::SinkHealth,
@@ -104,7 +107,9 @@ impl Queue {
     /// With what waited when the server stopped.
     pub fn new(pace: Pace, waiting: Vec<Delivery>, failing: bool) -> Self {
         let waiting = waiting.into_iter().map(|delivery| (delivery.no, delivery)).collect();
-        Self { pace, waiting, failing, ..Self::default() }
+        // One that failed before is tried with one message first, the oldest, so that the order stays.
+        let failures = if failing { FAILURES } else { 0 };
+        Self { pace, waiting, failing, failures, ..Self::default() }
     }
 
     /// Goes on at another pace.

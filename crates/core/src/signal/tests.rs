@@ -250,8 +250,8 @@ fn every_signal_is_told_or_counted() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let c = format!("c{}", (state >> 33) % 3);
         now += i64::try_from((state >> 40) % 90).unwrap();
-        desk.down = (state >> 50) % 4 == 0;
-        let kind = if (state >> 45) % 4 == 0 { "approval.denied" } else { "action.held" };
+        desk.down = (state >> 50).is_multiple_of(4);
+        let kind = if (state >> 45).is_multiple_of(4) { "approval.denied" } else { "action.held" };
         fired += u64::from(kind == "action.held");
         desk.take(&routing, &signal(kind, &c, "bot", now), now);
     }
@@ -324,4 +324,116 @@ fn places_are_ids() {
     for bad in ["", "sig_", "sig_7_0", "sig_07", "7", "sig_-1", "sig_7_2_1", "sig_+7"] {
         assert_eq!(Place::of(bad), None, "{bad}");
     }
+}
+
+fn checked(change: impl FnOnce(&mut serde_json::Value)) -> crate::event::Event {
+    let radius = serde_json::json!({
+        "records": 12, "systems": 1, "recipients": 0, "basis": "declared", "declared": 12, "by_resource": [],
+    });
+    let mut value = serde_json::json!({
+        "key_id": "key_1", "check": {"agent": "bot", "action": "update", "resource": "shop.users"},
+        "action": {"payload_bytes": 2}, "fingerprint": "00",
+        "decision": {
+            "id": "chk_1", "verdict": "allow", "reason": "No policy matched.", "policies": [], "category": "write",
+            "environment": "production", "blast_radius": radius, "logged_at": at(0),
+        },
+    });
+    change(&mut value);
+    crate::event::Event::Check(Box::new(serde_json::from_value(value).unwrap()))
+}
+
+fn found(event: &crate::event::Event) -> Vec<(String, Severity, String)> {
+    let signals = derive(7, at(1), event, About::Nothing);
+    for (n, signal) in (0..).zip(&signals) {
+        assert_eq!(signal.id, Place { seq: 7, n }.id());
+        assert!(signal.condition.len() <= 200 && signal.condition.bytes().all(|b| b.is_ascii_graphic()));
+        assert!(signal.summary.len() <= 512);
+    }
+    signals.into_iter().map(|s| (s.kind, s.severity, s.condition)).collect()
+}
+
+fn policy(rule: &str, mode: &str) -> serde_json::Value {
+    serde_json::json!([{"name": "Limit", "rule": rule, "mode": mode, "reason": "over 25"}])
+}
+
+#[test]
+fn what_is_allowed_is_no_news() {
+    assert_eq!(found(&checked(|_| {})), []);
+    for (rule, mode) in [("allow", "enforce"), ("block", "shadow"), ("alert", "shadow")] {
+        assert_eq!(found(&checked(|v| v["decision"]["policies"] = policy(rule, mode))), [], "{rule} {mode}");
+    }
+}
+
+#[test]
+fn a_check_causes_what_a_team_must_know() {
+    let blocked = |v: &mut serde_json::Value| {
+        v["decision"]["verdict"] = "block".into();
+        v["decision"]["policies"] = policy("block", "enforce");
+    };
+    let one = |kind: &str, severity, condition: &str| vec![(kind.to_owned(), severity, condition.to_owned())];
+    assert_eq!(found(&checked(blocked)), one("action.blocked", Severity::Warning, "blocked/bot/Limit"));
+    let sandbox = |v: &mut serde_json::Value| {
+        blocked(v);
+        v["decision"]["environment"] = "sandbox".into();
+    };
+    assert_eq!(found(&checked(sandbox)), one("action.blocked", Severity::Notice, "blocked/bot/Limit"));
+    let held = |v: &mut serde_json::Value| {
+        v["decision"]["verdict"] = "hold".into();
+        v["decision"]["approval_id"] = "apr_1".into();
+    };
+    assert_eq!(found(&checked(held)), one("action.held", Severity::Warning, "approval/apr_1"));
+    let alert = |v: &mut serde_json::Value| v["decision"]["policies"] = policy("alert", "enforce");
+    assert_eq!(found(&checked(alert)), one("policy.alert", Severity::Warning, "alert/bot/Limit"));
+    let snapshot = |v: &mut serde_json::Value| {
+        v["decision"]["verdict"] = "block".into();
+        v["decision"]["reason"] = format!("{}: disk full", crate::decision::NO_SNAPSHOT).into();
+    };
+    assert_eq!(found(&checked(snapshot)), one("snapshot.failed", Severity::Critical, "snapshot/shop"));
+    let all = |v: &mut serde_json::Value| {
+        blocked(v);
+        v["decision"]["blast_radius"]["understated"] = true.into();
+        v["decision"]["drift"] = serde_json::json!({
+            "score": 6.2, "severity": "warning", "channel": "burst", "reason": "38 calls", "expected": 2.0, "seen": 38.0,
+        });
+    };
+    let kinds: Vec<_> =
+        found(&checked(all)).into_iter().map(|(kind, _, condition)| (kind, condition)).collect();
+    let expected = [
+        ("action.blocked", "blocked/bot/Limit"),
+        ("blast_radius.understated", "understated/bot"),
+        ("drift.burst", "drift/bot/rate"),
+    ];
+    assert_eq!(kinds, expected.map(|(kind, condition)| (kind.to_owned(), condition.to_owned())));
+}
+
+#[test]
+fn what_agents_name_is_bounded_and_cannot_pose_as_another_condition() {
+    let named = |agent: &str| {
+        let event = checked(|v| {
+            v["check"]["agent"] = agent.into();
+            v["decision"]["verdict"] = "block".into();
+            v["decision"]["reason"] = "x".repeat(5_000).into();
+        });
+        found(&event).remove(0).2
+    };
+    let names = ["a/b", "a", "a~b", "ä", "ö", "日本", &"x".repeat(300), &"x".repeat(301), "a b"];
+    let conditions: std::collections::HashSet<_> = names.iter().map(|name| named(name)).collect();
+    assert_eq!(conditions.len(), names.len());
+    assert!(conditions.iter().all(|c| c.split('/').count() == 3), "{conditions:?}");
+}
+
+#[test]
+fn a_sink_and_a_breaker_say_how_they_are() {
+    use crate::event::{Event, SinkHealth};
+    let sink = |health| Event::SinkChanged { sink: "team".into(), health, reason: "no".into() };
+    let all = [SinkHealth::Failing, SinkHealth::Recovered, SinkHealth::Full, SinkHealth::Gap];
+    let told: Vec<_> =
+        all.into_iter().map(|health| derive(1, at(0), &sink(health), About::Nothing).remove(0)).collect();
+    assert!(told.iter().all(|s| s.condition == "sink/team" && s.summary.contains("team")));
+    let status: Vec<_> = told.iter().map(|s| s.status == Status::Firing).collect();
+    assert_eq!(status, [true, false, true, true]);
+    let agent = crate::name::Name::new("bot").unwrap();
+    let ended = Event::DriftEnded { agent, channel: crate::drift::Channel::Burst };
+    let ended = derive(1, at(0), &ended, About::Nothing).remove(0);
+    assert_eq!((ended.condition.as_str(), ended.status), ("drift/bot/rate", Status::Resolved));
 }

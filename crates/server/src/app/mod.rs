@@ -145,10 +145,11 @@ impl App {
             store: store.clone(),
             clock: Arc::clone(&clock),
             public_url: config.public_url.clone(),
+            redactor: Arc::clone(&config.redactor),
         };
         let setup = outbox::setup(config, store.silences(clock.now()).await?);
         let (dispatcher, dispatching) =
-            Dispatcher::start(Arc::new(books), setup, outbox::record, stopping.subscribe());
+            Dispatcher::start(Arc::new(books), setup, checkrein_signals::feed::record, stopping.subscribe());
         let app = Self {
             drift,
             store,
@@ -252,6 +253,7 @@ impl App {
 
     /// The metrics as text.
     pub(crate) fn metrics_text(&self) -> String {
+        self.metrics.sinks.update(&self.way_out.dispatcher.reports().all());
         self.metrics.text(self.store.head().seq, self.clock.ahead_seconds())
     }
 

@@ -7,6 +7,7 @@ use crate::{
 use async_trait::async_trait;
 use checkrein_core::{
     event::{Entry, Event, SinkHealth},
+    redact::Redactor,
     signal::{Notification, Outbox, OutboxChanges, Place, Signal, Silence},
     time::Timestamp,
 };
@@ -20,6 +21,7 @@ pub(super) struct Books {
     pub(super) store: Store,
     pub(super) clock: Arc<Clock>,
     pub(super) public_url: Option<String>,
+    pub(super) redactor: Arc<Redactor>,
 }
 
 fn failed(error: &impl std::fmt::Display) -> LedgerError {
@@ -51,6 +53,11 @@ impl Ledger for Books {
 
     fn prepare(&self, message: &mut Notification) {
         message.link = self.public_url.as_ref().map(|base| format!("{base}{}", page(message)));
+        self.redactor.notification(message);
+    }
+
+    fn prepare_record(&self, record: &mut Record) {
+        self.redactor.value(&mut record.body);
     }
 
     fn head(&self) -> watch::Receiver<u64> {
@@ -77,11 +84,6 @@ pub(super) fn setup(config: &Config, silences: Vec<Silence>) -> Setup {
         outlets: config.sinks.iter().map(|sink| (sink.name.clone(), outlet(sink))).collect(),
         keep: Some(config.outbox),
     }
-}
-
-/// The record of an entry for the stream of all actions.
-pub(super) fn record(entry: &Entry) -> Option<Record> {
-    checkrein_signals::feed::record(entry)
 }
 
 /// The page of the console on which a person sees more of what a message is about. Ids are ours, and plain.

@@ -332,6 +332,16 @@ impl<'a> Section<'a> {
         out
     }
 
+    /// Texts by name: `key = { name = "…" }`.
+    pub(super) fn pairs(&mut self, key: &'static str) -> Vec<(String, String)> {
+        let Some(parent) = self.section(key) else { return Vec::new() };
+        let found = parent.table.iter().filter_map(|(name, value)| match value.get_ref() {
+            DeValue::String(text) => Some((name.get_ref().to_string(), text.to_string())),
+            other => parent.refuse(name.get_ref(), value, expected("a text in quotes", other)),
+        });
+        found.collect()
+    }
+
     /// A list of tables, `[[key]]`.
     pub(super) fn list(&mut self, key: &'static str) -> Vec<Self> {
         let Some(value) = self.take(key) else { return Vec::new() };

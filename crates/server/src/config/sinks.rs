@@ -1,17 +1,13 @@
-//! `[sinks.NAME]`: where signals and the stream of all actions go. One function a kind.
+//! `[sinks.NAME]`: where signals and the stream of all actions go.
+
+mod kinds;
 
 use super::{DAY, Env, HOUR, SECOND, document::Section};
 use checkrein_signals::{
     Pace, Sink,
     http::{Http, HttpConfig},
-    sinks::{
-        alertmanager::{Alertmanager, AlertmanagerConfig},
-        pagerduty::{PagerDuty, PagerDutyConfig},
-        slack::{Slack, SlackConfig},
-        teams::{Teams, TeamsConfig},
-        webhook::{Webhook, WebhookConfig},
-    },
 };
+use kinds::KINDS;
 use std::{sync::Arc, time::Duration};
 
 /// A sink, ready to be used. Nothing was connected to.
@@ -39,19 +35,6 @@ impl std::fmt::Debug for SinkSettings {
             .finish_non_exhaustive()
     }
 }
-
-/// Makes a sink of what its section says. None where a secret was not looked up, or is missing, which was
-/// reported then.
-type Make = fn(&mut Section<'_>, Option<Env<'_>>, Http) -> Option<Result<Arc<dyn Sink>, String>>;
-
-/// Every kind that there is.
-const KINDS: &[(&str, Make)] = &[
-    ("alertmanager", alertmanager),
-    ("pagerduty", pagerduty),
-    ("slack", slack),
-    ("teams", teams),
-    ("webhook", webhook),
-];
 
 /// Every sink that is described well enough, and the names of all that are described at all.
 pub(super) fn read(root: &mut Section<'_>, env: Option<Env<'_>>) -> (Vec<SinkSettings>, Vec<String>) {
@@ -85,8 +68,9 @@ fn sink(name: &str, mut section: Section<'_>, env: Option<Env<'_>>) -> Option<Si
     });
     let (signals, actions) = feed.unwrap_or((true, false));
     let pace = pace(&mut section);
-    let made = match Http::new(&http(&mut section, env)) {
-        Ok(http) => make(&mut section, env, http),
+    let way = http(&mut section, env);
+    let made = match Http::new(&way) {
+        Ok(http) => make(&mut section, env, kinds::Way { http, config: way }),
         Err(e) => Some(Err(e)),
     };
     let sink = match made {
@@ -141,86 +125,4 @@ fn http(section: &mut Section<'_>, env: Option<Env<'_>>) -> HttpConfig {
         }
     }
     http
-}
-
-/// A key that must be there.
-fn needed(section: &Section<'_>, key: &str, example: &str) {
-    if section.line_of(key).is_none() {
-        section.problem(key, format!("is missing; write {key} = {example}"));
-    }
-}
-
-fn text(section: &mut Section<'_>, key: &'static str) -> Option<String> {
-    section.text(key, |text| Ok(text.to_owned()))
-}
-
-fn shared(sink: impl Sink + 'static) -> Arc<dyn Sink> {
-    Arc::new(sink)
-}
-
-fn alertmanager(
-    section: &mut Section<'_>,
-    env: Option<Env<'_>>,
-    http: Http,
-) -> Option<Result<Arc<dyn Sink>, String>> {
-    let url = text(section, "url");
-    needed(section, "url", "\"http://alertmanager.internal:9093\"");
-    let (labels, headers) = (section.entries("labels"), section.secrets("headers", env));
-    let keep_firing = section.duration("keep_firing", (60 * SECOND, 30 * DAY));
-    let config = AlertmanagerConfig { url: url?, labels, headers, keep_firing };
-    Some(Alertmanager::new(&config, http).map(shared))
-}
-
-fn teams(
-    section: &mut Section<'_>,
-    env: Option<Env<'_>>,
-    http: Http,
-) -> Option<Result<Arc<dyn Sink>, String>> {
-    let webhook_url = section.secret("webhook_url", env);
-    needed(section, "webhook_url", "{ env = \"TEAMS_WEBHOOK_URL\" }");
-    Some(Teams::new(&TeamsConfig { webhook_url: webhook_url? }, http).map(shared))
-}
-
-fn slack(
-    section: &mut Section<'_>,
-    env: Option<Env<'_>>,
-    http: Http,
-) -> Option<Result<Arc<dyn Sink>, String>> {
-    let config = SlackConfig {
-        webhook_url: section.secret("webhook_url", env),
-        token: section.secret("token", env),
-        channel: text(section, "channel"),
-        url: text(section, "url"),
-        buttons: section.flag("buttons").unwrap_or_default(),
-    };
-    let said = section.line_of("webhook_url").is_some() || section.line_of("token").is_some();
-    let found = config.webhook_url.is_some() || config.token.is_some();
-    (found || !said).then(|| Slack::new(&config, http).map(shared))
-}
-
-fn pagerduty(
-    section: &mut Section<'_>,
-    env: Option<Env<'_>>,
-    http: Http,
-) -> Option<Result<Arc<dyn Sink>, String>> {
-    let routing_key = section.secret("routing_key", env);
-    needed(section, "routing_key", "{ env = \"PD_KEY\" }");
-    let (url, source) = (text(section, "url"), text(section, "source"));
-    let config = PagerDutyConfig { routing_key: routing_key?, url, source };
-    Some(PagerDuty::new(&config, http).map(shared))
-}
-
-fn webhook(
-    section: &mut Section<'_>,
-    env: Option<Env<'_>>,
-    http: Http,
-) -> Option<Result<Arc<dyn Sink>, String>> {
-    let (url, secret) = (section.secret("url", env), section.secret("secret", env));
-    needed(section, "url", "{ env = \"HOOK_URL\" }");
-    needed(section, "secret", "{ env = \"HOOK_SECRET\" }");
-    let (previous_secret, headers) =
-        (section.secret("previous_secret", env), section.secrets("headers", env));
-    let batch = section.number("batch", (1, 1_000)).map(|n| n as usize);
-    let config = WebhookConfig { url: url?, secret: secret?, previous_secret, headers, batch };
-    Some(Webhook::new(&config, http).map(shared))
 }

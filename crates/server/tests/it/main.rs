@@ -37,6 +37,8 @@ mod recovery;
 #[cfg(test)]
 mod shop;
 #[cfg(test)]
+mod signals;
+#[cfg(test)]
 mod slack;
 #[cfg(test)]
 mod targets;

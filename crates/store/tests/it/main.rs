@@ -14,6 +14,7 @@ mod finding;
 mod journal;
 mod migrate;
 mod model;
+mod outbox;
 mod records;
 mod retention;
 mod snapshots;

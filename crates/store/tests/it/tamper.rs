@@ -84,6 +84,7 @@ async fn an_anchor_finds_a_tail_cut_off_with_its_head() {
     let dir = log().await;
     let anchor = Reader::open(dir.path()).unwrap().head().unwrap();
     let cut = "DELETE FROM log WHERE seq > 6; DELETE FROM idempotency WHERE seq > 6;
+        DELETE FROM signals WHERE seq > 6;
         UPDATE chain SET (seq, hash) = (SELECT seq, hash FROM log WHERE seq = 6) WHERE mark = 'head'";
     tamper(dir.path(), cut);
     assert_eq!(verified(dir.path()), 6, "without an anchor nothing tells");
@@ -120,6 +121,8 @@ async fn changed_tables_are_named() {
             "key_019aa5c2b1d07e3f9c41/k3",
             Difference::Changed,
         ),
+        ("DELETE FROM signals WHERE seq = 7", "signals", "7/0", Difference::Missing),
+        ("UPDATE signals SET severity = 0 WHERE seq = 7", "signals", "7/0", Difference::Changed),
         ("INSERT INTO idempotency VALUES ('z', 'z', 3)", "idempotency", "z/z", Difference::Added),
     ] {
         match found(sql).await {

@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(read(r#""nonsense""#).unwrap().traceparent, None);
         assert_eq!(read("null").unwrap().traceparent, None);
         assert!(read("7").is_err());
-        let without = Check { traceparent: None, ..check.clone() };
+        let without = Check { traceparent: None, ..check };
         assert!(!serde_json::to_string(&without).unwrap().contains("traceparent"));
     }
 

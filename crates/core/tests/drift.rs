@@ -72,7 +72,7 @@ fn at(seconds: f64) -> Timestamp {
 }
 
 fn observed<'a>(t: f64, action: &'a str, resource: &'a str) -> Observed<'a> {
-    Observed { at: at(t), action, resource, tool: "crm", content: "", records: Some(1), payload_bytes: None }
+    Observed { at: at(t), action, resource, tool: "crm", exact: "", records: Some(1), payload_bytes: None }
 }
 
 fn experienced() -> Agent {
@@ -89,7 +89,6 @@ fn an_agent_takes_at_most_four_kibibytes() {
         let name = format!("{}-{i}", "x".repeat(i % 400));
         let action = Observed {
             tool: &name,
-            content: "",
             records: Some(u64::MAX - i as u64),
             ..observed(MONDAY + i as f64 * 7.0, &name, &name)
         };

@@ -1,7 +1,5 @@
 //! What is in `deploy/` is good: read by the programs that will use it.
 
-#![expect(clippy::expect_used, reason = "a test stops at the first thing that it cannot read")]
-
 use checkrein_testbed::servers::{find, unpacked};
 use std::path::PathBuf;
 use std::process::Command;

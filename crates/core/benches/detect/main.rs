@@ -59,7 +59,7 @@ impl Agent {
             action: &event.action,
             resource: &event.resource,
             tool: &event.tool,
-            content: "",
+            exact: "",
             records: event.records,
             payload_bytes: None,
         };

@@ -162,11 +162,11 @@ impl Baseline {
         let resource = (!action.resource.is_empty()).then(|| hash::template(self.salt ^ 2, action.resource));
         let kind = tool.map_or(verb, |tool| hash::pair(verb, tool));
         let call = hash::pair(kind, stated(action.resource, self.salt ^ 3).unwrap_or(0));
-        let call = stated(action.content, self.salt ^ 4).map_or(call, |content| hash::pair(call, content));
 
         let gauges = &mut self.gauges;
         let known = self.symbols.total() >= 200.0;
-        let repeat = self.repeats.observe(low(call), pause, learn, known, gauges.repeat.top());
+        let exact = stated(action.exact, self.salt ^ 4).map_or(call, |exact| hash::pair(call, exact));
+        let repeat = self.repeats.observe(low(exact), pause, learn, known, gauges.repeat.top());
         reading.raise(Channel::Loop, gauges.repeat.read(repeat));
 
         let facets = [

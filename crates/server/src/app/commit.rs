@@ -89,7 +89,8 @@ impl App {
         // Only for an approval whose rows were captured to tell them from others.
         let draft = draft.filter(|_| wanted || needs_images(run.target.target.kind()));
         let app = Arc::clone(self);
-        to_the_end(async move { app.record_and_commit(run, pending, decided, draft, wanted).await }).await
+        to_the_end(Box::pin(async move { app.record_and_commit(run, pending, decided, draft, wanted).await }))
+            .await
     }
 
     async fn record_and_commit(

@@ -208,7 +208,7 @@ mod tests {
             format!("{bob}.{mac}"),
             said.to_owned(),
             format!("{said}."),
-            format!("{said}.{}", &mac[..20]),
+            format!("{said}.{}", mac.get(..20).unwrap()),
             format!("{said}.{mac}A"),
             format!("{said}=.{mac}"),
             ".".to_owned(),

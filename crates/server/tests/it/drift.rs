@@ -11,7 +11,7 @@ fn call(agent: &str, action: &str, resource: &str) -> Value {
 /// The same call until it is blocked: how often it ran, and the answer.
 async fn repeat(server: &Server, agent: &str) -> (u32, Value) {
     for n in 0..40 {
-        let answer = server.check(call(agent, "read", "tickets/1")).await;
+        let answer = server.check(call(agent, "update", "tickets/1")).await;
         if answer["verdict"] == "block" {
             return (n, answer);
         }

@@ -20,7 +20,7 @@ use std::time::Duration;
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn sink(url: String) -> Otlp {
-    Otlp::new(OtlpConfig::new(url), http()).unwrap()
+    Otlp::new(&OtlpConfig::new(url), http()).unwrap()
 }
 
 fn traced(seq: u64, at: Timestamp, trace: &str) -> checkrein_signals::sink::Record {
@@ -32,7 +32,7 @@ async fn a_collector_of_others_receives_all_three_kinds() {
     let rotel = Rotel::start().unwrap();
     let mut config = OtlpConfig::new(rotel.url());
     config.resource = vec![("deployment.environment.name".into(), "test".into())];
-    let sink = Otlp::new(config, http()).unwrap();
+    let sink = Otlp::new(&config, http()).unwrap();
     let outcome = json!({"check_id": "chk_1", "status": "ok", "records": 3, "key_id": "k"});
     let all = [traced(1, now(), TRACE), feed::record(&entry(2, now(), "outcome", &outcome)).unwrap()];
     sink.feed(&all).await.unwrap();
@@ -94,7 +94,7 @@ async fn only_what_is_wanted_is_sent() {
     let mut config = OtlpConfig::new(receiver.url());
     (config.logs, config.metrics) = (false, false);
     config.headers = vec![("api-key".into(), SecretString::from("secret-of-mine"))];
-    let sink = Otlp::new(config, http()).unwrap();
+    let sink = Otlp::new(&config, http()).unwrap();
     sink.feed(&records(2)).await.unwrap();
     let requests = receiver.take();
     assert_eq!(requests.len(), 1);
@@ -157,7 +157,7 @@ async fn what_is_rejected_in_part_is_not_sent_again() {
 #[tokio::test]
 async fn what_is_not_its_answer_is_no_delivery() {
     let receiver: Receiver = otlp::start();
-    let sink = Otlp::new(OtlpConfig::new(receiver.url()), client(Duration::from_millis(700))).unwrap();
+    let sink = Otlp::new(&OtlpConfig::new(receiver.url()), client(Duration::from_millis(700))).unwrap();
     let acts = [
         Act::Reply(Reply::new(200, "<html>all is well</html>")),
         Act::Reply(Reply::new(200, "[]")),
@@ -207,7 +207,7 @@ fn a_configuration_that_cannot_work_is_refused() {
     let new = |change: fn(&mut OtlpConfig)| {
         let mut config = OtlpConfig::new("https://otel.example:4318");
         change(&mut config);
-        Otlp::new(config, http()).unwrap_err()
+        Otlp::new(&config, http()).unwrap_err()
     };
     assert!(new(|c| c.headers = vec![("a b".into(), SecretString::from("x"))]).contains("`a b`"));
     assert!(new(|c| c.headers = vec![("a".into(), SecretString::from("x\ny"))]).contains("`a`"));

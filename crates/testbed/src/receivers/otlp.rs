@@ -13,6 +13,8 @@ pub fn start() -> Receiver {
 
 type Refused = (u16, String);
 
+type Check = fn(&Value) -> Result<(), Refused>;
+
 fn refuse(what: &str) -> Refused {
     (400, what.to_owned())
 }
@@ -25,13 +27,12 @@ fn read(request: &Request) -> Result<(), Refused> {
         return Err((415, "unsupported media type".to_owned()));
     }
     let body: Value = serde_json::from_slice(&request.body).map_err(|e| (400, e.to_string()))?;
-    let (outer, inner, items, check): (_, _, _, fn(&Value) -> Result<(), Refused>) =
-        match request.path.as_str() {
-            "/v1/logs" => ("resourceLogs", "scopeLogs", "logRecords", log),
-            "/v1/traces" => ("resourceSpans", "scopeSpans", "spans", span),
-            "/v1/metrics" => ("resourceMetrics", "scopeMetrics", "metrics", metric),
-            _ => return Err((404, "404 page not found".to_owned())),
-        };
+    let (outer, inner, items, check): (_, _, _, Check) = match request.path.as_str() {
+        "/v1/logs" => ("resourceLogs", "scopeLogs", "logRecords", log),
+        "/v1/traces" => ("resourceSpans", "scopeSpans", "spans", span),
+        "/v1/metrics" => ("resourceMetrics", "scopeMetrics", "metrics", metric),
+        _ => return Err((404, "404 page not found".to_owned())),
+    };
     let mut count = 0;
     for resource in list(&body, outer)? {
         attributes(resource.get("resource").ok_or_else(|| refuse("resource"))?)?;

@@ -190,14 +190,14 @@ impl Drift {
         &self,
         config: &Arc<Config>,
         agent: &Agent,
-        action: &Action,
-        asked: (&str, &Fingerprint),
+        (action, exact): (&Action, &str),
+        id: &str,
         at: Timestamp,
     ) -> Look {
         let is_read = action.category == Category::Read;
         let shut = self.shut(config, &agent.name, is_read);
         let world = (config, &self.groups, self.salt);
-        let mut look = agent.change().look(&agent.name, action, at, asked, world, shut.is_some());
+        let mut look = agent.change().look(&agent.name, (action, exact), at, id, world, shut.is_some());
         if shut.is_some() {
             (look.blocks, look.breaker) = (shut, State::Open);
         }
@@ -340,11 +340,11 @@ impl App {
         &self,
         rules: &Rules,
         agent: &Agent,
-        action: &Action,
+        (action, exact): (&Action, &Fingerprint),
         check: &Check,
-        (id, fingerprint, now): (&str, &Fingerprint, Timestamp),
+        (id, now): (&str, Timestamp),
     ) -> (Judgement, Look) {
-        let mut look = self.drift.look(&rules.drift, agent, action, (id, fingerprint), now);
+        let mut look = self.drift.look(&rules.drift, agent, (action, &exact.0), id, now);
         let facts = Facts { drift: look.score, ..Facts::of(action, check.details(), now) };
         let mut judgement = if rules.policies.needs().rate_period_seconds.is_some() {
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);

@@ -101,7 +101,7 @@ fn otlp(section: &mut Section<'_>, env: Option<Env<'_>>, way: Way) -> Made {
     config.logs = logs.unwrap_or(config.logs);
     config.traces = traces.unwrap_or(config.traces);
     config.metrics = metrics.unwrap_or(config.metrics);
-    Some(Otlp::new(config, way.http).map(shared))
+    Some(Otlp::new(&config, way.http).map(shared))
 }
 
 fn pagerduty(section: &mut Section<'_>, env: Option<Env<'_>>, way: Way) -> Made {

@@ -196,11 +196,14 @@ pub(super) fn alert(message: &Notification, now: Timestamp) -> Value {
     })
 }
 
+/// Counts by their labels.
+type Points<'a> = BTreeMap<Vec<(&'a str, &'a str)>, u64>;
+
 /// How many checks and outcomes these records are, as sums over the time from the first to the last.
 pub(super) fn metrics(records: &[Record]) -> Vec<Value> {
     let times = || records.iter().map(|record| record.at);
     let (Some(first), Some(last)) = (times().min(), times().max()) else { return Vec::new() };
-    let mut counted: BTreeMap<&str, BTreeMap<Vec<(&str, &str)>, u64>> = BTreeMap::new();
+    let mut counted: BTreeMap<&str, Points<'_>> = BTreeMap::new();
     for record in records {
         let (metric, labels): (_, &[(&str, &str)]) = match record.kind {
             "check" => (
@@ -226,7 +229,7 @@ pub(super) fn metrics(records: &[Record]) -> Vec<Value> {
             "asInt": count.to_string(),
         })
     };
-    let metric = |(name, points): (&&str, &BTreeMap<Vec<(&str, &str)>, u64>)| {
+    let metric = |(name, points): (&&str, &Points<'_>)| {
         json!({"name": name, "unit": "1", "sum": {
             "aggregationTemporality": 1,
             "isMonotonic": true,

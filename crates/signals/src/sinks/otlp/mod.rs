@@ -94,7 +94,7 @@ impl Otlp {
     ///
     /// # Errors
     /// When the address is none that may be connected to, a header is none, or nothing is to be sent.
-    pub fn new(config: OtlpConfig, http: Http) -> Result<Self, String> {
+    pub fn new(config: &OtlpConfig, http: Http) -> Result<Self, String> {
         let header = |(name, value): &(String, SecretString)| {
             let parsed =
                 HeaderName::try_from(name.as_str()).map_err(|_| format!("`headers`: `{name}` is no name"))?;

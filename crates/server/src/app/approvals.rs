@@ -1,7 +1,7 @@
 //! Approvals: listing them and answering them. How a check uses one is in `holds`.
 
 use super::{App, Caller, Error};
-use checkrein_api::{ApprovalDecision, ApprovalPage, ApprovalView};
+use checkrein_api::{Answer, ApprovalDecision, ApprovalPage, ApprovalView};
 use checkrein_core::{
     approval::{Actor, Approval, Refused, State, Transition},
     event::Event,
@@ -77,6 +77,13 @@ impl App {
     ) -> Result<ApprovalView, Error> {
         if let Some(comment) = &answer.comment {
             said("comment", comment)?;
+        }
+        if answer.decision == Answer::Approve
+            && let Some(approval) = self.store.approval(id).await?.filter(|approval| approval.approvals > 1)
+            && self.operator(&approval.asked_by).is_some_and(|asker| asker.may_be(&by))
+        {
+            // Also by Slack, a link or another key of theirs.
+            return Err(Error::Approval(Refused::Asker(by.name)));
         }
         let transition = Transition::Decide { decision: answer.decision, by, comment: answer.comment };
         let view = self.change_approval(id, transition).await?;

@@ -347,6 +347,27 @@ impl App {
         report: OutcomeReport,
     ) -> Result<OutcomeReport, Error> {
         caller.within_limit()?;
+        self.put_outcome(caller, id, report, true).await
+    }
+
+    /// Puts on record that an action which was allowed did not run, for no fault of its own: nothing is learnt
+    /// from that, and no breaker takes it for a failure.
+    ///
+    /// # Errors
+    /// As [`App::report_outcome`].
+    pub(crate) async fn report_not_run(&self, caller: &Caller, id: &str, why: &str) -> Result<(), Error> {
+        let error = Some(format!("it did not run: {why}"));
+        let report = OutcomeReport { status: OutcomeStatus::Error, records: None, error };
+        self.put_outcome(caller, id, report, false).await.map(drop)
+    }
+
+    async fn put_outcome(
+        &self,
+        caller: &Caller,
+        id: &str,
+        report: OutcomeReport,
+        ran: bool,
+    ) -> Result<OutcomeReport, Error> {
         // The same report twice at once must not count twice.
         let _one_at_a_time = self.locks.lock(&format!("outcome {id}")).await;
         let row = self.visible_check(caller, id).await?;
@@ -374,7 +395,7 @@ impl App {
         if report.status == OutcomeStatus::Ok {
             self.seal_automatic(id, caller.key_id()).await;
         }
-        let follows = self.ended(&row.checked, &outcome).await?;
+        let follows = if ran { self.ended(&row.checked, &outcome).await? } else { Vec::new() };
         self.append(std::iter::once(Event::Outcome(outcome)).chain(follows).collect()).await?;
         Ok(report)
     }

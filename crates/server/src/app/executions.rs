@@ -113,7 +113,10 @@ impl App {
         };
         if self.blocks_early(&run) {
             let asked = self.judged(&run, run.action.clone(), None);
-            return self.refuse(&run, asked, None).await;
+            // A cool-down, or a minute of a rate, may have ended between the two looks. Nothing ran all the same.
+            let late = (asked.judgement.verdict != Verdict::Block)
+                .then(|| "Blocked: what stopped it has just ended; send it again.".to_owned());
+            return self.refuse(&run, asked, late).await;
         }
         if run.action.category == Category::Read {
             Box::pin(self.read(run)).await
@@ -125,7 +128,7 @@ impl App {
     fn blocks_early(&self, run: &Run) -> bool {
         let now = self.clock.now();
         let is_read = run.action.category == Category::Read;
-        if self.drift.refuses(&run.rules.drift, &run.agent, is_read, now).is_some() {
+        if self.drift.refuses(&run.rules.drift, &run.agent, (is_read, true), now).is_some() {
             return true;
         }
         // A score that is not known is no reason to stop here: it is, once the action has been looked at.

@@ -66,10 +66,6 @@ impl Covering {
 impl App {
     /// The grant that answers the hold of `asked`, the oldest first.
     pub(super) async fn granted(&self, asked: &Asked) -> Result<Granted, Error> {
-        // Nobody who gave a grant said yes to what is not normal for the agent.
-        if asked.look.wants_a_look() {
-            return Ok(Granted::Not(String::new()));
-        }
         let mut notes = String::new();
         let mut said = 0;
         if asked.look.wants_a_person() {

@@ -198,7 +198,7 @@ impl App {
         }
         let agent = self.agent(&action.agent).await?;
         let is_read = action.category == Category::Read;
-        if let Some(reason) = self.drift.refuses(&rules.drift, &agent, is_read, now) {
+        if let Some(reason) = self.drift.refuses(&rules.drift, &agent, (is_read, false), now) {
             return Ok((
                 Verdict::Block,
                 format!("{} It no longer holds: {reason}", approved_reason(approval)),

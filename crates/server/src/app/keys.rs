@@ -202,6 +202,12 @@ impl App {
         map.values().any(|c| c.record.id == key_id && c.record.role >= Role::Operator)
     }
 
+    /// The operator or admin whose key has this id, if it is in force.
+    pub(super) fn operator(&self, key_id: &str) -> Option<Actor> {
+        let map = self.keys.by_hash.read().unwrap_or_else(PoisonError::into_inner);
+        map.values().find(|c| c.record.id == key_id && c.record.role >= Role::Operator).map(|c| c.actor())
+    }
+
     /// Makes sure that there is an admin key: the one that the operator gave, or else, if there is none at
     /// all, a new one, which is returned to be shown once.
     ///

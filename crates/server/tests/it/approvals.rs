@@ -260,3 +260,21 @@ async fn a_restart_between_two_people_loses_and_repeats_nothing() {
     assert_eq!(first["verdict"], "block");
     server.stop_and_verify().await;
 }
+
+#[tokio::test]
+async fn whoever_asks_is_none_of_two_people_by_another_key_either() {
+    let server = Server::start().await;
+    ask_for(&server, 2).await;
+    let (asks, other) = (server.operator("Ann").await, server.operator("ann").await);
+    let (bob, cleo) = (server.operator("Bob").await, server.operator("Cleo").await);
+    let held = server.ask(&asks, &refund()).await;
+    let id = text(&held["approval_id"]);
+    for key in [&asks, &other] {
+        let refused = server.decide(id, key, "approve").await;
+        assert_eq!(refused.status, 409, "{refused:?}");
+        assert!(refused.body.contains("asked for this action"), "{refused:?}");
+    }
+    assert_eq!(server.approval(id).await["approvals_given"], 0);
+    assert_eq!(server.decide(id, &bob, "approve").await.status, 200);
+    assert_eq!(server.decide(id, &cleo, "approve").await.json()["state"], "approved");
+}

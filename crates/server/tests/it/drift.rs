@@ -11,7 +11,7 @@ fn call(agent: &str, action: &str, resource: &str) -> Value {
 /// The same call until it is blocked: how often it ran, and the answer.
 async fn repeat(server: &Server, agent: &str) -> (u32, Value) {
     for n in 0..40 {
-        let answer = server.check(call(agent, "read", "tickets/1")).await;
+        let answer = server.check(call(agent, "update", "tickets/1")).await;
         if answer["verdict"] == "block" {
             return (n, answer);
         }
@@ -212,4 +212,67 @@ async fn off_is_off_but_for_people() {
     }
     set(&server, "agent:bot", "open").await;
     assert_eq!(server.check(call("bot", "read", "tickets/1")).await["verdict"], "block");
+}
+
+#[tokio::test]
+async fn the_same_done_to_one_thing_after_the_other_is_no_loop() {
+    let server = Server::start().await;
+    let refund = |n: u64| {
+        json!({"agent": "batch", "action": "refund", "resource": "shop.orders",
+            "payload": {"record_count": 1, "order": n}})
+    };
+    for n in 0..60 {
+        let answer = server.check(refund(n)).await;
+        assert_eq!(answer["verdict"], "allow", "{n}: {answer}");
+        assert!(answer.get("breaker").is_none(), "{n}: {answer}");
+    }
+    // One and the same is.
+    let mut answers = Vec::new();
+    for _ in 0..15 {
+        answers.push(server.check(refund(7)).await);
+    }
+    assert!(answers.iter().any(|answer| answer["verdict"] == "block"), "{answers:?}");
+}
+
+#[tokio::test]
+async fn approvals_in_stock_do_not_pass_beside_the_probes() {
+    let server = Server::with("[drift]\ncool_down = '1s'\nprobes = 1\n").await;
+    server
+        .policy(json!({"name": "ask", "rule": "require_approval", "condition": {"action": "refund"}}))
+        .await;
+    let mut held = Vec::new();
+    for n in 0..3 {
+        held.push(server.check(call("bot", "refund", &format!("orders{n}/x"))).await);
+        let id = held[n]["approval_id"].as_str().unwrap();
+        let path = format!("/v1/approvals/{id}/decision");
+        assert_eq!(server.post(&path, json!({"decision": "approve"})).await.status, 200);
+    }
+    repeat(&server, "bot").await;
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    for check in &held {
+        let path = format!("/v1/checks/{}", check["id"].as_str().unwrap());
+        let answer = server.get(&path).await.json();
+        assert_eq!(answer["verdict"], "block", "{answer}");
+        assert!(answer["reason"].as_str().unwrap().contains("ask again"), "{answer}");
+    }
+    // Asked for anew one runs as the probe, on the approval that was given.
+    let probe = server.check(call("bot", "refund", "orders0/x")).await;
+    assert_eq!((&probe["verdict"], &probe["breaker"]), (&json!("allow"), &json!("half_open")), "{probe}");
+    assert_eq!(server.check(call("bot", "refund", "orders1/x")).await["verdict"], "block");
+}
+
+#[tokio::test]
+async fn what_was_only_held_is_no_good_probe() {
+    let server = Server::with("[drift]\ncool_down = '1s'\nprobes = 1\n").await;
+    server
+        .policy(json!({"name": "ask", "rule": "require_approval", "condition": {"action": "refund"}}))
+        .await;
+    repeat(&server, "bot").await;
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let held = server.check(call("bot", "refund", "orders/1")).await;
+    assert_eq!((&held["verdict"], &held["breaker"]), (&json!("hold"), &json!("half_open")), "{held}");
+    let path = format!("/v1/checks/{}/outcome", held["id"].as_str().unwrap());
+    assert_eq!(server.post(&path, json!({"status": "ok"})).await.status, 200);
+    let breaker = server.get("/v1/breakers/agent:bot").await.json();
+    assert_eq!(breaker["state"], "half_open", "nothing ran: {breaker}");
 }

@@ -86,11 +86,6 @@ impl Look {
         }
     }
 
-    /// Whether a person should look first, whatever the policies say.
-    pub(super) const fn wants_a_look(&self) -> bool {
-        self.holds.is_some()
-    }
-
     /// What is to be recorded beside the check.
     pub(super) fn events(&mut self) -> impl Iterator<Item = Event> + use<> {
         std::mem::take(&mut self.changes).into_iter().map(|change| Event::BreakerChanged(Box::new(change)))
@@ -211,12 +206,13 @@ impl Drift {
         self.groups.refuse(group, is_read, &config.settings_of(agent).breaker)
     }
 
-    /// Why no action of this agent would be let through now.
+    /// Why no action of this agent would be let through now. Takes no probe; `probes`: whether one counts
+    /// as let through.
     pub(super) fn refuses(
         &self,
         config: &Config,
         agent: &Agent,
-        is_read: bool,
+        (is_read, probes): (bool, bool),
         at: Timestamp,
     ) -> Option<String> {
         self.shut(config, &agent.name, is_read).or_else(|| {
@@ -226,6 +222,11 @@ impl Drift {
                 Admission::Refused(until) => {
                     let since = known.rest.breaker.since();
                     Some(words::refused(&Scope::agent(&agent.name), since, &known.rest.why, until))
+                }
+                // Probes are counted when they are asked for: approvals in stock must not pass beside them.
+                Admission::Probe(_) if !probes => {
+                    let since = known.rest.breaker.since();
+                    Some(words::probing(&Scope::agent(&agent.name), since, &known.rest.why))
                 }
                 Admission::Run | Admission::Probe(_) => None,
             }
@@ -261,6 +262,8 @@ impl Drift {
         // The log knows better, unless what is kept is as new: then it has counted on since.
         if let Some(change) = self.last().get(name)
             && (change.revision, change.breaker.state()) != (known.rest.revision, known.rest.breaker.state())
+            // One that opened and could not be recorded stays open.
+            && (change.revision >= known.rest.revision || known.rest.breaker.state() != State::Open)
         {
             known.rest.breaker = change.breaker.clone();
             known.rest.revision = change.revision.max(known.rest.revision);
@@ -359,7 +362,15 @@ impl App {
         }
         let agent = self.agent(&checked.action.agent).await?;
         let rules = self.rules();
-        let facts = (checked.action.declared, checked.probe);
+        // A probe shows something when it ran. What was held ran if its approval was used, and not otherwise.
+        let mut probe = checked.probe;
+        if let (Some(_), Verdict::Hold, Some(approval)) =
+            (probe, checked.decision.verdict, &checked.decision.approval_id)
+        {
+            let used = self.store.approval(approval).await?.and_then(|approval| approval.used_by);
+            probe = probe.filter(|_| used.as_ref() == Some(&checked.decision.id));
+        }
+        let facts = (checked.action.declared, probe);
         let world = (&rules.drift, &self.drift.groups);
         let changes = agent.change().ended(&agent.name, self.clock.now(), outcome, facts, world);
         self.drift.note(&changes);

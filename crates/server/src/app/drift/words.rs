@@ -11,6 +11,15 @@ pub(super) fn refused(scope: &Scope, since: Timestamp, why: &str, until: Option<
     format!("Blocked: the breaker of {scope} is open since {since}: {why}. {next}: {}", close(scope))
 }
 
+/// Why an action cannot use an approval now: it has to be asked for, to be counted as a probe.
+pub(super) fn probing(scope: &Scope, since: Timestamp, why: &str) -> String {
+    format!(
+        "Blocked: the breaker of {scope} was opened: {why}. Since {since} a few actions may try again, each when it \
+         is asked for; ask again, which uses this approval, or close it: {}",
+        close(scope)
+    )
+}
+
 /// Why an action waits for a person.
 pub(super) fn held(sentence: &str) -> String {
     format!("Held because this is not normal for the agent: {sentence}. A person must approve it.")

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 use axum::{Json, extract::FromRequestParts, extract::State, http::request::Parts};
-use checkrein_api::{Check, Decision, OutcomeReport, OutcomeStatus, Problem, Verdict};
+use checkrein_api::{Check, Decision, Problem, Verdict};
 use checkrein_core::{
     json::{Named, Strict},
     trace::Traceparent,
@@ -151,9 +151,8 @@ async fn judge(
 
 /// An allowed call goes down with those beside it.
 async fn not_run(app: &Shared, caller: &Caller, decision: &Decision) {
-    let error = "it did not run: another tool call of the same message was refused".to_owned();
-    let report = OutcomeReport { status: OutcomeStatus::Error, records: None, error: Some(error) };
-    if let Err(error) = app.report_outcome(caller, &decision.id, report).await {
+    let why = "another tool call of the same message was refused";
+    if let Err(error) = app.report_not_run(caller, &decision.id, why).await {
         tracing::warn!(%error, check = decision.id, "that this call did not run could not be recorded");
     }
 }

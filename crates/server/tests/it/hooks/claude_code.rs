@@ -285,7 +285,8 @@ async fn a_check_that_fails_is_a_denial() {
 async fn what_cannot_be_recorded_is_a_denial() {
     let server = server().await;
     let key = server.key("agent", Some("coder")).await;
-    server.app.close().await;
+    // Not the whole server: that would stop listening.
+    server.app.store().close().await;
     let reason = ask(&server, &key, call("toolu_1", "Read", json!({"file_path": "/a"}))).await.unwrap();
     assert!(reason.contains("store is closed"), "{reason}");
 }

@@ -110,6 +110,19 @@ async fn one_call_that_may_not_run_stops_those_beside_it() {
 }
 
 #[tokio::test]
+async fn what_did_not_run_is_no_failure_of_the_agent() {
+    let server = server().await;
+    let key = server.key("agent", Some("desk")).await;
+    for n in 0..20 {
+        let arguments = format!(r#"{{"name":"{n}"}}"#);
+        let calls = [call("1", "get_user", &arguments), call("2", "run_script", &arguments)];
+        let reason = ask(&server, &key, &response(&calls)).await.unwrap();
+        assert!(reason.contains("ask_first"), "{n}: {reason}");
+    }
+    assert_eq!(ask(&server, &key, &response(&[call("3", "get_user", "{}")])).await, None);
+}
+
+#[tokio::test]
 async fn a_hold_lets_the_same_call_through_once_after_its_approval() {
     let server = server().await;
     let key = server.key("agent", Some("desk")).await;

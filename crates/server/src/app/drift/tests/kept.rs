@@ -2,7 +2,7 @@
 
 use super::*;
 use checkrein_api::{AcceptRequest, RebuildRequest};
-use checkrein_core::{fingerprint::hex, name::Name};
+use checkrein_core::{drift::breaker::Cause, fingerprint::hex, name::Name};
 use sha2::{Digest as _, Sha256};
 
 /// A digest of what an agent normally does.
@@ -141,4 +141,22 @@ async fn idle_agents_are_on_the_disk() {
     assert_eq!(saved(&world, "agent-0").await, first);
     let report = world.app.rebuild(&world.admin, RebuildRequest::default()).await.unwrap();
     assert_eq!((report.agents, report.actions), (1_000, 1_000), "in several passes");
+}
+
+#[tokio::test]
+async fn a_trip_that_never_reached_the_log_outlives_a_restart() {
+    let mut world = World::new("").await;
+    assert_eq!(world.act("one", "update").await["verdict"], "allow");
+    // So that the log says something of it.
+    world.set("agent:one", BreakerWanted::Open).await;
+    world.set("agent:one", BreakerWanted::Closed).await;
+    {
+        let agent = world.app.agent(&Name::new("one").unwrap()).await.unwrap();
+        let (now, mut known) = (world.app.clock.now(), agent.change());
+        let rules = world.app.rules().drift.settings.breaker.clone();
+        assert!(known.rest.breaker.trip(now, Cause::Blocks, &rules).is_some());
+        known.rest.revision += 1;
+    }
+    world.restart(false).await;
+    assert_eq!(world.act("one", "update").await["verdict"], "block");
 }

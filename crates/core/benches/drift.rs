@@ -84,7 +84,7 @@ impl Fleet {
                 continue;
             };
             let records = Some((self.next % 17) as u64);
-            let action = Observed { at, action, resource, tool, records, payload_bytes: None };
+            let action = Observed { at, action, resource, tool, exact: "", records, payload_bytes: None };
             let mut reading = baseline.observe(black_box(&action), &mut self.group);
             reading.merge(&baseline.outcome(i % 50 == 0));
             black_box(incidents.begin(&reading, at, 5.0).count());

@@ -72,7 +72,7 @@ fn at(seconds: f64) -> Timestamp {
 }
 
 fn observed<'a>(t: f64, action: &'a str, resource: &'a str) -> Observed<'a> {
-    Observed { at: at(t), action, resource, tool: "crm", records: Some(1), payload_bytes: None }
+    Observed { at: at(t), action, resource, tool: "crm", exact: "", records: Some(1), payload_bytes: None }
 }
 
 fn experienced() -> Agent {

@@ -176,6 +176,7 @@ fn understand<'a>(
         action: &line.action,
         resource: line.resource.as_deref().unwrap_or_default(),
         tool: line.tool.as_deref().unwrap_or_default(),
+        exact: "",
         records: count("record_count", line.record_count.as_ref())?,
         payload_bytes: count("payload_bytes", line.payload_bytes.as_ref())?,
     };

@@ -59,6 +59,7 @@ impl Agent {
             action: &event.action,
             resource: &event.resource,
             tool: &event.tool,
+            exact: "",
             records: event.records,
             payload_bytes: None,
         };

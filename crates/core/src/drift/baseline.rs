@@ -165,7 +165,8 @@ impl Baseline {
 
         let gauges = &mut self.gauges;
         let known = self.symbols.total() >= 200.0;
-        let repeat = self.repeats.observe(low(call), pause, learn, known, gauges.repeat.top());
+        let exact = stated(action.exact, self.salt ^ 4).map_or(call, |exact| hash::pair(call, exact));
+        let repeat = self.repeats.observe(low(exact), pause, learn, known, gauges.repeat.top());
         reading.raise(Channel::Loop, gauges.repeat.read(repeat));
 
         let facets = [

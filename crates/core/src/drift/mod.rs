@@ -147,6 +147,9 @@ pub struct Observed<'a> {
     pub resource: &'a str,
     /// The tool; empty when not stated.
     pub tool: &'a str,
+    /// What tells calls of the same verb, resource and tool apart: a digest of all that was asked; empty when not
+    /// stated. Only calls that are equal in this too repeat each other.
+    pub exact: &'a str,
     /// Records that it affects, where that is known.
     pub records: Option<u64>,
     /// The size of its payload, which stands in for the records where those are not known.

@@ -134,7 +134,7 @@ impl App {
         let Known { action, blast_radius, notes, undoable } = self.known(&rules, understood, &check).await?;
         let agent = self.agent(&action.agent).await?;
         let (id, at) = (new_id("chk"), self.clock.now());
-        let (mut judgement, look) = self.judge(&rules, &agent, &action, &check, (&id, at));
+        let (mut judgement, look) = self.judge(&rules, &agent, (&action, &fingerprint), &check, (&id, at));
         judgement.reason.push_str(&notes);
         let asked = Asked {
             id,

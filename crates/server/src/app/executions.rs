@@ -140,7 +140,9 @@ impl App {
     /// Judges what is known now. Once an execution: it counts in the rates.
     fn judged(&self, run: &Run, action: Action, found: Option<&Found>) -> Asked {
         let at = self.clock.now();
-        let (mut judgement, look) = self.judge(&run.rules, &run.agent, &action, &run.check, (&run.id, at));
+        let exact = Fingerprint::of(&run.check, &action.agent, None);
+        let (mut judgement, look) =
+            self.judge(&run.rules, &run.agent, (&action, &exact), &run.check, (&run.id, at));
         let blast_radius = BlastRadius::of(&action, found);
         if let (Some(found), Some(stated), true) = (found, action.declared, blast_radius.understated) {
             let records = found.records();

@@ -138,11 +138,12 @@ impl Known {
         }
     }
 
-    /// The agent acts: how unusual is it, and what of it? `shut`: a breaker of others stops it.
+    /// The agent acts: how unusual is it, and what of it? `exact` is the same for equal calls only; `shut`: a
+    /// breaker of others stops it.
     pub(super) fn look(
         &mut self,
         name: &Name,
-        action: &Action,
+        (action, exact): (&Action, &str),
         at: Timestamp,
         check_id: &str,
         world: (&Arc<Config>, &Groups, u64),
@@ -153,7 +154,7 @@ impl Known {
         let mut look = Look { is_read: action.category == Category::Read, ..Look::default() };
         if settings.mode != DriftMode::Off {
             let frozen = shut || self.rest.breaker.state() != State::Closed;
-            self.observe(&settings, &prior, action, (at, salt, frozen), check_id, &mut look);
+            self.observe(&settings, &prior, (action, exact), (at, salt, frozen), check_id, &mut look);
         }
         let by = By { person: None, check_id: Some(check_id) };
         if !shut {
@@ -177,7 +178,7 @@ impl Known {
         &mut self,
         settings: &DriftSettings,
         prior: &Prior,
-        action: &Action,
+        (action, exact): (&Action, &str),
         (at, salt, frozen): (Timestamp, u64, bool),
         check_id: &str,
         look: &mut Look,
@@ -187,6 +188,7 @@ impl Known {
             action: &action.action,
             resource: &action.resource,
             tool: action.tool.as_deref().unwrap_or_default(),
+            exact,
             records: action.records.known(),
             payload_bytes: Some(action.payload_bytes),
         };
@@ -215,8 +217,9 @@ impl Known {
         if settings.mode != DriftMode::Enforce {
             return;
         }
-        let acts =
-            |channel: Channel| rest.excused & bit(channel) == 0 && (!is_new || channel == Channel::Loop);
+        // Whoever is new and asks the same again and again may be waiting for something.
+        let early = |channel: Channel| !is_new || (channel == Channel::Loop && !look.is_read);
+        let acts = |channel: Channel| rest.excused & bit(channel) == 0 && early(channel);
         let score_of_loop = reading.score(Channel::Loop);
         let mut tripped = None;
         if acts(channel) {

@@ -12,6 +12,7 @@ use checkrein_core::{
         breaker::{Scope, State},
     },
     event::{Checked, Entry, Event, OutcomeStatus},
+    fingerprint::Fingerprint,
     key::Role,
     name::{Name, is_invisible},
     time::Timestamp,
@@ -104,11 +105,13 @@ impl Lesson {
         let checked: Checked = serde_json::from_str(&entry.body).map_err(|e| unclear(entry, &e))?;
         let frozen = self.is_frozen(&name, entry.at);
         let action = &checked.action;
+        let exact = Fingerprint::of(&checked.check, &action.agent, None);
         let observed = Observed {
             at: entry.at,
             action: &action.action,
             resource: &action.resource,
             tool: action.tool.as_deref().unwrap_or_default(),
+            exact: &exact.0,
             records: action.records.known(),
             payload_bytes: Some(action.payload_bytes),
         };

@@ -30,6 +30,7 @@ use checkrein_core::{
     decision::{DriftVerdict, Verdict},
     drift::breaker::{Admission, Breaker, BreakerChange, Cause, Change, Scope, State},
     event::{Checked, Event, Outcome},
+    fingerprint::Fingerprint,
     name::Name,
     policy::{Facts, Judgement, Windows},
     time::Timestamp,
@@ -185,11 +186,18 @@ impl Drift {
         }
     }
 
-    fn look(&self, config: &Arc<Config>, agent: &Agent, action: &Action, id: &str, at: Timestamp) -> Look {
+    fn look(
+        &self,
+        config: &Arc<Config>,
+        agent: &Agent,
+        (action, exact): (&Action, &str),
+        id: &str,
+        at: Timestamp,
+    ) -> Look {
         let is_read = action.category == Category::Read;
         let shut = self.shut(config, &agent.name, is_read);
         let world = (config, &self.groups, self.salt);
-        let mut look = agent.change().look(&agent.name, action, at, id, world, shut.is_some());
+        let mut look = agent.change().look(&agent.name, (action, exact), at, id, world, shut.is_some());
         if shut.is_some() {
             (look.blocks, look.breaker) = (shut, State::Open);
         }
@@ -332,11 +340,11 @@ impl App {
         &self,
         rules: &Rules,
         agent: &Agent,
-        action: &Action,
+        (action, exact): (&Action, &Fingerprint),
         check: &Check,
         (id, now): (&str, Timestamp),
     ) -> (Judgement, Look) {
-        let mut look = self.drift.look(&rules.drift, agent, action, id, now);
+        let mut look = self.drift.look(&rules.drift, agent, (action, &exact.0), id, now);
         let facts = Facts { drift: look.score, ..Facts::of(action, check.details(), now) };
         let mut judgement = if rules.policies.needs().rate_period_seconds.is_some() {
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);

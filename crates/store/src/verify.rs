@@ -240,7 +240,8 @@ impl Rebuilt {
                     let from_before = self.pruned
                         && matches!(table, "policies" | "keys" | "breakers")
                         && matches!(row.first(), Some(Sql::Text(key)) if !self.known.contains(key));
-                    if !from_before && !(table == "signals" && self.signals_before(row)) {
+                    let known_nowhere = from_before || (table == "signals" && self.signals_before(row));
+                    if !known_nowhere {
                         return Err(differs(row, Difference::Added));
                     }
                     there = values(theirs.next()?)?;

@@ -279,6 +279,11 @@ export interface components {
       /** Raw form: the tool's name as the model called it. */
       tool?: string | null;
       /**
+       * Where the caller stands in its own trace (W3C Trace Context); the header `traceparent` says the same. What is
+       * malformed is ignored.
+       */
+      traceparent?: string | null;
+      /**
        * Explicit form, in place of `record_ids`: the records affected are those of which every named column
        * has this value, or one of the values of a list; `null` where it has none. Empty: all of them.
        */

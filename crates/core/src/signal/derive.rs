@@ -55,7 +55,7 @@ pub fn derive(seq: u64, at: Timestamp, event: &Event, about: About<'_>) -> Vec<S
 }
 
 /// One with what every kind has.
-fn signal(kind: &str, severity: Severity, condition: &[&str], at: Timestamp, summary: String) -> Signal {
+fn signal(kind: &str, severity: Severity, condition: &[&str], at: Timestamp, summary: &str) -> Signal {
     Signal {
         id: String::new(),
         kind: kind.to_owned(),
@@ -63,7 +63,7 @@ fn signal(kind: &str, severity: Severity, condition: &[&str], at: Timestamp, sum
         status: Status::Firing,
         condition: condition.iter().map(|part| token(part)).collect::<Vec<_>>().join("/"),
         at,
-        summary: cut(&summary),
+        summary: cut(summary),
         agent: None,
         session: None,
         action: None,
@@ -104,7 +104,7 @@ fn check(checked: &Checked, at: Timestamp) -> Vec<Signal> {
                 severity,
                 &["snapshot", target],
                 at,
-                format!("{what}: {}", decision.reason),
+                &format!("{what}: {}", decision.reason),
             ));
         }
         Verdict::Block => {
@@ -115,13 +115,13 @@ fn check(checked: &Checked, at: Timestamp) -> Vec<Signal> {
                 severity,
                 &condition,
                 at,
-                format!("{what}: {}", decision.reason),
+                &format!("{what}: {}", decision.reason),
             ));
         }
         Verdict::Hold => {
             let approval = decision.approval_id.as_deref().unwrap_or(&decision.id);
             let summary = format!("{what}: {}", decision.reason);
-            found.push(signal("action.held", Severity::Warning, &["approval", approval], at, summary));
+            found.push(signal("action.held", Severity::Warning, &["approval", approval], at, &summary));
         }
         Verdict::Allow => {
             if let Some(alert) = alerts().next() {
@@ -131,7 +131,7 @@ fn check(checked: &Checked, at: Timestamp) -> Vec<Signal> {
                     Severity::Warning,
                     &condition,
                     at,
-                    format!("{what}: {}", alert.reason),
+                    &format!("{what}: {}", alert.reason),
                 ));
             }
         }
@@ -148,7 +148,7 @@ fn check(checked: &Checked, at: Timestamp) -> Vec<Signal> {
             Severity::Warning,
             &["understated", agent],
             at,
-            summary,
+            &summary,
         ));
     }
     if let Some(drift) = &decision.drift {
@@ -159,7 +159,7 @@ fn check(checked: &Checked, at: Timestamp) -> Vec<Signal> {
         };
         let kind = format!("drift.{}", drift.channel.as_str());
         let condition = ["drift", agent, drift.channel.incident().as_str()];
-        found.push(signal(&kind, severity, &condition, at, format!("{agent}: {}", drift.reason)));
+        found.push(signal(&kind, severity, &condition, at, &format!("{agent}: {}", drift.reason)));
     }
     for signal in &mut found {
         of_action(signal, &checked.action, &decision.blast_radius);
@@ -198,7 +198,7 @@ fn breaker(changed: &BreakerChange, at: Timestamp) -> Signal {
     };
     let why = if changed.reason.is_empty() { String::new() } else { format!(": {}", changed.reason) };
     let summary = format!("The breaker of {} {how}{why}", changed.scope);
-    let mut signal = signal(kind, severity, &["breaker", changed.scope.as_str()], at, summary);
+    let mut signal = signal(kind, severity, &["breaker", changed.scope.as_str()], at, &summary);
     signal.status = status;
     signal.agent = changed.scope.agent_name().map(cut);
     signal.check_id.clone_from(&changed.check_id);
@@ -210,7 +210,7 @@ fn breaker(changed: &BreakerChange, at: Timestamp) -> Signal {
 fn drift_ended(agent: &str, channel: Channel, at: Timestamp) -> Signal {
     let channel = channel.incident().as_str();
     let summary = format!("{agent} is back to what it normally does ({channel})");
-    let mut signal = signal("drift.ended", Severity::Info, &["drift", agent, channel], at, summary);
+    let mut signal = signal("drift.ended", Severity::Info, &["drift", agent, channel], at, &summary);
     signal.status = Status::Resolved;
     signal.agent = Some(cut(agent));
     signal
@@ -240,7 +240,7 @@ fn settled(approval: &Approval, transition: &Transition, at: Timestamp) -> Optio
         }
         Transition::Use { .. } | Transition::Comment { .. } | Transition::Link { .. } => return None,
     };
-    let mut signal = signal(kind, severity, &["approval", &approval.id], at, format!("{what}: {how}"));
+    let mut signal = signal(kind, severity, &["approval", &approval.id], at, &format!("{what}: {how}"));
     signal.status = Status::Resolved;
     of_action(&mut signal, action, &approval.blast_radius);
     signal.policies.clone_from(&approval.policies);
@@ -273,7 +273,7 @@ fn rollback(state: &RollbackState, at: Timestamp) -> Signal {
         "The rollback of {} on {} by {} {how}{why}",
         record.snapshot_id, record.target, record.by.name
     );
-    let mut signal = signal(kind, severity, &["rollback", &record.id], at, summary);
+    let mut signal = signal(kind, severity, &["rollback", &record.id], at, &summary);
     signal.status = status;
     signal.resource = Some(cut(&record.target));
     signal.snapshot_id = Some(record.snapshot_id.clone());
@@ -296,7 +296,7 @@ fn sink(name: &str, health: SinkHealth, reason: &str, at: Timestamp) -> Signal {
         }
     };
     // `outbox.full` is over with `sink.failing`: both are one condition.
-    let mut signal = signal(kind, severity, &["sink", name], at, format!("The sink {name} {how}{why}"));
+    let mut signal = signal(kind, severity, &["sink", name], at, &format!("The sink {name} {how}{why}"));
     signal.status = status;
     signal.next = Some("checkrein signal sinks".to_owned());
     signal

@@ -301,8 +301,8 @@ fn every_signal_is_told_or_counted() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let c = format!("c{}", (state >> 33) % 3);
         now += i64::try_from((state >> 40) % 90).unwrap();
-        desk.down = (state >> 50) % 4 == 0;
-        let kind = if (state >> 45) % 4 == 0 { "approval.denied" } else { "action.held" };
+        desk.down = (state >> 50).is_multiple_of(4);
+        let kind = if (state >> 45).is_multiple_of(4) { "approval.denied" } else { "action.held" };
         fired += u64::from(kind == "action.held");
         desk.take(&routing, &signal(kind, &c, "bot", now), now);
     }

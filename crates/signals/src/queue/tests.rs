@@ -37,12 +37,17 @@ fn failure(retry: Retry) -> Result<(), Failure> {
     Err(Failure { retry, reason: "no".into() })
 }
 
+/// When which message was delivered.
+type Delivered = Vec<(i64, u64)>;
+/// How the sink was, and when that changed.
+type Said = Vec<(SinkHealth, i64)>;
+
 /// Lets time pass second by second; `answer` says what the sink answers at a time. What was delivered, and when.
 fn run(
     queue: &mut Queue,
     seconds: std::ops::Range<i64>,
     mut answer: impl FnMut(i64, &Delivery) -> Result<(), Failure>,
-) -> (Vec<(i64, u64)>, Vec<(SinkHealth, i64)>, u32) {
+) -> (Delivered, Said, u32) {
     let (mut delivered, mut health, mut attempts) = (Vec::new(), Vec::new(), 0);
     for second in seconds {
         while let (Some(next), effects) = queue.start(at(second)) {

@@ -103,7 +103,7 @@ async fn a_step_of_the_dispatcher_is_kept_whole() {
         assert_eq!(found, [(seq, 1)], "{standing:?}");
     }
     // It survives whatever a restart survives, and the log still verifies.
-    drop(store);
+    store.close().await;
     let store = open(dir.path());
     assert_eq!(store.outbox().await.unwrap().queued.len(), 1);
     store.close().await;

@@ -410,7 +410,8 @@ fn half_a_secret_does_not_leave() {
         let event = checked(|v| {
             v["decision"]["verdict"] = "block".into();
             let password = "hunter2hunter2".repeat(10);
-            v["decision"]["reason"] = format!("{} postgres://u:{password}@db/x", "y ".repeat(before / 2)).into();
+            v["decision"]["reason"] =
+                format!("{} postgres://u:{password}@db/x", "y ".repeat(before / 2)).into();
         });
         let mut signal = derive(7, at(1), &event, About::Nothing).remove(0);
         redactor.signal(&mut signal);

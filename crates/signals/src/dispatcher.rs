@@ -282,10 +282,6 @@ impl Worker {
 
     /// Takes over a setup, at the start and when the configuration is read again.
     fn set_up(&mut self, mut setup: Setup) {
-        let silences = std::mem::take(&mut self.setup.routing.silences);
-        if setup.routing.silences.is_empty() {
-            setup.routing.silences = silences;
-        }
         setup.routing.sinks =
             setup.outlets.iter().filter(|(_, outlet)| outlet.signals).map(|(name, _)| name.clone()).collect();
         let gone: Vec<String> =

@@ -191,8 +191,7 @@ impl Queue {
                 effects.changed.push(old);
             }
         }
-        let most = if self.failures >= FAILURES { 1 } else { self.pace.concurrency.max(1) };
-        if self.paused_until.is_some_and(|until| now < until) || self.flying.len() >= most {
+        if self.paused_until.is_some_and(|until| now < until) || self.flying.len() >= self.most() {
             return (None, effects);
         }
         // Behind an open circuit the pause is that of the sink, not that of the message.
@@ -269,10 +268,15 @@ impl Queue {
         whole.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
     }
 
+    /// Messages that may be on their way now.
+    fn most(&self) -> usize {
+        if self.failures >= FAILURES { 1 } else { self.pace.concurrency.max(1) }
+    }
+
     /// When something can be started that cannot be now; none when nothing waits for the time alone.
     pub fn wake(&self, now: Timestamp) -> Option<Timestamp> {
         let probing = self.failures >= FAILURES;
-        if probing && !self.flying.is_empty() {
+        if self.flying.len() >= self.most() {
             return None;
         }
         let waiting = self.waiting.values().filter(|d| !self.flying.contains(&d.no));

@@ -318,6 +318,8 @@ fn cut(text: &str) -> String {
     if text.len() <= TEXT {
         return text.to_owned();
     }
-    let end = (0..=TEXT - 3).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-    format!("{}…", text.get(..end).unwrap_or_default())
+    let start = text.get(..text.floor_char_boundary(TEXT - 3)).unwrap_or_default();
+    // Not within a word: half a secret does not look like one, and would leave.
+    let whole = start.rfind(char::is_whitespace).and_then(|end| start.get(..end)).unwrap_or(start);
+    format!("{whole}…")
 }

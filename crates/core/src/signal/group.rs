@@ -135,7 +135,13 @@ impl Group {
         };
         self.status = signal.status;
         self.signals.push_front(signal.clone());
-        self.signals.truncate(EXAMPLES);
+        if self.signals.len() > EXAMPLES {
+            // Of those that nobody was told yet the worst stays: it must not be crowded out by what came after.
+            let worst = self.signals.iter().map(|s| s.severity).max();
+            let lesser = self.signals.iter().rposition(|s| Some(s.severity) < worst);
+            let gone = lesser.filter(|at| *at > 0 && self.unsent > EXAMPLES as u64);
+            self.signals.remove(gone.unwrap_or(EXAMPLES));
+        }
     }
 
     fn is_flood(&self) -> bool {
@@ -158,7 +164,11 @@ impl Group {
             return None;
         }
         let timing = self.timing;
-        let silent = || self.signals.front().and_then(|signal| routing.silent_until(signal, now));
+        // Silent is what all that is new in it is: one that may be told is told, whatever came after it.
+        let silent = || {
+            let new = usize::try_from(self.unsent).unwrap_or(usize::MAX).max(1);
+            self.signals.iter().take(new).map(|signal| routing.silent_until(signal, now)).min().flatten()
+        };
         if self.unsent > 0 {
             let urgent = self.messages == 0
                 || self.severity > self.sent_severity
@@ -232,7 +242,13 @@ fn flood(agent: Option<&str>) -> String {
 /// Whether a message of the group `condition` speaks for `signal`, too.
 pub fn speaks_for(condition: &str, signal: &Signal) -> bool {
     let flooding = || condition == flood(None) || condition == flood(signal.agent.as_deref());
-    condition == signal.condition || (condition.starts_with(FLOOD) && flooding())
+    condition == signal.condition || (condition.starts_with(FLOOD) && floods(signal) && flooding())
+}
+
+/// Whether `signal` may be part of a flood. Breakers are few whatever an agent does, and that one is open is not
+/// to be drowned by the agent that it stopped.
+fn floods(signal: &Signal) -> bool {
+    signal.agent.is_some() && !signal.kind.starts_with("breaker.")
 }
 
 impl Groups {
@@ -295,7 +311,7 @@ impl Groups {
 
     /// A condition that has no group at this sink.
     fn begin(&mut self, place: Place, signal: &Signal, sink: &str, timing: Timing, now: Timestamp) {
-        let agent = signal.agent.as_deref();
+        let agent = signal.agent.as_deref().filter(|_| floods(signal));
         for whose in [agent, None] {
             // One flood at a time: what an agent's flood takes is no concern of the one of all.
             if whose.is_none() && agent.is_none() {

@@ -199,6 +199,57 @@ fn silence_holds_back_and_does_not_lose_what_lasts() {
     assert_eq!(desk.sent[1].1.condition, "approval/1", "it still waits for an answer");
 }
 
+/// A silence for holds of whoever, as long as any of these tests lasts.
+fn holds_are_silent() -> Routing {
+    let matcher = Matcher { kinds: vec![Pattern::new("action.held").unwrap()], ..Matcher::default() };
+    let (id, owner, comment) = ("sil_1".into(), "eve".into(), String::new());
+    let silence = Silence { id, matcher, owner, comment, from: at(0), until: at(1_000_000) };
+    Routing { silences: vec![silence], ..routing(&["team"]) }
+}
+
+#[test]
+fn what_is_silent_hides_nothing_that_is_not() {
+    let (routing, mut desk) = (holds_are_silent(), Desk::default());
+    // Six conditions make a flood; a message is on its way while the worst happens, and then come silent ones.
+    for n in 0..6 {
+        desk.take(&routing, &signal("action.blocked", &format!("blocked/bot/{n}"), "bot", n), n);
+    }
+    desk.sent.clear();
+    let busy = Place { seq: 90, n: 0 };
+    let mut worst = signal("snapshot.failed", "snapshot/shop", "bot", 7);
+    worst.severity = Severity::Critical;
+    desk.down = true;
+    desk.groups.take(busy, &worst, &routing, at(7));
+    for n in 8..40 {
+        let held = signal("action.held", &format!("approval/{n}"), "bot", n);
+        desk.groups.take(Place { seq: 90 + n.unsigned_abs(), n: 0 }, &held, &routing, at(n));
+    }
+    desk.tick(&routing, 41);
+    let [(41, told)] = desk.sent.as_slice() else { panic!("{:?}", desk.told()) };
+    assert_eq!(told.notification.severity, Severity::Critical);
+    let kinds: Vec<_> = told.notification.signals.iter().map(|s| s.kind.as_str()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "snapshot.failed").count(), 1, "{kinds:?}");
+}
+
+#[test]
+fn an_open_breaker_is_told_beside_the_flood_of_its_agent() {
+    let (routing, mut desk) = (routing(&["team"]), Desk::default());
+    let mut worst = signal("snapshot.failed", "snapshot/shop", "bot", 0);
+    worst.severity = Severity::Critical;
+    for n in 0..50 {
+        worst.condition = format!("snapshot/{n}");
+        desk.take(&routing, &worst, 0);
+    }
+    desk.sent.clear();
+    let mut opened = signal("breaker.opened", "breaker/agent:bot", "bot", 1);
+    opened.severity = Severity::Critical;
+    desk.take(&routing, &opened, 1);
+    let told: Vec<_> = desk.sent.iter().map(|(_, m)| (m.condition.as_str(), m.notification.count)).collect();
+    assert_eq!(told, [("breaker/agent:bot", 1)]);
+    let flood = desk.groups.open.keys().find(|(condition, _)| condition.starts_with("flood/")).unwrap();
+    assert!(speaks_for(&flood.0, &worst) && !speaks_for(&flood.0, &opened));
+}
+
 #[test]
 fn a_restart_changes_nothing() {
     let routing = routing(&["team", "oncall"]);
@@ -350,6 +401,22 @@ fn found(event: &crate::event::Event) -> Vec<(String, Severity, String)> {
         assert!(signal.summary.len() <= 512);
     }
     signals.into_iter().map(|s| (s.kind, s.severity, s.condition)).collect()
+}
+
+#[test]
+fn half_a_secret_does_not_leave() {
+    let redactor = crate::redact::Redactor::new(&[], false).unwrap();
+    for before in 400..520 {
+        let event = checked(|v| {
+            v["decision"]["verdict"] = "block".into();
+            let password = "hunter2hunter2".repeat(10);
+            v["decision"]["reason"] =
+                format!("{} postgres://u:{password}@db/x", "y ".repeat(before / 2)).into();
+        });
+        let mut signal = derive(7, at(1), &event, About::Nothing).remove(0);
+        redactor.signal(&mut signal);
+        assert!(!signal.summary.contains("hunter2") && signal.summary.len() <= 512, "{}", signal.summary);
+    }
 }
 
 fn policy(rule: &str, mode: &str) -> serde_json::Value {

@@ -362,6 +362,22 @@ async fn sinks_and_routes_change_while_it_runs() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silence_that_is_taken_out_of_the_configuration_is_over() {
+    let (dir, team) = (tempfile::tempdir().unwrap(), Receiver::start().await);
+    let open = format!("{POLICIES}{}", sink(dir.path(), "team", &team));
+    let silent =
+        format!("{open}\n[[silences]]\nowner = \"eve\"\nuntil = \"2100-01-01T00:00:00Z\"\nagent = \"bot\"\n");
+    let server = Server::on(dir, &silent).await;
+    server.check(delete("bot")).await;
+    server.check(delete("other")).await;
+    assert_eq!(team.has(1).await[0]["signals"][0]["agent"], "other");
+    server.app.reload(&config(server.dir.path(), &open)).await.unwrap();
+    server.check(delete("bot")).await;
+    assert_eq!(team.has(2).await[1]["signals"][0]["agent"], "bot");
+    server.stop().await;
+}
+
 #[test]
 fn what_cannot_be_understood_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -169,3 +169,15 @@ fn it_wakes_when_there_is_something_to_do() {
         assert!(queue.start(now).0.is_none());
     }
 }
+
+#[test]
+fn nothing_is_waited_for_by_the_clock_while_all_places_are_taken() {
+    let pace = Pace { concurrency: 2, ..Pace::default() };
+    let mut queue = Queue::new(pace, (1..=3).map(|n| delivery(n, Severity::Warning, 0)).collect(), false);
+    assert_eq!(queue.wake(at(0)), Some(at(0)));
+    let started: Vec<u64> = std::iter::from_fn(|| queue.start(at(0)).0).map(|d| d.no).collect();
+    assert_eq!(started, [1, 2]);
+    assert_eq!(queue.wake(at(1)), None, "only an answer makes room, and an answer wakes by itself");
+    queue.answer(1, Ok(()), at(2), 0.5);
+    assert_eq!(queue.wake(at(2)), Some(at(0)));
+}

@@ -285,7 +285,9 @@ mod process {
         let dir = tempfile::tempdir().unwrap();
         let (data, file) = (dir.path().join("data"), dir.path().join("checkrein.toml"));
         let rule = |rule: &str| {
-            format!("[[policies]]\nname = \"p\"\nrule = \"{rule}\"\ncondition = {{ action = \"delete\" }}\n")
+            format!(
+                "[drift]\nmode = \"alert\"\n[[policies]]\nname = \"p\"\nrule = \"{rule}\"\ncondition = {{ action = \"delete\" }}\n"
+            )
         };
         std::fs::write(&file, rule("block")).unwrap();
         let server = Server::start(&data, &["--config", file.to_str().unwrap()]);

@@ -8,7 +8,7 @@ help: ## list the targets
 demo: ## build, then show an agent stopped before it does harm (about 2 minutes the first time)
 	@scripts/demo
 
-test: ## every test, installing what is missing (about a quarter of an hour the first time)
+test: ## every test, installing what is missing (about half an hour the first time)
 	@scripts/test
 
 check: ## the fast loop: format, lints, types, unit tests

@@ -243,15 +243,11 @@ pub(crate) fn checks(
         Some(since) => first_at(&tx, since, first, last)?,
         None => first,
     };
-    let agent = filter.agent.as_ref().and_then(Pattern::literal).map_or("", |agent| agent.as_str());
-    let mut statement = tx.prepare_cached(if agent.is_empty() {
+    let mut statement = tx.prepare_cached(
         "SELECT seq, at, agent, body FROM log
-         WHERE kind = 'check' AND seq < ?1 AND seq >= ?2 AND ?3 = '' ORDER BY seq DESC"
-    } else {
-        "SELECT seq, at, agent, body FROM log INDEXED BY log_agent
-         WHERE kind = 'check' AND seq < ?1 AND seq >= ?2 AND agent = ?3 ORDER BY seq DESC"
-    })?;
-    let mut found = statement.query(params![before.cast_signed(), from.cast_signed(), agent])?;
+         WHERE kind = 'check' AND seq < ?1 AND seq >= ?2 ORDER BY seq DESC",
+    )?;
+    let mut found = statement.query(params![before.cast_signed(), from.cast_signed()])?;
     let mut page = CheckPage::default();
     let mut looked_at = 0;
     while let Some(row) = found.next()? {

@@ -18,7 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
-    include_str!("schema/log-agent.sql"),
+    include_str!("schema/approvals.sql"),
     concat!(include_str!("schema/signals.sql"), include_str!("schema/outbox.sql")),
 ];
 

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// How long nobody may ask until the answer is a new one.
 const STALE: Duration = Duration::from_millis(102);
 
+/// How often it is asked before giving up: somebody else may read the table so often that it is never renewed.
+const TRIES: u32 = 100;
+
 /// An open transaction.
 pub(super) struct Transaction {
     pub(super) connection: u32,
@@ -56,7 +59,7 @@ fn process(error: mysql_async::Error) -> Error {
 async fn fresh(session: &mut Session, other: Option<u32>) -> Result<Vec<Transaction>, Error> {
     let own = session.conn.id();
     let ids = other.map_or(own.to_string(), |other| format!("{own}, {other}"));
-    loop {
+    for _ in 0..TRIES {
         let nonce = nonce()?;
         let sql = format!(
             "SELECT {nonce}, trx_mysql_thread_id, trx_rows_modified, UNIX_TIMESTAMP(trx_started), trx_query \
@@ -77,8 +80,13 @@ async fn fresh(session: &mut Session, other: Option<u32>) -> Result<Vec<Transact
             return Ok(list);
         }
         // Somebody else may ask in a rhythm of its own.
-        tokio::time::sleep(STALE + Duration::from_micros(nonce % 10_000)).await;
+        tokio::time::sleep(STALE + Duration::from_micros(nonce % 100_000)).await;
     }
+    Err(Error::Unmeasurable(
+        "others read information_schema.INNODB_TRX so often that the server never renews it. Let what watches the server \
+         ask for it less often than ten times a second"
+            .to_owned(),
+    ))
 }
 
 /// How many rows this session's transaction has changed.

@@ -4,7 +4,7 @@ use super::common::{Shop, connect, said, statement};
 use checkrein_core::rollback::OnConflict;
 use checkrein_targets::{Error, Limits, Pending};
 use checkrein_testbed::servers::mariadb::SUPERUSER;
-use mysql_async::prelude::Queryable as _;
+use mysql_async::{Row, prelude::Queryable as _};
 use std::time::Duration;
 
 /// Runs `statements` while somebody holds a row that the first of them needs, lets them wait for it, commits
@@ -22,13 +22,17 @@ async fn held(
     let list: Vec<_> = statements.iter().map(|sql| statement(sql)).collect();
     let task = tokio::spawn(async move { target.execute(&list).await });
     let mut other = connect(&url).await;
-    let waits = format!(
-        "SELECT COUNT(*) FROM information_schema.INNODB_TRX t JOIN information_schema.PROCESSLIST p \
-         ON p.ID = t.trx_mysql_thread_id WHERE p.DB = '{}' AND t.trx_state = 'LOCK WAIT'",
-        shop.name
-    );
-    while other.query_first::<i64, _>(waits.as_str()).await.unwrap() != Some(1) {
-        tokio::time::sleep(Duration::from_millis(120)).await;
+    // InnoDB's report on itself is never an old one; its table of transactions is, for as long as anybody reads it.
+    let place = format!("of table `{}`.", shop.name);
+    loop {
+        assert!(!task.is_finished(), "it did not wait: {:?}", task.await.unwrap().err());
+        let report: Row = other.query_first("SHOW ENGINE INNODB STATUS").await.unwrap().unwrap();
+        let report: Vec<u8> = report.get(2).unwrap();
+        let report = String::from_utf8_lossy(&report);
+        if report.lines().any(|line| line.contains(&place) && line.ends_with(" waiting")) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     other.query_drop(meanwhile).await.unwrap();
     shop.run("COMMIT").await;

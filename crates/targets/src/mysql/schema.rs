@@ -42,7 +42,8 @@ pub(super) struct Column {
     pub(super) sort: Sort,
     pub(super) charset: Option<String>,
     pub(super) collation: Option<String>,
-    /// Computed by the server, and kept only because the key needs it.
+    /// Computed by the server, which nobody else can write. Kept where it is stored, since it is not always what
+    /// its expression gives, or where the key needs it.
     pub(super) generated: bool,
     /// AUTO_INCREMENT.
     pub(super) auto: bool,

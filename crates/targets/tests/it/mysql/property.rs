@@ -286,9 +286,20 @@ async fn case(choices: Vec<u16>) -> Result<(), String> {
             return Err(said(&format!("not what it was: {:#?}", differ(&before, &now))));
         }
         if let Some(undone) = undone {
-            let (plan, _) =
-                shop.undo(&undone, OnConflict::Refuse).await.map_err(|e| said(&format!("redo: {e}")))?;
+            let redone = shop.undo(&undone, OnConflict::Refuse).await;
             let now = shop.dump(&names).await;
+            // What the action left the server itself could not make again: see `generated`.
+            if matches!(&redone, Err(Error::Irreversible(why)) if why.contains("its expression does not give"))
+            {
+                let stale = schema.iter().any(|sql| sql.contains(" STORED"))
+                    && schema.iter().any(|sql| sql.contains("BEFORE UPDATE"))
+                    && sql.contains(" JOIN ");
+                if !stale || now != before {
+                    return Err(said(&format!("{:?}", redone.err())));
+                }
+                continue;
+            }
+            let (plan, _) = redone.map_err(|e| said(&format!("redo: {e}")))?;
             if plan.conflict_count > 0 || now != after {
                 return Err(said(&format!("the rollback does not roll back: {:#?}", differ(&after, &now))));
             }

@@ -65,7 +65,7 @@ pub(super) async fn load(
         quote(name),
         literal(schema),
         literal(name),
-        foreign_sql(session.mariadb, schema, name, "REF_NAME"),
+        foreign_sql(session.files, schema, name, "REF_NAME"),
     );
     let sets = session.several(&sql).await.map_err(|e| needs_process(e, &resource))?;
     let [_, create, triggers, foreign] = sets.as_slice() else {
@@ -158,7 +158,9 @@ async fn describe(
     let kept = columns.into_iter().filter(|(c, on_reading)| !on_reading || key.contains(&c.name));
     let columns: Vec<Column> = kept.map(|(c, _)| c).collect();
     let place = |name: &String| columns.iter().position(|c| &c.name == name);
-    let all: Vec<usize> = (0..columns.len()).collect();
+    // A DELETE computes anew what it compares; that may not be what is stored.
+    let all: Vec<usize> =
+        columns.iter().enumerate().filter(|(_, c)| !c.generated).map(|(at, _)| at).collect();
     let uniques = indexes
         .iter()
         .filter(|i| i.parts.iter().filter_map(|p| p.0.as_ref()).ne(key.iter()))
@@ -253,7 +255,7 @@ fn indexes_of(rows: &[Row]) -> Result<Vec<Index>, Error> {
 
 /// The foreign keys by which `table` refers to others.
 pub(super) async fn parents(session: &mut Session, table: &Table) -> Result<Vec<Foreign>, Error> {
-    let sql = foreign_sql(session.mariadb, &table.schema, &table.name, "FOR_NAME");
+    let sql = foreign_sql(session.files, &table.schema, &table.name, "FOR_NAME");
     let sets = session.several(&sql).await.map_err(|e| needs_process(e, &table.resource))?;
     foreign_of(sets.first().map(Vec::as_slice).unwrap_or_default())
 }
@@ -268,16 +270,16 @@ fn needs_process(error: Error, resource: &str) -> Error {
 }
 
 /// Asks for the foreign keys of which a table is the child (`FOR_NAME`) or the parent (`REF_NAME`).
-fn foreign_sql(mariadb: bool, schema: &str, name: &str, side: &str) -> String {
-    // InnoDB writes names as it writes file names; MySQL 8 no longer does.
-    let (keys, columns) = if mariadb {
+fn foreign_sql(files: bool, schema: &str, name: &str, side: &str) -> String {
+    // InnoDB writes names as it writes file names; MySQL no longer does from 8 on.
+    let (keys, columns) = if files {
         ("INNODB_SYS_FOREIGN", "INNODB_SYS_FOREIGN_COLS")
     } else {
         ("INNODB_FOREIGN", "INNODB_FOREIGN_COLS")
     };
     let plain = |name: &str, part: i8| {
         let part = format!("SUBSTRING_INDEX(f.{name}, '/', {part})");
-        if mariadb {
+        if files {
             format!("CONVERT(CONVERT(CAST({part} AS BINARY) USING filename) USING utf8mb4)")
         } else {
             part
@@ -285,7 +287,7 @@ fn foreign_sql(mariadb: bool, schema: &str, name: &str, side: &str) -> String {
     };
     let file = |value: &str| {
         let value = literal(value);
-        if mariadb {
+        if files {
             format!("CONVERT(CAST(CONVERT({value} USING filename) AS BINARY) USING utf8mb4)")
         } else {
             value

@@ -60,7 +60,7 @@ pub(super) struct Table {
     #[serde(skip)]
     pub(super) resource: String,
     pub(super) columns: Vec<Column>,
-    /// The places of the key's columns; of all columns where there is no key.
+    /// The places of the key's columns; where there is no key, of all columns that are not computed.
     pub(super) key: Vec<usize>,
     /// Whether there is a key: a primary key, or a unique index without NULL.
     pub(super) keyed: bool,

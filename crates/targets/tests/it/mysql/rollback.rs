@@ -369,11 +369,17 @@ async fn what_others_forbid_is_said_before() {
 /// the column as it was computed first. Nobody can write such a value, so nobody can put it back.
 #[tokio::test]
 async fn a_computed_value_that_is_wrong_is_refused_and_not_passed_over() {
-    let mut shop = Shop::new(
-        "CREATE TABLE t(id INT PRIMARY KEY, v INT, g INT AS (v + 1) STORED, h INT AS (v * 3) VIRTUAL); \
+    for key in ["PRIMARY KEY (id)", "KEY (id)"] {
+        wrong_value(key).await;
+    }
+}
+
+async fn wrong_value(key: &str) {
+    let mut shop = Shop::new(&format!(
+        "CREATE TABLE t(id INT NOT NULL, v INT, g INT AS (v + 1) STORED, h INT AS (v * 3) VIRTUAL, {key}); \
          CREATE TABLE o(id INT PRIMARY KEY, v INT); INSERT INTO t(id, v) VALUES (1, 1), (2, 2); INSERT INTO o VALUES (1, 70); \
-         CREATE TRIGGER b BEFORE UPDATE ON t FOR EACH ROW BEGIN IF @checkrein_rollback IS NULL THEN SET NEW.v = OLD.v + 1; END IF; END",
-    )
+         CREATE TRIGGER b BEFORE UPDATE ON t FOR EACH ROW BEGIN IF @checkrein_rollback IS NULL THEN SET NEW.v = OLD.v + 1; END IF; END"
+    ))
     .await;
     let before = shop.dump(&["t", "o"]).await;
     let both = "UPDATE t JOIN o ON o.id = t.id SET t.v = o.v";

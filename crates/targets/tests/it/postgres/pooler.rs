@@ -1,8 +1,9 @@
-//! PgBouncer in between: what is exact on one connection is not on connections that change under it.
+//! What stands between us and PostgreSQL: a pooler, on which what is exact on one connection is not, or silence.
 
 use super::{Shop, config, statement};
 use checkrein_targets::{Error, Limits, Selection, open};
 use checkrein_testbed::servers::{pgbouncer::Pgbouncer, postgres::Postgres};
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_pooler_is_refused_by_name() {
@@ -34,4 +35,31 @@ async fn a_pooler_is_refused_by_name() {
         }
     }
     assert_eq!(shop.ask("select v from t").await, "1");
+}
+
+/// A server that has stopped in mid-conversation is not waited for.
+#[tokio::test]
+async fn silence_ends_in_an_error() {
+    let shop = Shop::new("create table t (id int primary key, v int)").await;
+    let limit = Duration::from_secs(10);
+    let limits = Limits { connect: limit, execute: limit, ..Limits::default() };
+    let target = open(config(&shop.url, limits)).unwrap();
+    target.test().await.unwrap();
+    let pids = shop
+        .ask(
+            "select string_agg(pid::text, ' ') from pg_stat_activity \
+             where datname = current_database() and application_name = 'checkrein'",
+        )
+        .await;
+    let signal = |signal: &str| {
+        let sent = std::process::Command::new("kill").arg(signal).args(pids.split(' ')).status();
+        assert!(sent.unwrap().success());
+    };
+    signal("-STOP");
+    let said =
+        tokio::time::timeout(limit * 10, async { (target.test().await, target.grants("a").await) }).await;
+    signal("-CONT");
+    let (tested, grants) = said.expect("it waits for ever");
+    assert!(matches!(tested, Err(Error::TimedOut { .. } | Error::Unreachable(_))), "{:?}", tested.err());
+    assert!(grants.contains("CREATE ROLE"), "{grants}");
 }

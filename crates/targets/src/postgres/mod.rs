@@ -122,11 +122,14 @@ impl Target for Postgres {
     }
 
     async fn test(&self) -> Result<Report, Error> {
-        let limit = self.limits().connect;
-        self.tested().await.map_err(|trouble| match trouble {
-            Trouble::Ours(error) => error,
-            Trouble::Server(error) => failed(&error, "testing the target", limit),
-        })
+        let limit = self.limits().execute;
+        match tokio::time::timeout(limit, self.tested()).await {
+            Ok(result) => result.map_err(|trouble| match trouble {
+                Trouble::Ours(error) => error,
+                Trouble::Server(error) => failed(&error, "testing the target", limit),
+            }),
+            Err(_) => Err(Error::TimedOut { what: "testing the target", limit }),
+        }
     }
 
     async fn grants(&self, account: &str) -> String {

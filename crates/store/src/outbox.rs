@@ -16,8 +16,7 @@ use checkrein_core::{
     event::{Entry, Event},
     name::Pattern,
     signal::{
-        About, Delivery, Outbox, OutboxChanges, Place, Severity, Signal, Silence, Standing, derive,
-        speak_for,
+        About, Delivery, Outbox, OutboxChanges, Place, Severity, Signal, Silence, Standing, derive, speak_for,
     },
     time::Timestamp,
 };

@@ -200,7 +200,10 @@ async fn what_did_not_arrive_is_found_among_very_many() {
     assert_eq!(page.rows.len(), 50);
     let row = &page.rows[0];
     assert_eq!((row.place.seq, row.deliveries.len()), (499, 50));
-    assert!(row.deliveries.iter().all(|d| d.entries.1 >= 499), "the first that spoke for it, and those after");
+    assert!(
+        row.deliveries.iter().all(|d| d.entries.1 >= 499),
+        "the first that spoke for it, and those after"
+    );
     assert!(row.deliveries.iter().any(|d| d.entries.1 == 500), "the first is among them");
     store.close().await;
 

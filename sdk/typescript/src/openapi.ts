@@ -463,6 +463,11 @@ export interface components {
       target: string;
       /** When the caller says that it acts. */
       timestamp?: string | null;
+      /**
+       * Where the caller stands in its own trace (W3C Trace Context); the header `traceparent` says the same. What is
+       * malformed is ignored.
+       */
+      traceparent?: string | null;
     };
     /** What became of an execution: the decision, and what the statements gave. */
     ExecutionView: components["schemas"]["Decision"] & {

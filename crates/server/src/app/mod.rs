@@ -48,7 +48,11 @@ pub(crate) use slack::standing as in_words;
 pub use snapshots::{Export, SnapshotQuery};
 pub use targets::{Connected, Targets};
 
-use crate::{clock::Clock, config::Config, metrics::Metrics};
+use crate::{
+    clock::Clock,
+    config::Config,
+    metrics::{Format, Metrics},
+};
 use checkrein_core::{event::Event, policy::Windows, time::Timestamp};
 use checkrein_signals::Dispatcher;
 use checkrein_store::{EntryFilter, Options, Store};
@@ -252,9 +256,11 @@ impl App {
     }
 
     /// The metrics as text.
-    pub(crate) fn metrics_text(&self) -> String {
-        self.metrics.sinks.update(&self.way_out.dispatcher.reports().all());
-        self.metrics.text(self.store.head().seq, self.clock.ahead_seconds())
+    pub(crate) fn metrics_text(&self, format: Format) -> String {
+        let head = self.store.head().seq;
+        self.metrics.sinks.update(&self.way_out.dispatcher.reports().all(), head);
+        self.metrics.drift.update(&self.open_breakers().breakers);
+        self.metrics.text(format, head, self.clock.ahead_seconds())
     }
 
     /// Whether a check could be recorded now.

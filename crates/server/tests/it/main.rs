@@ -31,6 +31,8 @@ mod keeping;
 #[cfg(test)]
 mod links;
 #[cfg(test)]
+mod oidc;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod recovery;

@@ -32,6 +32,7 @@ mod keeping;
 mod links;
 #[cfg(test)]
 mod metrics;
+mod oidc;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]

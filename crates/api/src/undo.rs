@@ -6,6 +6,7 @@ use checkrein_core::{
     rollback::{ConflictKind, OnConflict},
     snapshot::{Held, Origin, Seal, Steps},
     time::Timestamp,
+    trace::{self, Traceparent},
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -45,6 +46,11 @@ pub struct ExecutionRequest {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub timestamp: Option<Timestamp>,
+    /// Where the caller stands in its own trace (W3C Trace Context); the header `traceparent` says the same. What is
+    /// malformed is ignored.
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "trace::lenient")]
+    #[schema(value_type = Option<String>)]
+    pub traceparent: Option<Traceparent>,
 }
 
 /// One statement of several.

@@ -8,11 +8,14 @@ export interface components {
       /** Why; goes on record. 1 to 1,024 bytes. */
       reason: string;
     };
-    /** Who answered: from the key, the signed click or the signed link, never from a request's body. */
+    /** Who answered: from the key, the signed click, the signed link or the sign-in, never from a request's body. */
     Actor: {
-      /** The key's id. By Slack: `slack:<workspace>/<user>`. By a link: the id of the key that made the link. */
+      /**
+       * The key's id. By Slack: `slack:<workspace>/<user>`. By a link: the id of the key that made the link. By OpenID
+       * Connect: `oidc:<issuer>#<subject>`.
+       */
       key_id: string;
-      /** What people call it. */
+      /** What people call it. By OpenID Connect: `oidc:<name>`. */
       name: string;
       /** What it may do. */
       role: components["schemas"]["Role"];
@@ -463,6 +466,11 @@ export interface components {
       target: string;
       /** When the caller says that it acts. */
       timestamp?: string | null;
+      /**
+       * Where the caller stands in its own trace (W3C Trace Context); the header `traceparent` says the same. What is
+       * malformed is ignored.
+       */
+      traceparent?: string | null;
     };
     /** What became of an execution: the decision, and what the statements gave. */
     ExecutionView: components["schemas"]["Decision"] & {
@@ -1200,6 +1208,6 @@ export interface components {
     /** Whether the action may run. Ordered: the stricter is the greater. */
     Verdict: "allow" | "hold" | "block";
     /** How a person was recognised. */
-    Via: "key" | "slack" | "link";
+    Via: "key" | "slack" | "link" | "oidc";
   };
 }

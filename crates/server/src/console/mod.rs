@@ -10,6 +10,7 @@ mod deed;
 mod live;
 mod log;
 mod now;
+mod oidc;
 mod page;
 mod plot;
 mod policies;
@@ -20,7 +21,7 @@ mod sinks;
 mod snapshots;
 pub(crate) mod text;
 
-use crate::app::App;
+use crate::{app::App, config::OIDC_CALLBACK};
 use axum::{
     Router,
     http::{HeaderValue, header},
@@ -47,6 +48,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/", get(now::show))
         .route("/sign-in", get(sign_in::show).post(sign_in::sign_in))
+        .route(oidc::START, get(oidc::begin))
+        .route(OIDC_CALLBACK, get(oidc::finish))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/approvals", get(approvals::list))
         .route("/approvals/{id}", get(approvals::show).post(approvals::decide))

@@ -31,13 +31,20 @@ mod keeping;
 #[cfg(test)]
 mod links;
 #[cfg(test)]
+mod metrics;
+mod oidc;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod redaction;
+#[cfg(test)]
 mod shop;
 #[cfg(test)]
 mod signals;
+#[cfg(test)]
+mod sinks;
 #[cfg(test)]
 mod slack;
 #[cfg(test)]

@@ -32,6 +32,7 @@ mod keeping;
 mod links;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
 mod oidc;
 #[cfg(test)]
 mod openapi;

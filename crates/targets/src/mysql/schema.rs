@@ -233,6 +233,13 @@ impl Table {
 }
 
 impl Column {
+    /// Whether it holds whole numbers or dates: values that are the same to the server have the same bytes.
+    pub(super) fn is_whole(&self) -> bool {
+        self.sort == Sort::Plain
+            && !self.declared.starts_with("float")
+            && !self.declared.starts_with("double")
+    }
+
     fn at(&self, alias: &str) -> String {
         if alias.is_empty() { quote(&self.name) } else { format!("{alias}.{}", quote(&self.name)) }
     }

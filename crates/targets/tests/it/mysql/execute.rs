@@ -1,6 +1,7 @@
 //! Counting and guarded execution.
 
 use super::common::{Shop, said, statement};
+use checkrein_core::rollback::OnConflict;
 use checkrein_targets::{Error, Selection, Settled, Statement};
 use serde_json::json;
 
@@ -180,7 +181,7 @@ async fn names_of_any_kind_and_other_databases() {
     let mut affected = captured.affected;
     affected.sort_by_key(|a| a.records);
     assert_eq!(said(&affected), format!("pär-é$ 1 delete 1, {other}.kïnd.x cascade 2"));
-    shop.undo(&snapshot, checkrein_core::rollback::OnConflict::Refuse).await.unwrap();
+    shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
     assert_eq!(shop.dump(&tables).await, before);
     shop.run(&format!("DROP DATABASE `{other}`")).await;
 }
@@ -202,7 +203,7 @@ async fn several_statements_are_one_transaction() {
     assert_eq!(said(&pending.measured().affected), "orders insert 1, users update 3");
     assert_eq!(pending.results()[3].rows, [vec![json!(4)]]);
     let (_, snapshot) = shop.keep(pending).await.unwrap();
-    shop.undo(&snapshot, checkrein_core::rollback::OnConflict::Refuse).await.unwrap();
+    shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
     assert_eq!(shop.dump(&["users", "orders", "tickets"]).await, before);
     // One that fails takes all with it.
     let failed = shop
@@ -261,5 +262,27 @@ async fn records_that_were_not_foreseen_are_noticed() {
         let error = shop.execute(sql).await.err().unwrap();
         assert!(matches!(&error, Error::Unmeasurable(why) if why.contains("unseen")), "{sql}: {error:?}");
         assert_eq!(shop.dump(&["users", "orders", "tickets"]).await, before, "{sql}");
+    }
+}
+
+/// To the server `K1` and `k1` are one key: what a REPLACE puts in another's place is not an insertion.
+#[tokio::test]
+async fn what_is_replaced_under_another_spelling_of_its_key_comes_back() {
+    for partitions in ["", " PARTITION BY HASH(id) PARTITIONS 3"] {
+        let mut shop = Shop::new(&format!(
+            "CREATE TABLE t(id INT, k VARCHAR(9) CHARACTER SET latin1, v INT, s VARCHAR(9), PRIMARY KEY (k, id)){partitions}; \
+             INSERT INTO t VALUES (1, 'K1', 1, 'a'), (2, 'k2', 2, 'b'), (3, 'K3 ', 3, NULL), (4, 'k4', 4, 'd')"
+        ))
+        .await;
+        let before = shop.dump(&["t"]).await;
+        let sql = "REPLACE INTO t(id, k, v) VALUES (1, 'k1', 9), (2, 'k2', 2), (3, 'k3', 3), (7, 'k7', 7)";
+        let (captured, snapshot) = shop.change(sql).await.unwrap();
+        // Two under another spelling, one under the same, one new.
+        assert_eq!(said(&captured.affected), "t insert 3, t update 1, t delete 2");
+        let after = shop.dump(&["t"]).await;
+        let (_, undone) = shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
+        assert_eq!(shop.dump(&["t"]).await, before);
+        shop.undo(&undone.unwrap(), OnConflict::Refuse).await.unwrap();
+        assert_eq!(shop.dump(&["t"]).await, after);
     }
 }

@@ -35,6 +35,8 @@ mod openapi;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod shop;
 #[cfg(test)]
 mod signals;

@@ -41,6 +41,8 @@ mod recovery;
 #[cfg(test)]
 mod redaction;
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod shop;
 #[cfg(test)]
 mod signals;

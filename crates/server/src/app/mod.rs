@@ -25,6 +25,7 @@ mod results;
 mod retention;
 mod rollbacks;
 mod rules;
+mod samples;
 mod seals;
 mod shelf;
 mod signals;
@@ -112,6 +113,8 @@ pub struct App {
     locks: locks::Locks,
     /// How far rollbacks are, by snapshot.
     rolling: Mutex<HashMap<String, (String, Arc<Progress>)>>,
+    /// Shows records that a held action would touch.
+    samples: samples::Samples,
     /// The verification of the log.
     auditing: audit::Auditing,
     /// When this server began.
@@ -187,6 +190,7 @@ impl App {
             keeping: retention::Keeping::of(&config.snapshots),
             locks: locks::Locks::default(),
             rolling: Mutex::default(),
+            samples: samples::Samples::new(Arc::clone(&config.redactor)),
             auditing: audit::Auditing::default(),
             started,
             look_again: Notify::new(),

@@ -32,6 +32,7 @@ mod keeping;
 mod links;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
 mod oidc;
 #[cfg(test)]
 mod openapi;
@@ -39,6 +40,8 @@ mod openapi;
 mod recovery;
 #[cfg(test)]
 mod redaction;
+#[cfg(test)]
+mod samples;
 #[cfg(test)]
 mod shop;
 #[cfg(test)]

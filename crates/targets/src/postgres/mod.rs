@@ -22,6 +22,7 @@ mod meant;
 mod measure;
 mod places;
 mod rights;
+mod sample;
 mod schema;
 mod sql;
 mod take;
@@ -30,8 +31,8 @@ mod undo;
 mod values;
 
 use crate::{
-    Captured, Counted, Error, Kind, Limits, Pending, Plan, Report, ResultSet, Selection, Settled, Statement,
-    Target, TargetConfig, Undo, UndoOptions,
+    Captured, Counted, Error, Kind, Limits, Pending, Plan, Report, ResultSet, Sampled, Selection, Settled,
+    Statement, Target, TargetConfig, Undo, UndoOptions,
     snapshot::{Snapshot, SnapshotWriter, Table},
 };
 use async_trait::async_trait;
@@ -138,6 +139,10 @@ impl Target for Postgres {
 
     async fn count(&self, what: &Selection) -> Result<Counted, Error> {
         self.counted(what).await
+    }
+
+    async fn sample(&self, what: &Selection, rows: usize) -> Result<Vec<Sampled>, Error> {
+        self.sampled(what, rows).await
     }
 
     async fn read(&self, statement: &Statement) -> Result<ResultSet, Error> {

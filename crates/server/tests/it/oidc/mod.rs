@@ -120,21 +120,16 @@ async fn a_provider_that_does_not_work_lets_nobody_in_and_keys_do() {
         (Act::Reply(moved), "redirects, which is not followed"),
         (Act::Reply(Said::new(200, "<html>")), "not what OpenID Connect says"),
         (Act::Reply(Said::new(500, "<b>down</b>")), "answered 500: &lt;b&gt;down"),
-        (Act::Hang(Duration::from_secs(3)), "did not answer in time"),
+        (Act::Hang(Duration::from_secs(20)), "did not answer in time"),
         (Act::Slow(Duration::from_millis(300)), "did not answer in time"),
         (Act::Close, "cannot reach"),
     ] {
         let provider = Provider::start();
-        let server = provider.checkrein("timeout = \"800ms\"").await;
+        let limit = if why.contains("in time") { "timeout = \"500ms\"" } else { "timeout = \"60s\"" };
+        let server = provider.checkrein(limit).await;
         provider.receiver.script([act]);
         refused(&visit(&server, "/sign-in/oidc?next=/", "").await, 502, why);
-        let form = format!("key={}&next=/", crate::common::ADMIN);
-        let text = format!(
-            "POST /sign-in HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-www-form-urlencoded\r\n\
-             content-length: {}\r\n\r\n{form}",
-            form.len()
-        );
-        assert!(session(&server.raw(text.as_bytes()).await).is_some(), "{why}");
+        assert!(session(&with_key(&server).await).is_some(), "{why}");
     }
     for (described, why) in [
         (json!({"issuer": "https://evil.example"}), "calls itself `https://evil.example`"),
@@ -230,4 +225,29 @@ async fn over_tls_every_cookie_is_bound_to_the_host() {
     assert!(cookie.starts_with("__Host-checkrein="), "{cookie}");
     assert_eq!(visit(&server, "/", &cookie).await.status, 200);
     assert_eq!(visit(&server, "/", &cookie.replace("__Host-", "")).await.status, 303);
+}
+
+#[tokio::test]
+async fn a_server_that_does_tls_takes_no_other_cookie() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["cert.pem", "key.pem"] {
+        std::fs::write(dir.path().join(file), "").unwrap();
+    }
+    // The test speaks to it without, as a proxy would.
+    let server = Server::on(dir, "[server]\ntls = { cert = \"cert.pem\", key = \"key.pem\" }\n").await;
+    let cookie = session(&with_key(&server).await).unwrap();
+    assert!(cookie.starts_with("__Host-checkrein="), "{cookie}");
+    assert_eq!(visit(&server, "/", &cookie).await.status, 200);
+    assert_eq!(visit(&server, "/", &cookie.replace("__Host-", "")).await.status, 303);
+}
+
+/// Somebody signs in with a key.
+async fn with_key(server: &Server) -> Reply {
+    let form = format!("key={}&next=/", crate::common::ADMIN);
+    let text = format!(
+        "POST /sign-in HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+         content-length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    server.raw(text.as_bytes()).await
 }

@@ -32,6 +32,8 @@ struct Row {
 
 struct File {
     name: String,
+    length: usize,
+    /// Those that count: from the end of probation.
     rows: Vec<Row>,
     windows: usize,
 }
@@ -119,8 +121,8 @@ fn main() {
     let files: Vec<File> =
         labels.iter().map(|(name, windows)| read(folder, args.get(1), name, windows)).collect();
     let all: Vec<&File> = files.iter().collect();
-    let rows: usize = files.iter().map(|file| file.rows.len()).sum();
-    println!("{:.1} µs a row", begun.elapsed().as_secs_f64() * 1e6 / rows as f64);
+    let rows: usize = files.iter().map(|file| file.length).sum();
+    println!("{:.1} µs a row by the clock, reading included", begun.elapsed().as_secs_f64() * 1e6 / rows as f64);
     let score = |lost: f64, miss: f64| 100.0 - 100.0 * lost / ((1.0 + miss) * windows_of(&all));
 
     for profile in PROFILES {
@@ -180,7 +182,7 @@ fn read(folder: &Path, detector: Option<&String>, name: &str, labelled: &[[Strin
         Row { score, gain, window }
     };
     let rows = scores.into_iter().enumerate().skip(probation).map(row).collect();
-    File { name: name.to_owned(), rows, windows: spans.len() }
+    File { name: name.to_owned(), length: lines.len(), rows, windows: spans.len() }
 }
 
 /// The scores that a detector left.

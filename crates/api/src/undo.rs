@@ -257,6 +257,10 @@ pub struct RollbackRequest {
     /// What to do about records that somebody changed since.
     #[serde(default)]
     pub on_conflict: OnConflict,
+    /// The `digest` of the plan that a person has looked at. If what stands against the rollback is something
+    /// else by now, nothing is changed, and the answer is 409 with the plan as it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plan_digest: Option<String>,
 }
 
 /// How a rollback went.
@@ -303,6 +307,9 @@ pub struct RollbackPlan {
     pub conflicts: Vec<RollbackConflict>,
     /// All of them.
     pub conflict_count: u64,
+    /// Names `conflicts` and their number as they are here, for `plan_digest` of the rollback itself.
+    #[serde(default)]
+    pub digest: String,
     /// What else a person should know.
     pub notes: Vec<String>,
 }

@@ -33,11 +33,15 @@ mod links;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod oidc;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
 mod redaction;
+#[cfg(test)]
+mod samples;
 #[cfg(test)]
 mod shop;
 #[cfg(test)]

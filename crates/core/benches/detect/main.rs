@@ -111,7 +111,10 @@ impl Tally {
     }
 
     fn print_tails(&self) {
-        println!("agent-days, of {}, on which a channel reached 3, 3.5, … 7 with nothing injected", self.days);
+        println!(
+            "agent-days, of {}, on which a channel reached 3, 3.5, … 7 with nothing injected",
+            self.days
+        );
         for channel in Channel::ALL.map(Channel::as_str) {
             let counts: Vec<String> = (6..=14)
                 .map(|halves| format!("{:6}", self.tails.get(&(channel, halves)).copied().unwrap_or(0)))
@@ -126,7 +129,8 @@ fn main() {
     let flag =
         |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1)?.parse::<u64>().ok());
     let (seed, agents) = (flag("--seed").unwrap_or(1), flag("--agents").unwrap_or(64));
-    let [verbose, tails, oracle] = ["--verbose", "--tails", "--oracle"].map(|name| args.iter().any(|a| a == name));
+    let [verbose, tails, oracle] =
+        ["--verbose", "--tails", "--oracle"].map(|name| args.iter().any(|a| a == name));
     if let Some(path) = args.iter().position(|a| a == "--events").and_then(|i| args.get(i + 1)) {
         return write_example(path, seed);
     }
@@ -213,7 +217,11 @@ fn live(
     for hour in START..end {
         for what in due.get(&hour).into_iter().flatten() {
             let Some(agent) = &agent else { continue };
-            let agent = Agent { baseline: agent.baseline.clone(), incidents: Incidents::default(), highest: Reading::default() };
+            let agent = Agent {
+                baseline: agent.baseline.clone(),
+                incidents: Incidents::default(),
+                highest: Reading::default(),
+            };
             inject(what, agent, &*source, hour, &mut group.clone(), &mut rng, tally);
         }
         for event in source.hour(hour, &NORMAL) {

@@ -2,7 +2,8 @@
 //!
 //! Arguments after `--`: `fleet`, `other` or `third` (the generator), `--seed N` (the first of the fleet's seeds),
 //! `--agents N`, `--verbose`, `--tails` (how often each channel came near an alarm without cause), `--oracle`
-//! (what there is to be found of higher rates, which takes its time); or `--events FILE`, which writes an example for `checkrein drift`. Each agent lives through six weeks; what is
+//! (what there is to be found of higher rates, which takes its time); `--calls FILE` (recorded calls of others,
+//! see `recorded`); or `--events FILE`, which writes an example for `checkrein drift`. Each agent lives through six weeks; what is
 //! alerted then is a false alarm. At random active hours from the third week on, a copy of it goes on with
 //! something injected, and what is alerted then, within the window of the injection, is a detection.
 
@@ -20,6 +21,7 @@
 mod fleet;
 mod oracle;
 mod other;
+mod recorded;
 mod rng;
 mod third;
 
@@ -58,12 +60,22 @@ struct Agent {
 
 impl Agent {
     fn see(&mut self, event: &Event, group: &mut Group, least: f32) -> Vec<(Channel, f32, String)> {
+        self.see_exactly(event, "", group, least)
+    }
+
+    fn see_exactly(
+        &mut self,
+        event: &Event,
+        exact: &str,
+        group: &mut Group,
+        least: f32,
+    ) -> Vec<(Channel, f32, String)> {
         let observed = Observed {
             at: Timestamp::from_micros((event.t * 1e6) as i64),
             action: &event.action,
             resource: &event.resource,
             tool: &event.tool,
-            exact: "",
+            exact,
             records: event.records,
             payload_bytes: None,
         };
@@ -111,7 +123,10 @@ impl Tally {
     }
 
     fn print_tails(&self) {
-        println!("agent-days, of {}, on which a channel reached 3, 3.5, … 7 with nothing injected", self.days);
+        println!(
+            "agent-days, of {}, on which a channel reached 3, 3.5, … 7 with nothing injected",
+            self.days
+        );
         for channel in Channel::ALL.map(Channel::as_str) {
             let counts: Vec<String> = (6..=14)
                 .map(|halves| format!("{:6}", self.tails.get(&(channel, halves)).copied().unwrap_or(0)))
@@ -126,9 +141,13 @@ fn main() {
     let flag =
         |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1)?.parse::<u64>().ok());
     let (seed, agents) = (flag("--seed").unwrap_or(1), flag("--agents").unwrap_or(64));
-    let [verbose, tails, oracle] = ["--verbose", "--tails", "--oracle"].map(|name| args.iter().any(|a| a == name));
+    let [verbose, tails, oracle] =
+        ["--verbose", "--tails", "--oracle"].map(|name| args.iter().any(|a| a == name));
     if let Some(path) = args.iter().position(|a| a == "--events").and_then(|i| args.get(i + 1)) {
         return write_example(path, seed);
+    }
+    if let Some(path) = args.iter().position(|a| a == "--calls").and_then(|i| args.get(i + 1)) {
+        return recorded::run(path, seed);
     }
     let generators = ["fleet", "other", "third"];
     let all = !args.iter().any(|a| generators.contains(&a.as_str()));
@@ -213,7 +232,11 @@ fn live(
     for hour in START..end {
         for what in due.get(&hour).into_iter().flatten() {
             let Some(agent) = &agent else { continue };
-            let agent = Agent { baseline: agent.baseline.clone(), incidents: Incidents::default(), highest: Reading::default() };
+            let agent = Agent {
+                baseline: agent.baseline.clone(),
+                incidents: Incidents::default(),
+                highest: Reading::default(),
+            };
             inject(what, agent, &*source, hour, &mut group.clone(), &mut rng, tally);
         }
         for event in source.hour(hour, &NORMAL) {

@@ -70,7 +70,9 @@ impl Scripted {
 impl Source for Scripted {
     fn times(&mut self, hour: i64, tweak: &Tweak) -> Vec<f64> {
         let day = (hour + self.zone).div_euclid(24);
-        let busy = (self.noise * Rng::new(day as u64 ^ self.zone as u64 ^ self.tables as u64 ^ self.luck).normal()).exp();
+        let busy = (self.noise
+            * Rng::new(day as u64 ^ self.zone as u64 ^ self.tables as u64 ^ self.luck).normal())
+        .exp();
         let weeks = (hour - self.start) as f64 / 168.0;
         let mean =
             self.mean(hour) * busy * (1.0 + self.growth).powf(weeks) * tweak.rate * (1.0 - self.excited);

@@ -99,3 +99,13 @@ def test_an_approval_shows_what_was_counted_with_its_cascade(shop: Shop, visit: 
     expect(page.locator("#answer")).to_contain_text("8 records")
     expect(page.locator("#answer")).to_contain_text("the agent said 1")
     expect(page.get_by_label("Statement")).to_have_text("DELETE FROM users WHERE id < 2")
+    # Some of these records, as they are now.
+    users = page.get_by_role("region", name="Records of shop.users").locator("tbody tr")
+    expect(users).to_have_count(2)
+    expect(users.first).to_contain_text("pro")
+    expect(page.get_by_role("region", name="Records of shop.orders").locator("tbody tr")).to_have_count(6)
+    shop.sql("UPDATE users SET plan = '<b>gold</b>' WHERE id = 1")
+    page.reload()
+    expect(users.nth(1)).to_contain_text("<b>gold</b>")
+    page.get_by_role("button", name="Deny").click()
+    expect(page.locator("#sample")).to_have_count(0)

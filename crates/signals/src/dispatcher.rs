@@ -35,6 +35,8 @@ const BATCH: usize = 500;
 const GATHER: Duration = Duration::from_millis(50);
 /// The longest time for one message. Sinks have shorter ones of their own.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What waits for a sink that is not set up, and the place of its feed, are kept so long: in seconds.
+const ABSENT: i64 = 72 * 3600;
 /// How often old rows are removed.
 const TIDY: Duration = Duration::from_secs(60);
 
@@ -173,6 +175,8 @@ struct Worker {
     routed: Place,
     last_no: u64,
     marks: BTreeMap<String, String>,
+    /// Sinks whose feed has a place in the log, those that were removed a moment ago included.
+    fed: HashSet<String>,
     /// What is still to be kept.
     pending: OutboxChanges,
     /// What is to go on record about sinks.
@@ -190,10 +194,14 @@ impl Worker {
         for delivery in outbox.queued {
             stranded.entry(delivery.sink.clone()).or_default().push(delivery);
         }
+        let left = |name: &str| outbox.marks.get(&feeder::left_mark(name)).is_some_and(|at| !at.is_empty());
+        let fed = outbox.marks.keys().filter_map(|mark| feeder::of_mark(mark)).filter(|name| !left(name));
+        let fed = fed.map(str::to_owned).collect();
         Self {
             ledger,
             own,
             record,
+            fed,
             setup: Setup::default(),
             groups,
             queues: BTreeMap::new(),
@@ -263,7 +271,10 @@ impl Worker {
                     }
                 }
                 Some(request) = requests.recv() => self.asked(request),
-                _ = tidy.tick() => self.pending.prune = self.setup.keep,
+                _ = tidy.tick() => {
+                    self.pending.prune = self.setup.keep;
+                    self.give_up_stranded(self.ledger.now());
+                }
                 () = tokio::time::sleep(wait), if !more => {}
                 () = std::future::ready(()), if more => {}
             }
@@ -294,6 +305,7 @@ impl Worker {
                 self.stranded.insert(name, queue.into_waiting());
             }
         }
+        let now = self.ledger.now();
         for (name, outlet) in &setup.outlets {
             match self.queues.get_mut(name) {
                 Some(queue) => queue.set_pace(outlet.pace),
@@ -309,8 +321,13 @@ impl Worker {
         for (_, feed) in std::mem::take(&mut self.feeds) {
             feed.abort();
         }
-        let feeding = self.setup.outlets.iter().filter(|(_, o)| o.actions && o.sink.feed_batch() > 0);
-        for (name, outlet) in feeding {
+        let mut gone = self.fed.clone();
+        for (name, outlet) in &self.setup.outlets {
+            if !outlet.actions || outlet.sink.feed_batch() == 0 {
+                continue;
+            }
+            gone.remove(name);
+            let left = self.marks.get(&feeder::left_mark(name)).and_then(|text| Timestamp::parse(text).ok());
             let feed = feeder::Feed {
                 name: name.clone(),
                 sink: Arc::clone(&outlet.sink),
@@ -318,10 +335,37 @@ impl Worker {
                 ledger: Arc::clone(&self.ledger),
                 record: self.record,
                 dispatcher: self.own.clone(),
+                anew: left.is_some_and(|left| left.plus_seconds(ABSENT) <= now),
             };
             self.feeds.insert(name.clone(), self.feed_tasks.spawn(feed.run()));
+            self.fed.insert(name.clone());
+            self.marks.remove(&feeder::left_mark(name));
+        }
+        for name in gone {
+            self.fed.remove(&name);
+            self.mark(feeder::left_mark(&name), now.to_string());
         }
         while self.feed_tasks.try_join_next().is_some() {}
+    }
+
+    fn mark(&mut self, name: String, body: String) {
+        self.marks.insert(name.clone(), body.clone());
+        self.pending.marks.insert(name, body);
+    }
+
+    /// Gives up what waits for sinks that have not been set up for long.
+    fn give_up_stranded(&mut self, now: Timestamp) {
+        let mut given_up = Vec::new();
+        for waiting in self.stranded.values_mut() {
+            given_up.extend(waiting.extract_if(.., |d| d.queued_at.plus_seconds(ABSENT) <= now));
+        }
+        self.stranded.retain(|_, waiting| !waiting.is_empty());
+        for mut delivery in given_up {
+            (delivery.standing, delivery.settled_at) = (Standing::Dead, Some(now));
+            delivery.error = Some(format!("no sink `{}` is set up any more", delivery.sink));
+            let sink = delivery.sink.clone();
+            self.affected(&sink, Effects { changed: vec![delivery], health: None });
+        }
     }
 
     /// Routes what is new. Whether there may be more.
@@ -413,7 +457,7 @@ impl Worker {
         if health == SinkHealth::Recovered && failing {
             return;
         }
-        self.pending.marks.insert(failing_mark(sink), failing.to_string());
+        self.mark(failing_mark(sink), failing.to_string());
         if health == SinkHealth::Recovered {
             tracing::info!(sink, "the sink takes messages again");
         } else {

@@ -466,6 +466,11 @@ export interface components {
       target: string;
       /** When the caller says that it acts. */
       timestamp?: string | null;
+      /**
+       * Where the caller stands in its own trace (W3C Trace Context); the header `traceparent` says the same. What is
+       * malformed is ignored.
+       */
+      traceparent?: string | null;
     };
     /** What became of an execution: the decision, and what the statements gave. */
     ExecutionView: components["schemas"]["Decision"] & {
@@ -852,6 +857,8 @@ export interface components {
       conflict_count: number;
       /** Records that somebody worked on since; the first 200. */
       conflicts: Array<components["schemas"]["RollbackConflict"]>;
+      /** Names `conflicts` and their number as they are here, for `plan_digest` of the rollback itself. */
+      digest?: string;
       /** What else a person should know. */
       notes: Array<string>;
     };
@@ -863,6 +870,11 @@ export interface components {
       dry_run?: boolean;
       /** What to do about records that somebody changed since. */
       on_conflict?: components["schemas"]["OnConflict"];
+      /**
+       * The `digest` of the plan that a person has looked at. If what stands against the rollback is something
+       * else by now, nothing is changed, and the answer is 409 with the plan as it is.
+       */
+      plan_digest?: string | null;
     };
     /** How far the last rollback of a snapshot is. */
     RollbackStanding: {
@@ -894,6 +906,27 @@ export interface components {
     };
     /** What a policy asks for. Ordered by precedence: the later wins. */
     Rule: "allow" | "alert" | "require_approval" | "block";
+    /** Some of the records that a held action would touch, as they were when this was read. Kept nowhere. */
+    SampleView: {
+      /** `apr_…`. */
+      approval_id: string;
+      /** When they were read. */
+      read_at: string;
+      /** By resource: those that the action names first, then what follows from those that were looked at. */
+      resources: Array<components["schemas"]["SampledResource"]>;
+    };
+    /** Some records of one resource. */
+    SampledResource: {
+      /** The first 30 columns, by name. */
+      columns: Array<string>;
+      /** `<target>.<path>`. */
+      resource: string;
+      /**
+       * At most 10 records, each a list in the order of the columns. Texts end with `…` after 200 characters;
+       * what is configured or known as a secret reads `[redacted]`.
+       */
+      rows: Array<Array<unknown>>;
+    };
     /**
      * The moment in which after-images were added to a snapshot. What others changed between the snapshot and
      * this moment looks like the action's own work.

@@ -35,8 +35,16 @@ pub const NORMAL: Tweak = Tweak { rate: 1.0, shuffled: false, mixed: false, reco
 
 /// Something that makes the events of one agent, hour by hour.
 pub trait Source {
-    /// The events of an hour (since 1970), in order.
-    fn hour(&mut self, hour: i64, tweak: &Tweak) -> Vec<Event>;
+    /// The times of the events of an hour (since 1970), in order.
+    fn times(&mut self, hour: i64, tweak: &Tweak) -> Vec<f64>;
+    /// The event at `t`.
+    fn call(&mut self, t: f64, tweak: &Tweak) -> Event;
+    /// Other luck from here on, for the same agent.
+    fn redraw(&mut self, seed: u64);
+    /// The events of an hour.
+    fn hour(&mut self, hour: i64, tweak: &Tweak) -> Vec<Event> {
+        self.times(hour, tweak).into_iter().map(|t| self.call(t, tweak)).collect()
+    }
     /// The mean number of events of that hour, growth left out.
     fn mean(&self, hour: i64) -> f64;
     fn copy(&self) -> Box<dyn Source>;
@@ -182,45 +190,10 @@ impl Simulated {
             _ => 1.0,
         }
     }
-
-    fn call(&mut self, t: f64, tweak: &Tweak) -> Event {
-        self.state = if tweak.shuffled {
-            self.rng.weighted(&self.share.clone())
-        } else if tweak.mixed {
-            let turned: Vec<f64> = self.share.iter().map(|p| 1.0 / (p + 0.02)).collect();
-            self.rng.weighted(&turned)
-        } else if self.kind == "poller" && !self.rng.chance(0.05) {
-            0
-        } else {
-            self.rng.weighted(&self.chain[self.state].clone())
-        };
-        // Now and then something new is there to work on.
-        if self.rng.chance(0.0003) && self.resources.len() < 40 {
-            self.resources.push(format!("shop.new_{}", self.resources.len()));
-        }
-        let verb = self.verbs[self.state];
-        let resource = if self.kind == "poller" && self.state == 0 {
-            "jobs.queue".to_owned()
-        } else if self.many_ids {
-            format!("{}/{}", self.resources[verb % 3], self.rng.below(100_000))
-        } else {
-            let weight: Vec<f64> = (0..self.resources.len()).map(|i| 1.0 / (i + 1) as f64).collect();
-            self.resources[self.rng.weighted(&weight)].clone()
-        };
-        let size = self.sizes[self.state] * 10_f64.powf(self.spread * self.rng.normal()) * tweak.records;
-        Event {
-            t,
-            action: VERBS[verb].to_owned(),
-            resource,
-            tool: TOOLS[verb % 5].to_owned(),
-            records: Some(size.round().max(0.0) as u64),
-            failed: self.rng.chance(tweak.errors.unwrap_or(self.errors)),
-        }
-    }
 }
 
 impl Source for Simulated {
-    fn hour(&mut self, hour: i64, tweak: &Tweak) -> Vec<Event> {
+    fn times(&mut self, hour: i64, tweak: &Tweak) -> Vec<f64> {
         let weeks = (hour - self.start) as f64 / 168.0;
         let mut mean = self.mean(hour) * (1.0 + self.growth).powf(weeks);
         let holiday = hour.div_euclid(24) == self.holiday && tweak.rate == 1.0;
@@ -267,7 +240,46 @@ impl Source for Simulated {
             }
         };
         times.sort_by(f64::total_cmp);
-        times.into_iter().map(|t| self.call(t, tweak)).collect()
+        times
+    }
+
+    fn call(&mut self, t: f64, tweak: &Tweak) -> Event {
+        self.state = if tweak.shuffled {
+            self.rng.weighted(&self.share.clone())
+        } else if tweak.mixed {
+            let turned: Vec<f64> = self.share.iter().map(|p| 1.0 / (p + 0.02)).collect();
+            self.rng.weighted(&turned)
+        } else if self.kind == "poller" && !self.rng.chance(0.05) {
+            0
+        } else {
+            self.rng.weighted(&self.chain[self.state].clone())
+        };
+        // Now and then something new is there to work on.
+        if self.rng.chance(0.0003) && self.resources.len() < 40 {
+            self.resources.push(format!("shop.new_{}", self.resources.len()));
+        }
+        let verb = self.verbs[self.state];
+        let resource = if self.kind == "poller" && self.state == 0 {
+            "jobs.queue".to_owned()
+        } else if self.many_ids {
+            format!("{}/{}", self.resources[verb % 3], self.rng.below(100_000))
+        } else {
+            let weight: Vec<f64> = (0..self.resources.len()).map(|i| 1.0 / (i + 1) as f64).collect();
+            self.resources[self.rng.weighted(&weight)].clone()
+        };
+        let size = self.sizes[self.state] * 10_f64.powf(self.spread * self.rng.normal()) * tweak.records;
+        Event {
+            t,
+            action: VERBS[verb].to_owned(),
+            resource,
+            tool: TOOLS[verb % 5].to_owned(),
+            records: Some(size.round().max(0.0) as u64),
+            failed: self.rng.chance(tweak.errors.unwrap_or(self.errors)),
+        }
+    }
+
+    fn redraw(&mut self, seed: u64) {
+        self.rng = Rng::new(seed);
     }
 
     fn mean(&self, hour: i64) -> f64 {

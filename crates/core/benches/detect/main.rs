@@ -1,9 +1,10 @@
 //! How well drift is detected, on simulated fleets: `cargo bench -p checkrein-core --bench detect`.
 //!
 //! Arguments after `--`: `fleet`, `other` or `third` (the generator), `--seed N` (the first of the fleet's seeds),
-//! `--agents N`, `--verbose`; or `--events FILE`, which writes an example for `checkrein drift`. Each agent lives through six weeks; what is alerted then is a false alarm. At
-//! random active hours from the third week on, a copy of it goes on with something injected, and what is
-//! alerted then, within the window of the injection, is a detection.
+//! `--agents N`, `--verbose`, `--tails` (how often each channel came near an alarm without cause), `--oracle`
+//! (what there is to be found of higher rates, which takes its time); or `--events FILE`, which writes an example for `checkrein drift`. Each agent lives through six weeks; what is
+//! alerted then is a false alarm. At random active hours from the third week on, a copy of it goes on with
+//! something injected, and what is alerted then, within the window of the injection, is a detection.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,12 +18,13 @@
 )]
 
 mod fleet;
+mod oracle;
 mod other;
 mod rng;
 mod third;
 
 use checkrein_core::{
-    drift::{Baseline, Channel, Group, Incidents, Observed},
+    drift::{Baseline, Channel, Group, Incidents, Observed, Reading},
     time::Timestamp,
 };
 use fleet::{Event, NORMAL, Source, Tweak};
@@ -50,6 +52,8 @@ const INJECTIONS: [&str; 12] = [
 struct Agent {
     baseline: Baseline,
     incidents: Incidents,
+    /// The highest scores since somebody last looked.
+    highest: Reading,
 }
 
 impl Agent {
@@ -65,6 +69,7 @@ impl Agent {
         };
         let mut reading = self.baseline.observe(&observed, group);
         reading.merge(&self.baseline.outcome(event.failed));
+        self.highest.merge(&reading);
         self.incidents
             .begin(&reading, observed.at, least)
             .map(|(channel, score)| {
@@ -84,6 +89,36 @@ struct Tally {
     tried: BTreeMap<&'static str, u32>,
     delays: BTreeMap<&'static str, Vec<u32>>,
     missed: BTreeMap<(&'static str, &'static str), (u32, u32)>,
+    /// Agent-days after the first week on which a channel scored at least so many halves.
+    tails: BTreeMap<(&'static str, usize), u32>,
+    days: u32,
+    /// What an oracle finds of an injection, by the kind of agent: the sum of its chances, and injections.
+    asks_oracle: bool,
+    oracle: BTreeMap<(&'static str, &'static str), (f64, u32)>,
+}
+
+impl Tally {
+    fn day(&mut self, highest: &Reading, counts: bool) {
+        if !counts {
+            return;
+        }
+        self.days += 1;
+        for channel in Channel::ALL {
+            for halves in 6..=(highest.score(channel) * 2.0) as usize {
+                *self.tails.entry((channel.as_str(), halves)).or_default() += 1;
+            }
+        }
+    }
+
+    fn print_tails(&self) {
+        println!("agent-days, of {}, on which a channel reached 3, 3.5, … 7 with nothing injected", self.days);
+        for channel in Channel::ALL.map(Channel::as_str) {
+            let counts: Vec<String> = (6..=14)
+                .map(|halves| format!("{:6}", self.tails.get(&(channel, halves)).copied().unwrap_or(0)))
+                .collect();
+            println!("    {channel:9}{}", counts.join(""));
+        }
+    }
 }
 
 fn main() {
@@ -91,7 +126,7 @@ fn main() {
     let flag =
         |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1)?.parse::<u64>().ok());
     let (seed, agents) = (flag("--seed").unwrap_or(1), flag("--agents").unwrap_or(64));
-    let verbose = args.iter().any(|a| a == "--verbose");
+    let [verbose, tails, oracle] = ["--verbose", "--tails", "--oracle"].map(|name| args.iter().any(|a| a == name));
     if let Some(path) = args.iter().position(|a| a == "--events").and_then(|i| args.get(i + 1)) {
         return write_example(path, seed);
     }
@@ -99,7 +134,7 @@ fn main() {
     let all = !args.iter().any(|a| generators.contains(&a.as_str()));
     for generator in generators {
         if all || args.iter().any(|a| a == generator) {
-            run(generator, seed, agents, verbose);
+            run(generator, seed, agents, (verbose, tails, oracle));
         }
     }
 }
@@ -128,8 +163,8 @@ fn write_example(path: &str, seed: u64) {
     std::fs::write(path, out).unwrap();
 }
 
-fn run(generator: &str, seed: u64, agents: u64, verbose: bool) {
-    let mut tally = Tally::default();
+fn run(generator: &str, seed: u64, agents: u64, (verbose, tails, asks_oracle): (bool, bool, bool)) {
+    let mut tally = Tally { asks_oracle, ..Tally::default() };
     let mut group = Group::new();
     for at in 0..agents {
         let own = seed * 100_000 + at;
@@ -142,6 +177,9 @@ fn run(generator: &str, seed: u64, agents: u64, verbose: bool) {
         live(source, at % 4 == 3 && generator == "fleet", own, &mut group, &mut tally, verbose);
     }
     report(generator, seed, agents, &tally);
+    if tails {
+        tally.print_tails();
+    }
 }
 
 fn live(
@@ -175,13 +213,14 @@ fn live(
     for hour in START..end {
         for what in due.get(&hour).into_iter().flatten() {
             let Some(agent) = &agent else { continue };
-            let agent = Agent { baseline: agent.baseline.clone(), incidents: Incidents::default() };
+            let agent = Agent { baseline: agent.baseline.clone(), incidents: Incidents::default(), highest: Reading::default() };
             inject(what, agent, &*source, hour, &mut group.clone(), &mut rng, tally);
         }
         for event in source.hour(hour, &NORMAL) {
             let agent = agent.get_or_insert_with(|| Agent {
                 baseline: Baseline::new(7, Timestamp::from_micros((event.t * 1e6) as i64)),
                 incidents: Incidents::default(),
+                highest: Reading::default(),
             });
             let first = hour < START + 168;
             for (channel, score, sentence) in agent.see(&event, group, 5.0) {
@@ -196,6 +235,9 @@ fn live(
                     );
                 }
             }
+        }
+        if let Some(agent) = agent.as_mut().filter(|_| hour % 24 == 23) {
+            tally.day(&std::mem::take(&mut agent.highest), hour >= START + 168);
         }
     }
     tally.first_weeks += 1.0;
@@ -263,6 +305,11 @@ fn inject(
         return;
     }
     *tally.tried.entry(what).or_default() += 1;
+    if tally.asks_oracle && matches!(what, "rate x2" | "rate x5") {
+        let chance = oracle::power(&*source, hour, hours, &tweak, hour as u64);
+        let sum = tally.oracle.entry((what, source.kind())).or_default();
+        *sum = (sum.0 + chance, sum.1 + 1);
+    }
     let found = events.iter().position(|event| !agent.see(event, group, 5.0).is_empty());
     let cell = tally.missed.entry((what, source.kind())).or_default();
     cell.0 += 1;
@@ -306,6 +353,14 @@ fn report(generator: &str, seed: u64, agents: u64, tally: &Tally) {
             quantile(0.9),
             missed.join(", ")
         );
+    }
+    for what in ["rate x2", "rate x5"].into_iter().filter(|_| tally.asks_oracle) {
+        let of = || tally.oracle.iter().filter(|((w, _), _)| *w == what);
+        let (sum, n) = of().fold((0.0, 0), |(sum, n), (_, (s, m))| (sum + s, n + m));
+        let kinds: Vec<String> =
+            of().map(|((_, kind), (s, n))| format!("{kind} {:.0}%", 100.0 * s / f64::from(*n))).collect();
+        let all = 100.0 * sum / f64::from(n.max(1));
+        println!("{what}: an oracle would find {all:.1}%: {}", kinds.join(", "));
     }
     println!("all but x2: {:.1}%", 100.0 * found_all as f64 / f64::from(tried_all.max(1)));
 }

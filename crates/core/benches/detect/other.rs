@@ -24,6 +24,7 @@ pub struct Scripted {
     tail: f64,
     noise: f64,
     growth: f64,
+    luck: u64,
     retry: Option<(Event, u32)>,
     kind: &'static str,
 }
@@ -57,11 +58,38 @@ impl Scripted {
             tail: rng.between(1.6, 3.5),
             noise: rng.between(0.05, 0.3),
             growth: rng.between(-0.03, 0.10),
+            luck: 0,
             retry: None,
             kind: if always_on { "always" } else { "daily" },
             always_on,
             rng,
         }
+    }
+}
+
+impl Source for Scripted {
+    fn times(&mut self, hour: i64, tweak: &Tweak) -> Vec<f64> {
+        let day = (hour + self.zone).div_euclid(24);
+        let busy = (self.noise * Rng::new(day as u64 ^ self.zone as u64 ^ self.tables as u64 ^ self.luck).normal()).exp();
+        let weeks = (hour - self.start) as f64 / 168.0;
+        let mean =
+            self.mean(hour) * busy * (1.0 + self.growth).powf(weeks) * tweak.rate * (1.0 - self.excited);
+        let from = hour as f64 * 3_600.0;
+        let mut times: Vec<f64> =
+            (0..self.rng.poisson(mean)).map(|_| from + self.rng.unit() * 3_600.0).collect();
+        let mut at = 0;
+        while at < times.len() {
+            // Each action draws further ones after it.
+            for _ in 0..self.rng.poisson(self.excited) {
+                let t = times[at] + self.rng.exp(40.0);
+                if t < from + 3_600.0 {
+                    times.push(t);
+                }
+            }
+            at += 1;
+        }
+        times.sort_by(f64::total_cmp);
+        times
     }
 
     fn call(&mut self, t: f64, tweak: &Tweak) -> Event {
@@ -116,31 +144,9 @@ impl Scripted {
         }
         event
     }
-}
 
-impl Source for Scripted {
-    fn hour(&mut self, hour: i64, tweak: &Tweak) -> Vec<Event> {
-        let day = (hour + self.zone).div_euclid(24);
-        let busy = (self.noise * Rng::new(day as u64 ^ self.zone as u64 ^ self.tables as u64).normal()).exp();
-        let weeks = (hour - self.start) as f64 / 168.0;
-        let mean =
-            self.mean(hour) * busy * (1.0 + self.growth).powf(weeks) * tweak.rate * (1.0 - self.excited);
-        let from = hour as f64 * 3_600.0;
-        let mut times: Vec<f64> =
-            (0..self.rng.poisson(mean)).map(|_| from + self.rng.unit() * 3_600.0).collect();
-        let mut at = 0;
-        while at < times.len() {
-            // Each action draws further ones after it.
-            for _ in 0..self.rng.poisson(self.excited) {
-                let t = times[at] + self.rng.exp(40.0);
-                if t < from + 3_600.0 {
-                    times.push(t);
-                }
-            }
-            at += 1;
-        }
-        times.sort_by(f64::total_cmp);
-        times.into_iter().map(|t| self.call(t, tweak)).collect()
+    fn redraw(&mut self, seed: u64) {
+        (self.rng, self.luck) = (Rng::new(seed), seed);
     }
 
     fn mean(&self, hour: i64) -> f64 {

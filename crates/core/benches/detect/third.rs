@@ -54,6 +54,27 @@ impl Stints {
             rng,
         }
     }
+}
+
+impl Source for Stints {
+    fn times(&mut self, hour: i64, tweak: &Tweak) -> Vec<f64> {
+        if hour >= self.pace_until {
+            self.pace_until = hour + 1 + self.rng.below(5) as i64;
+            self.pace = (self.uneven * self.rng.normal()).exp();
+        }
+        let mean = self.mean(hour) * self.pace * tweak.rate;
+        if mean <= 0.0 {
+            return Vec::new();
+        }
+        let (start, gap) = (hour as f64 * 3_600.0, 3_600.0 / mean);
+        let mut t = start + self.rng.exp(gap);
+        let mut times = Vec::new();
+        while t < start + 3_600.0 {
+            times.push(t);
+            t += gap * (self.ragged * self.rng.normal() - self.ragged * self.ragged / 2.0).exp();
+        }
+        times
+    }
 
     fn call(&mut self, t: f64, tweak: &Tweak) -> Event {
         if self.left.is_empty() {
@@ -84,26 +105,9 @@ impl Stints {
             failed: self.rng.chance(tweak.errors.unwrap_or(self.errors)),
         }
     }
-}
 
-impl Source for Stints {
-    fn hour(&mut self, hour: i64, tweak: &Tweak) -> Vec<Event> {
-        if hour >= self.pace_until {
-            self.pace_until = hour + 1 + self.rng.below(5) as i64;
-            self.pace = (self.uneven * self.rng.normal()).exp();
-        }
-        let mean = self.mean(hour) * self.pace * tweak.rate;
-        if mean <= 0.0 {
-            return Vec::new();
-        }
-        let (start, gap) = (hour as f64 * 3_600.0, 3_600.0 / mean);
-        let mut t = start + self.rng.exp(gap);
-        let mut events = Vec::new();
-        while t < start + 3_600.0 {
-            events.push(self.call(t, tweak));
-            t += gap * (self.ragged * self.rng.normal() - self.ragged * self.ragged / 2.0).exp();
-        }
-        events
+    fn redraw(&mut self, seed: u64) {
+        (self.rng, self.pace_until) = (Rng::new(seed), 0);
     }
 
     fn mean(&self, hour: i64) -> f64 {

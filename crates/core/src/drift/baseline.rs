@@ -26,6 +26,8 @@ const LONGEST_PAUSE: f32 = 1e6;
 /// The multiples of the expected rate that bursts are tested against.
 const SLOW: Multiple = Multiple { of: 4.0, log10: 0.602_06 };
 const QUICK: Multiple = Multiple { of: 14.0, log10: 1.146_128 };
+/// Within minutes an agent's pace is so much less uneven than from hour to hour.
+const MINUTES: f32 = 3.0;
 /// Rates say nothing before so many hours and active days.
 const RATE_SILENT_HOURS: u32 = 48;
 const RATE_SILENT_DAYS: f32 = 2.0;
@@ -68,11 +70,12 @@ packed! {
 
 impl Packed for Expected {
     fn pack(&self, out: &mut Vec<u8>) {
-        [self.mean, self.ceiling, self.deviation, self.dispersion, self.gain, self.cost].pack(out);
+        let Self { mean, usual, ceiling, deviation, dispersion, days, gain, cost } = *self;
+        [mean, usual, ceiling, deviation, dispersion, days, gain, cost].pack(out);
     }
     fn unpack(from: &mut &[u8]) -> Option<Self> {
-        let [mean, ceiling, deviation, dispersion, gain, cost] = Packed::unpack(from)?;
-        Some(Self { mean, ceiling, deviation, dispersion, gain, cost })
+        let [mean, usual, ceiling, deviation, dispersion, days, gain, cost] = Packed::unpack(from)?;
+        Some(Self { mean, usual, ceiling, deviation, dispersion, days, gain, cost })
     }
 }
 
@@ -140,8 +143,8 @@ impl Baseline {
         let expected = self.expected.ceiling * (pause / 3_600.0);
         let gauges = &mut self.gauges;
         // Over longer times an agent's own ups and downs count, over minutes chance does.
-        let wide = expected * (1.0 + 0.7 * self.expected.dispersion);
-        let slow = self.slow.observe(self.now, wide, SLOW, gauges.slow.top());
+        self.slow.observe(self.now, expected, SLOW, gauges.slow.top());
+        let slow = self.slow.uneven(SLOW, MINUTES / self.expected.dispersion);
         let quick = self.quick.observe(self.now, expected, QUICK, gauges.quick.top());
         let rate = gauges.hour.read(hour).max(gauges.gathered.read(gathered));
         let burst = gauges.slow.read(slow).max(gauges.quick.read(quick));

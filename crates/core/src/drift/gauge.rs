@@ -16,6 +16,9 @@ pub(super) struct Prior {
     pub floor: f32,
     /// Agents are alike in this: the first blocks are held to the prior too.
     pub trusted: bool,
+    /// What a decade of the fitted distribution counts for in the score: less than 1 where highest values have
+    /// heavier tails than it (sizes), more where lighter.
+    pub weight: f32,
 }
 
 /// Blocks after which nothing is left of the prior.
@@ -74,7 +77,7 @@ impl Blocks {
         // The mean distance of a Gumbel distribution is 0.99 of its scale.
         let scale = spread.max(prior.floor).max(RELATIVE_FLOOR * mean);
         self.location = mean - 0.577 * scale;
-        self.decade = scale * std::f32::consts::LN_10;
+        self.decade = scale * std::f32::consts::LN_10 / prior.weight;
     }
 
     fn close(&mut self, prior: Prior, learn: bool, memory: f32) {
@@ -150,7 +153,7 @@ impl Gauge {
 mod tests {
     use super::*;
 
-    const PRIOR: Prior = Prior { mean: 3.0, spread: 1.0, floor: 0.4, trusted: false };
+    const PRIOR: Prior = Prior { mean: 3.0, spread: 1.0, floor: 0.4, trusted: false, weight: 1.0 };
 
     fn taught(maxima: impl IntoIterator<Item = f32>) -> Gauge {
         let mut gauge = Gauge::new(PRIOR);

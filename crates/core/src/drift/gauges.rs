@@ -24,18 +24,18 @@ packed! {
     }
 }
 
-const HOUR: Prior = Prior { mean: 1.5, spread: 0.6, floor: 0.4, trusted: false };
-const GATHERED: Prior = Prior { mean: 1.2, spread: 0.6, floor: 0.36, trusted: false };
-const SLOW: Prior = Prior { mean: 3.0, spread: 0.8, floor: 0.54, trusted: false };
-const QUICK: Prior = Prior { mean: 3.0, spread: 0.7, floor: 0.4, trusted: false };
-const REPEAT: Prior = Prior { mean: 0.9, spread: 0.45, floor: 0.45, trusted: true };
-const NOVELTY: Prior = Prior { mean: 0.3, spread: 0.2, floor: 0.22, trusted: true };
-const RESOURCE: Prior = Prior { mean: 0.8, spread: 0.4, floor: 0.3, trusted: true };
-const SEQUENCE: Prior = Prior { mean: 2.0, spread: 0.8, floor: 0.4, trusted: true };
-const MIX: Prior = Prior { mean: 2.5, spread: 0.9, floor: 0.434, trusted: true };
-const SURPRISE: Prior = Prior { mean: 2.5, spread: 0.8, floor: 0.434, trusted: true };
-const RECORDS: Prior = Prior { mean: 1.5, spread: 0.8, floor: 0.5, trusted: true };
-const ERRORS: Prior = Prior { mean: 1.5, spread: 0.7, floor: 0.434, trusted: true };
+const HOUR: Prior = Prior { mean: 1.5, spread: 0.6, floor: 0.4, trusted: false, weight: 1.0 };
+const GATHERED: Prior = Prior { mean: 1.2, spread: 0.6, floor: 0.36, trusted: false, weight: 1.15 };
+const SLOW: Prior = Prior { mean: 3.0, spread: 0.8, floor: 0.54, trusted: false, weight: 0.9 };
+const QUICK: Prior = Prior { mean: 3.0, spread: 0.7, floor: 0.4, trusted: false, weight: 1.0 };
+const REPEAT: Prior = Prior { mean: 0.9, spread: 0.45, floor: 0.45, trusted: true, weight: 1.25 };
+const NOVELTY: Prior = Prior { mean: 0.3, spread: 0.2, floor: 0.22, trusted: true, weight: 1.0 };
+const RESOURCE: Prior = Prior { mean: 0.8, spread: 0.4, floor: 0.3, trusted: true, weight: 1.0 };
+const SEQUENCE: Prior = Prior { mean: 2.0, spread: 0.8, floor: 0.4, trusted: true, weight: 1.0 };
+const MIX: Prior = Prior { mean: 2.5, spread: 0.9, floor: 0.434, trusted: true, weight: 1.0 };
+const SURPRISE: Prior = Prior { mean: 2.5, spread: 0.8, floor: 0.434, trusted: true, weight: 1.0 };
+const RECORDS: Prior = Prior { mean: 1.5, spread: 0.8, floor: 0.5, trusted: true, weight: 0.7 };
+const ERRORS: Prior = Prior { mean: 1.5, spread: 0.7, floor: 0.434, trusted: true, weight: 1.0 };
 
 impl Gauges {
     pub(super) fn new() -> Self {

@@ -11,30 +11,67 @@ pub(super) fn of(salt: u64, text: &str) -> u64 {
 /// [`of`] for bytes.
 pub(super) fn of_bytes(salt: u64, bytes: &[u8]) -> u64 {
     let mut hash = mix(salt ^ (bytes.len() as u64).wrapping_mul(ODD));
-    let mut words = bytes.chunks_exact(8);
-    for word in &mut words {
-        let word = word.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        hash = fold(hash ^ word);
+    if bytes.len() > 8 {
+        for word in bytes.chunks_exact(8) {
+            let word = word.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+            hash = fold(hash ^ word);
+        }
     }
-    let tail = words.remainder().iter().fold(1, |tail: u64, byte| (tail << 8) | u64::from(*byte));
-    mix(fold(hash ^ tail))
+    mix(fold(hash ^ last_word(bytes)))
 }
+
+/// The last 8 bytes; or all there are, each at least once. With the length that tells texts apart.
+fn last_word(bytes: &[u8]) -> u64 {
+    if let Some(last) = bytes.last_chunk() {
+        return u64::from_le_bytes(*last);
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32;
+    }
+    bytes.iter().fold(0, |word, byte| (word << 8) | u64::from(*byte))
+}
+
+/// What a byte is to [`template`]: between names, part of one, or a digit.
+const BETWEEN: u8 = 0;
+const PART: u8 = 1;
+const DIGIT: u8 = 3;
+const CLASSES: [u8; 256] = {
+    let mut classes = [BETWEEN; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "0 to 255, by the compiler")]
+        {
+            let b = byte as u8;
+            classes[byte] = match b {
+                b'0'..=b'9' => DIGIT,
+                _ if b.is_ascii_alphabetic() || b >= 0x80 => PART,
+                _ => BETWEEN,
+            };
+        }
+        byte += 1;
+    }
+    classes
+};
 
 /// A number for what `text` has in common with its like: `tickets/4711` and `tickets/4712` give the same.
 /// A run of letters and digits that holds a digit is an id; only that there is one counts.
 pub(super) fn template(salt: u64, text: &str) -> u64 {
-    let (mut hash, mut run, mut is_id) = (salt, 0_u64, false);
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || byte >= 0x80 {
-            run = (run ^ u64::from(byte)).wrapping_mul(ODD).rotate_left(23);
-            is_id |= byte.is_ascii_digit();
-        } else {
-            hash = fold(hash ^ if is_id { 1 } else { run });
-            hash = hash.wrapping_add(u64::from(byte)).wrapping_mul(ODD);
-            (run, is_id) = (0, false);
-        }
+    let (mut hash, mut rest) = (salt, text.as_bytes());
+    loop {
+        let mut seen = BETWEEN;
+        let end = rest.iter().position(|byte| {
+            let class = CLASSES.get(usize::from(*byte)).copied().unwrap_or(BETWEEN);
+            seen |= class;
+            class == BETWEEN
+        });
+        let (run, after) = rest.split_at_checked(end.unwrap_or(rest.len())).unwrap_or((rest, &[]));
+        hash = fold(hash ^ if seen == DIGIT { 1 } else { of_bytes(salt, run) });
+        let Some((between, more)) = after.split_first() else {
+            return mix(hash);
+        };
+        hash = hash.wrapping_add(u64::from(*between)).wrapping_mul(ODD);
+        rest = more;
     }
-    mix(fold(hash ^ if is_id { 1 } else { run }))
 }
 
 /// Both, in this order.
@@ -69,6 +106,14 @@ mod tests {
         assert!(!same("shop.orders", "shop.users"));
         assert_ne!(of(1, "a"), of(2, "a"));
         assert_ne!(of(1, "a"), of(1, "a\0"));
+        for length in 0..40 {
+            // Every byte counts, wherever it is.
+            let text = "x".repeat(length);
+            for at in 0..length {
+                let other: String = (0..length).map(|i| if i == at { 'y' } else { 'x' }).collect();
+                assert_ne!(of(1, &text), of(1, &other), "{length} {at}");
+            }
+        }
         assert_ne!(of(1, "12345678"), of(1, "12345678\0\0\0\0\0\0\0\0"));
         assert_ne!(pair(1, 2), pair(2, 1));
     }

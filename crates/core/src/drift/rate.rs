@@ -2,7 +2,8 @@
 //! does twice the usual rate explain them than the usual one does? A sum of log-likelihood ratios that starts
 //! again at 0.
 
-use super::{codec::packed, season::Expected};
+use super::{codec::packed, math::log10, season::Expected};
+use std::f32::consts::LOG10_2;
 
 /// One hour alone adds no more, in decades: this is for what lasts.
 const MOST: f32 = 2.5;
@@ -29,11 +30,21 @@ impl Rate {
         (self.count * expected.gain - expected.cost - SLACK).min(MOST)
     }
 
+    /// The evidence of all these hours together, when whole days are now busier, now quieter.
+    fn uneven(&self, expected: &Expected) -> f32 {
+        let (seen, usual) = (self.seen + self.count, self.expected + expected.usual);
+        let shape = 1.0 / (expected.days + expected.dispersion / (self.span + 1.0));
+        let ratio = log10((2.0 * usual + shape) / (usual + shape));
+        seen * (LOG10_2 - ratio) - shape * ratio
+    }
+
     /// One more action. The two statistics: of this hour alone, and with what gathered before.
     pub(super) fn observe(&mut self, expected: &Expected) -> (f32, f32) {
         self.count += 1.0;
         let hour = (self.count - expected.ceiling) / (expected.deviation + 1.0);
-        (hour.max(0.0), (self.gathered + self.added(expected)).max(0.0))
+        let gathered = self.gathered + self.added(expected);
+        let gathered = if gathered > 0.0 { gathered.min(self.uneven(expected)).max(0.0) } else { 0.0 };
+        (hour.max(0.0), gathered)
     }
 
     /// The hour is over. `top` bounds what gathers.
@@ -41,7 +52,7 @@ impl Rate {
         self.gathered = (self.gathered + self.added(expected)).clamp(0.0, top);
         self.span += 1.0;
         self.seen += self.count;
-        self.expected += expected.mean;
+        self.expected += expected.usual;
         self.count = 0.0;
         self.pass(std::iter::empty());
     }

@@ -21,10 +21,10 @@ const LEVEL_HALF_LIFE: f32 = 48.0;
 const ABSENCE: i64 = 90;
 /// What like hours count for, in weeks, when an hour is not known to differ from them.
 const ALIKE: f32 = 6.0;
-/// By how many standard deviations a day may be busier as a whole.
-const BUSY: f32 = 1.0;
+/// The share of the days' variance that counts against what gathers within one; whole days are seldom all of it.
+const BUSY: f32 = 0.6;
 /// The share of the neighbouring hours' highest that any hour may have.
-const EDGE: f32 = 0.6;
+const EDGE: f32 = 0.7;
 
 packed! {
     /// What is known of an agent's rate.
@@ -46,6 +46,10 @@ packed! {
         dispersion: f32,
         /// The same of whole days, beyond what their hours explain: whether some days are busier than others.
         days: f32,
+        /// How far one hour goes as the one before it went, from 0 to 1, and how far that went, in standard
+        /// deviations.
+        echo: f32,
+        before: f32,
         /// What this day held so far and what it should have, and the variance that its hours explain.
         day: [f32; 3],
         /// The share of actions that came in hours from which they were not to be expected: whether the week
@@ -67,12 +71,15 @@ packed! {
 pub(super) struct Expected {
     /// The mean.
     pub mean: f32,
+    /// The same, allowing for a changed clock: what twice as many are counted from.
+    pub usual: f32,
     /// The highest of this hour and its neighbours, never near 0.
     pub ceiling: f32,
     /// The standard deviation that belongs to the ceiling.
     pub deviation: f32,
-    /// The part of it that is not chance, relative to the ceiling.
+    /// The variance of hours that is not chance, as a share of the squared mean; and that of days.
     pub dispersion: f32,
+    pub days: f32,
     /// Decades that each action adds to the evidence for twice as many as usual, and that the hour takes off.
     pub gain: f32,
     pub cost: f32,
@@ -96,6 +103,8 @@ impl Season {
             foreseen: 0.0,
             dispersion: 0.15,
             days: 0.02,
+            echo: 0.1,
+            before: 0.0,
             day: [0.0; 3],
             unforeseen: 0.5,
             week: 0.0,
@@ -179,11 +188,15 @@ impl Season {
         let deviation = (ceiling + self.dispersion * ceiling * ceiling).sqrt();
         let mean = base * level;
         // Counts are gamma-Poisson. At the edges of an agent's day a changed clock is no doubling.
-        let usual = mean.max(EDGE * ceiling) * (1.0 + BUSY * self.days.max(0.0).sqrt());
+        let usual = mean.max(EDGE * ceiling);
+        let days = BUSY * self.days.max(0.002);
         let shape = 1.0 / self.dispersion;
         let ratio = log10((2.0 * usual + shape) / (usual + shape));
-        let (gain, cost) = (LOG10_2 - ratio, shape * ratio);
-        Expected { mean, ceiling, deviation, dispersion: self.dispersion.sqrt(), gain, cost }
+        // Hours that go alike are so many fewer witnesses.
+        let echo = self.echo.clamp(0.0, 0.6);
+        let witnesses = (1.0 - echo) / (1.0 + echo);
+        let (gain, cost) = ((LOG10_2 - ratio) * witnesses, shape * ratio * witnesses);
+        Expected { mean, usual, ceiling, deviation, dispersion: self.dispersion, days, gain, cost }
     }
 
     /// Learns that `hour` held `count` actions, and every hour since the last one learnt, none.
@@ -226,12 +239,27 @@ impl Season {
             self.seen = self.seen * decay + count.min(high);
             self.foreseen = self.foreseen * decay + base;
         }
-        if known && expected >= 2.0 {
-            let off = (count.min(high) - expected).powi(2) - expected;
+        // An hour that was always quiet, and is expected to be like others only for want of knowledge, says
+        // nothing of how uneven hours of work are.
+        if known && expected >= 2.0 && (count > 0.0 || self.bin(bin) > 0.5 * base) {
+            // Upward alone: that is what is tested against, and a holiday is not uneven work.
+            let off = 2.0 * (count.min(high) - expected).max(0.0).powi(2) - expected;
             let most = (4.0 * self.dispersion).min(2.0);
-            self.dispersion += 0.02 * ((off / (expected * expected)).clamp(-0.5, most) - self.dispersion);
+            // Of a few actions an hour it is mostly chance how many came.
+            let told = self.dispersion * expected;
+            let rate = 0.03 * told / (1.0 + told);
+            self.dispersion += rate * ((off / (expected * expected)).clamp(-0.5, most) - self.dispersion);
             self.dispersion = self.dispersion.clamp(0.01, 1.0);
         }
+        let mut off = 0.0;
+        if known && expected >= 2.0 {
+            let deviation = (expected + self.dispersion * expected * expected).sqrt();
+            off = ((count.min(high) - expected) / deviation).clamp(-2.5, 2.5);
+            if self.before != 0.0 {
+                self.echo += 0.015 * (off * self.before - self.echo);
+            }
+        }
+        self.before = off;
         self.learn_day(bin, count.min(high), expected);
         let rate = (1.0 / (weeks + 1.0)).max(0.25);
         if let (Some(own), Some(seen)) = (self.bins.get_mut(bin), self.weeks.get_mut(bin)) {

@@ -25,6 +25,7 @@ mod results;
 mod retention;
 mod rollbacks;
 mod rules;
+mod samples;
 mod seals;
 mod shelf;
 mod signals;
@@ -49,7 +50,11 @@ pub(crate) use slack::standing as in_words;
 pub use snapshots::{Export, SnapshotQuery};
 pub use targets::{Connected, Targets};
 
-use crate::{clock::Clock, config::Config, metrics::Metrics};
+use crate::{
+    clock::Clock,
+    config::Config,
+    metrics::{Format, Metrics},
+};
 use checkrein_core::{event::Event, policy::Windows, time::Timestamp};
 use checkrein_signals::Dispatcher;
 use checkrein_store::{EntryFilter, Options, Store};
@@ -108,6 +113,8 @@ pub struct App {
     locks: locks::Locks,
     /// How far rollbacks are, by snapshot.
     rolling: Mutex<HashMap<String, (String, Arc<Progress>)>>,
+    /// Shows records that a held action would touch.
+    samples: samples::Samples,
     /// The verification of the log.
     auditing: audit::Auditing,
     /// When this server began.
@@ -183,6 +190,7 @@ impl App {
             keeping: retention::Keeping::of(&config.snapshots),
             locks: locks::Locks::default(),
             rolling: Mutex::default(),
+            samples: samples::Samples::new(Arc::clone(&config.redactor)),
             auditing: audit::Auditing::default(),
             started,
             look_again: Notify::new(),
@@ -264,9 +272,11 @@ impl App {
     }
 
     /// The metrics as text.
-    pub(crate) fn metrics_text(&self) -> String {
-        self.metrics.sinks.update(&self.way_out.dispatcher.reports().all());
-        self.metrics.text(self.store.head().seq, self.clock.ahead_seconds())
+    pub(crate) fn metrics_text(&self, format: Format) -> String {
+        let head = self.store.head().seq;
+        self.metrics.sinks.update(&self.way_out.dispatcher.reports().all(), head);
+        self.metrics.drift.update(&self.open_breakers().breakers);
+        self.metrics.text(format, head, self.clock.ahead_seconds())
     }
 
     /// Whether a check could be recorded now.

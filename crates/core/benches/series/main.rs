@@ -122,7 +122,10 @@ fn main() {
         labels.iter().map(|(name, windows)| read(folder, args.get(1), name, windows)).collect();
     let all: Vec<&File> = files.iter().collect();
     let rows: usize = files.iter().map(|file| file.length).sum();
-    println!("{:.1} µs a row by the clock, reading included", begun.elapsed().as_secs_f64() * 1e6 / rows as f64);
+    println!(
+        "{:.1} µs a row by the clock, reading included",
+        begun.elapsed().as_secs_f64() * 1e6 / rows as f64
+    );
     let score = |lost: f64, miss: f64| 100.0 - 100.0 * lost / ((1.0 + miss) * windows_of(&all));
 
     for profile in PROFILES {

@@ -413,8 +413,7 @@ def keep(server: Server, screen: Screen) -> None:
 
 
 def goodbye(screen: Screen, binary: Path) -> None:
-    screen.title("Your turn")
-    screen.say("  make demo KEEP=1   the same, then its pages in your browser, with something to decide")
+    screen.title("Your turn: `make demo KEEP=1` for its pages in your browser, with something to decide; or")
     screen.say(f"  {near(binary)} serve")
     screen.say(
         f"  and in another terminal, as a file for {near(Path(sys.executable))}, with the key that it prints:"

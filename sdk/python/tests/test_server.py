@@ -348,33 +348,28 @@ def test_the_demo(tmp_path: Path) -> None:
 
 def test_the_demo_stays_for_a_person_who_decides(tmp_path: Path) -> None:
     env = os.environ | {"TMPDIR": str(tmp_path), "CHECKREIN_BIN": str(binary()), "PYTHONUNBUFFERED": "1"}
-    demo = subprocess.Popen(
-        [sys.executable, "-B", ROOT / "examples/demo/run.py", "--keep"],
-        env=env,
-        text=True,
-        stdout=subprocess.PIPE,
-    )
-    try:
-        assert demo.stdout is not None
-        url = key = ""
-        for line in demo.stdout:
-            if "See it, and all that was, at " in line:
-                url = line.split(" at ")[1].split("/ ")[0]
-            if "ck_operator_" in line:
-                key = line.strip()
-            if "Ctrl-C" in line:
-                break
-        headers = {"Authorization": f"Bearer {key}"}
-        waiting = httpx.get(f"{url}/v1/approvals?state=pending", headers=headers).json()["approvals"]
-        assert [(a["agent"], a["blast_radius"]["records"]) for a in waiting] == [("shop-bot", 300)]
-        decision = f"{url}/v1/approvals/{waiting[0]['id']}/decision"
-        assert httpx.post(decision, headers=headers, json={"decision": "approve"}).status_code == 200
-        assert demo.stdout.readline().startswith("  allowed  cancel 300 orders · Approved by you")
-        demo.send_signal(signal.SIGINT)
-        assert demo.wait(30) == 130
-    finally:
-        demo.kill()
-        demo.wait()
+    command = [sys.executable, "-B", ROOT / "examples/demo/run.py", "--keep"]
+    with subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE) as demo:
+        try:
+            assert demo.stdout is not None
+            url = key = ""
+            for line in demo.stdout:
+                if "See it, and all that was, at " in line:
+                    url = line.split(" at ")[1].split("/ ")[0]
+                if "ck_operator_" in line:
+                    key = line.strip()
+                if "Ctrl-C" in line:
+                    break
+            headers = {"Authorization": f"Bearer {key}"}
+            waiting = httpx.get(f"{url}/v1/approvals?state=pending", headers=headers).json()["approvals"]
+            assert [(a["agent"], a["blast_radius"]["records"]) for a in waiting] == [("shop-bot", 300)]
+            decision = f"{url}/v1/approvals/{waiting[0]['id']}/decision"
+            assert httpx.post(decision, headers=headers, json={"decision": "approve"}).status_code == 200
+            assert demo.stdout.readline().startswith("  allowed  cancel 300 orders · Approved by you")
+            demo.send_signal(signal.SIGINT)
+            assert demo.wait(30) == 130
+        finally:
+            demo.kill()
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 

@@ -18,7 +18,9 @@ let server: RealServer;
 let admin: Checkrein;
 before(async () => {
   provider.register();
-  server = await serve('[targets.shop]\nkind = "sqlite"\npath = "{folder}/shop.sqlite"\n');
+  server = await serve(
+    '[targets.shop]\nkind = "sqlite"\npath = "{folder}/shop.sqlite"\nenvironment = "sandbox"\n',
+  );
   server.sql("shop.sqlite", "CREATE TABLE users (id INTEGER PRIMARY KEY)");
   admin = server.admin();
 });

@@ -2,7 +2,8 @@
 //!
 //! Arguments after `--`: `fleet`, `other` or `third` (the generator), `--seed N` (the first of the fleet's seeds),
 //! `--agents N`, `--verbose`, `--tails` (how often each channel came near an alarm without cause), `--oracle`
-//! (what there is to be found of higher rates, which takes its time); or `--events FILE`, which writes an example for `checkrein drift`. Each agent lives through six weeks; what is
+//! (what there is to be found of higher rates, which takes its time); `--calls FILE` (recorded calls of others,
+//! see `recorded`); or `--events FILE`, which writes an example for `checkrein drift`. Each agent lives through six weeks; what is
 //! alerted then is a false alarm. At random active hours from the third week on, a copy of it goes on with
 //! something injected, and what is alerted then, within the window of the injection, is a detection.
 
@@ -20,6 +21,7 @@
 mod fleet;
 mod oracle;
 mod other;
+mod recorded;
 mod rng;
 mod third;
 
@@ -58,12 +60,22 @@ struct Agent {
 
 impl Agent {
     fn see(&mut self, event: &Event, group: &mut Group, least: f32) -> Vec<(Channel, f32, String)> {
+        self.see_exactly(event, "", group, least)
+    }
+
+    fn see_exactly(
+        &mut self,
+        event: &Event,
+        exact: &str,
+        group: &mut Group,
+        least: f32,
+    ) -> Vec<(Channel, f32, String)> {
         let observed = Observed {
             at: Timestamp::from_micros((event.t * 1e6) as i64),
             action: &event.action,
             resource: &event.resource,
             tool: &event.tool,
-            exact: "",
+            exact,
             records: event.records,
             payload_bytes: None,
         };
@@ -133,6 +145,9 @@ fn main() {
         ["--verbose", "--tails", "--oracle"].map(|name| args.iter().any(|a| a == name));
     if let Some(path) = args.iter().position(|a| a == "--events").and_then(|i| args.get(i + 1)) {
         return write_example(path, seed);
+    }
+    if let Some(path) = args.iter().position(|a| a == "--calls").and_then(|i| args.get(i + 1)) {
+        return recorded::run(path, seed);
     }
     let generators = ["fleet", "other", "third"];
     let all = !args.iter().any(|a| generators.contains(&a.as_str()));

@@ -258,6 +258,12 @@ impl Baseline {
         self.expected = self.season.expect(self.now.div_euclid(HOUR));
     }
 
+    /// Counts the repeats of a loop from 0 again: a person has seen it, and if it goes on all the same, that is
+    /// news after as many repeats as at first.
+    pub fn recount_loop(&mut self) {
+        self.repeats.begin();
+    }
+
     /// When the first action was, and the latest time that has been seen.
     pub fn span(&self) -> (Timestamp, Timestamp) {
         (Timestamp::from_micros(self.born), Timestamp::from_micros(self.now))

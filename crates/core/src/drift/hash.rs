@@ -39,7 +39,11 @@ const CLASSES: [u8; 256] = {
     let mut classes = [BETWEEN; 256];
     let mut byte = 0;
     while byte < 256 {
-        #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "0 to 255, by the compiler")]
+        #[expect(
+            clippy::indexing_slicing,
+            clippy::cast_possible_truncation,
+            reason = "0 to 255, by the compiler"
+        )]
         {
             let b = byte as u8;
             classes[byte] = match b {

@@ -117,6 +117,11 @@ impl Repeats {
         }
     }
 
+    /// Begins to count anew, knowing what it knows.
+    pub(super) fn begin(&mut self) {
+        (self.last, self.run, self.evidence) = ([0; 3], [0; 3], [0.0; 3]);
+    }
+
     /// Length of the loop and how often it has come round, of the strongest run.
     pub(super) fn strongest(&self) -> (u16, u16) {
         let mut found = (1_u16, 0_u16, 0.0_f32);

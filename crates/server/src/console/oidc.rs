@@ -119,11 +119,10 @@ fn cookie(oidc: &Oidc, secret: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::brought;
 
     #[test]
     fn an_answer_says_each_thing_once() {
-        let brought = |query| super::brought(query);
         let good = brought("code=a%20b&state=s&session_state=x").unwrap();
         assert_eq!((good.code.as_deref(), good.state.as_deref(), good.error), (Some("a b"), Some("s"), None));
         assert!(brought("state=a&code=c&state=b").is_none());

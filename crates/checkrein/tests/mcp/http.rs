@@ -359,7 +359,7 @@ fn a_call_is_checked_in_the_callers_own_trace() {
         (vec![], in_meta(&json!(said(4))), Some(said(4))),
         // Of two, none can be believed; and nobody is refused for a trace.
         (vec![one.as_str(), two.as_str()], plain.clone(), None),
-        (vec!["traceparent: nonsense"], plain.clone(), None),
+        (vec!["traceparent: nonsense"], plain, None),
         (vec![], in_meta(&json!(7)), None),
         (vec![one.as_str()], in_meta(&json!("nonsense")), Some(said(1))),
     ];

@@ -5,8 +5,8 @@
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
-demo: ## build, then show an agent stopped before it does harm (about 2 minutes the first time)
-	@scripts/demo
+demo: ## build, then show an agent stopped before it does harm (about 2 minutes the first time); KEEP=1: then its pages, too
+	@scripts/demo $(if $(KEEP),--keep)
 
 test: ## every test, installing what is missing (about half an hour the first time)
 	@scripts/test

@@ -396,8 +396,24 @@ def hear(receivers: Receivers, screen: Screen) -> None:
         screen.say(f"  {where:<10}{textwrap.shorten(plain(text), WIDTH - 12, placeholder='…')}")
 
 
+def keep(server: Server, screen: Screen) -> None:
+    """Leaves the server to whoever looks on, with something to decide."""
+    screen.title("The server still runs, and the agent waits for you")
+    agent_key = server.new_key("agent", "shop bot, again", "--agent", "shop-bot")
+    with Checkrein(server.url, agent_key, session="demo", timeout=10) as client:
+        agent = Agent(client, screen)
+        held = agent.asks("cancel 300 orders", "UPDATE orders SET state = 'cancelled' WHERE id > 2200")
+        screen.say(f"  See it, and all that was, at {server.url}/ and sign in with")
+        screen.say(screen.paint("36", f"  {server.new_key('operator', 'you')}"))
+        screen.say("  Ctrl-C ends the server and removes everything.")
+        done = held.wait(timeout=86_400)
+        screen.step("allowed" if done.executed else "BLOCKED", "cancel 300 orders", done.reason)
+    while True:
+        signal.pause()
+
+
 def goodbye(screen: Screen, binary: Path) -> None:
-    screen.title("Your turn")
+    screen.title("Your turn: `make demo KEEP=1` for its pages in your browser, with something to decide; or")
     screen.say(f"  {near(binary)} serve")
     screen.say(
         f"  and in another terminal, as a file for {near(Path(sys.executable))}, with the key that it prints:"
@@ -437,12 +453,7 @@ def main() -> int:
                 )
                 play(server, shop, receivers, screen)
                 if "--keep" in sys.argv[1:]:
-                    screen.say(
-                        f"\nThe server still runs. See all this at {server.url}/ and sign in with"
-                        f"\n  {server.admin_key}\nCtrl-C ends it and removes everything."
-                    )
-                    while True:
-                        signal.pause()
+                    keep(server, screen)
             finally:
                 server.stop()
     except NotAsTold as told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -76,3 +77,28 @@ def test_the_life_of_an_action(server: RealServer, visit: Callable[..., Page]) -
         assert words in step
     # Looking used nothing up and changed nothing: the check was the agent's own.
     assert agent.ran
+
+
+def test_an_agent_that_acts_seldom_is_found_where_it_acted(
+    server: RealServer, visit: Callable[..., Page]
+) -> None:
+    with client(server) as asked:
+        seldom = asked.check(action="read", resource="shop.users", agent="seldom")
+
+        def busy(n: int) -> None:
+            asked.check(action="read", resource=f"shop.orders.{n % 7}", agent="busy")
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(busy, range(5_010)))
+    page = visit(server, server.admin_key, java_script_enabled=False)
+    page.goto("/agents/seldom")
+    expect(page.locator("#list tbody tr")).to_have_count(1)
+    expect(page.locator("#list tbody a").first).to_have_attribute("href", f"/actions/{seldom.id}")
+    expect(page.locator("#normal")).to_contain_text("read 100 %")
+    # Whoever does not trust that looks through all of it.
+    page.get_by_role("link", name="search everything in between").click()
+    expect(page.locator("#list tbody tr")).to_have_count(1)
+    page.goto("/actions?agent=seldom")
+    expect(page.locator("#list")).to_contain_text("there is more further back")
+    page.get_by_role("link", name="Look further back").click()
+    expect(page.locator("#list tbody tr")).to_have_count(1)

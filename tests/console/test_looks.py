@@ -65,6 +65,13 @@ class Story:
                 "shop", "DELETE FROM users WHERE id < 2", agent="billing-bot", record_count=2
             )
             self.approval = str(held.approval_id)
+            grant = ("--agent", "shop-bot", "--action", "refund", "--resource", "shop.orders")
+            for more in (
+                ("approvals", "grant", *grant, "--max-records", "50", "--for", "1h", "--reason", "batch 7"),
+                ("signal", "silence", "add", "--kind", "drift.*", "--for", "2h", "--comment", "import"),
+            ):
+                made = server.command(*more)
+                assert made.returncode == 0, made.stderr
             self.blocked = next(check["id"] for check in asked_checks(server) if check["verdict"] == "block")
 
     def pages(self) -> dict[str, str]:
@@ -72,6 +79,7 @@ class Story:
             "now": "/",
             "approval": f"/approvals/{self.approval}",
             "approvals": "/approvals",
+            "grants": "/grants",
             "actions": "/actions",
             "agents": "/agents",
             "agent": "/agents/support-bot",
@@ -82,6 +90,7 @@ class Story:
             "snapshots": "/snapshots",
             "snapshot": f"/snapshots/{self.snapshot}",
             "sinks": "/sinks",
+            "silences": "/silences",
             "log": "/log",
             "entry": "/log/3",
             "missing": "/actions/chk_none",
@@ -166,7 +175,7 @@ def test_everybody_can_use_every_page(
 
 def test_an_empty_server_is_usable_too(server: object, visit: Callable[..., Page]) -> None:
     page = visit(server, server.admin_key, bypass_csp=True)  # type: ignore[attr-defined]
-    for path in ("/", "/approvals", "/actions", "/policies", "/snapshots", "/sinks"):
+    for path in ("/", "/approvals", "/actions", "/policies", "/snapshots", "/sinks", "/grants", "/silences"):
         page.goto(path)
         page.add_script_tag(path=AXE)
         assert page.evaluate("axe.run()")["violations"] == []

@@ -99,3 +99,39 @@ def test_an_approval_shows_what_was_counted_with_its_cascade(shop: Shop, visit: 
     expect(page.locator("#answer")).to_contain_text("8 records")
     expect(page.locator("#answer")).to_contain_text("the agent said 1")
     expect(page.get_by_label("Statement")).to_have_text("DELETE FROM users WHERE id < 2")
+    # Some of these records, as they are now.
+    users = page.get_by_role("region", name="Records of shop.users").locator("tbody tr")
+    expect(users).to_have_count(2)
+    expect(users.first).to_contain_text("pro")
+    expect(page.get_by_role("region", name="Records of shop.orders").locator("tbody tr")).to_have_count(6)
+    shop.sql("UPDATE users SET plan = '<b>gold</b>' WHERE id = 1")
+    page.reload()
+    expect(users.nth(1)).to_contain_text("<b>gold</b>")
+    page.get_by_role("button", name="Deny").click()
+    expect(page.locator("#sample")).to_have_count(0)
+
+
+def test_a_long_rollback_shows_how_far_it_is(shop: Shop, visit: Callable[..., Page]) -> None:
+    many = 60_000
+    shop.sql(
+        "WITH RECURSIVE n (i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < "
+        f"{many + 99}) INSERT INTO users SELECT i, 'user ' || i, 'pro' FROM n"
+    )
+    with client(shop.server) as asked:
+        ran = asked.execute("shop", "UPDATE users SET plan = 'free' WHERE id >= 100", agent="billing-bot")
+    assert ran.affected == many, ran.reason
+    # Whoever rolls back has a page that loads; somebody else looks on.
+    page = visit(shop.server, shop.server.admin_key)
+    other = visit(shop.server, shop.server.admin_key, java_script_enabled=False)
+    for each in (page, other):
+        each.goto(f"/snapshots/{ran.snapshot_id}")
+    page.get_by_role("button", name="Roll back", exact=True).click(no_wait_after=True)
+    said = ""
+    while "of 60,000" not in said:
+        other.reload()
+        if (tag := other.locator("#what .tag")).count():
+            said = tag.inner_text()
+        assert said != "rolled back", "it was over before anybody saw how far it was"
+    expect(other.locator("#what progress")).to_have_count(1)
+    expect(page.locator("#what .tag")).to_have_text("rolled back", timeout=120_000)
+    assert set(shop.plans()) == {"pro"}

@@ -10,6 +10,7 @@ use checkrein_core::{
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// An approval.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -97,6 +98,30 @@ pub struct ApprovalPage {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(required = false)]
     pub next_cursor: Option<String>,
+}
+
+/// Some of the records that a held action would touch, as they were when this was read. Kept nowhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SampleView {
+    /// `apr_…`.
+    pub approval_id: String,
+    /// When they were read.
+    #[schema(value_type = String, format = DateTime)]
+    pub read_at: Timestamp,
+    /// By resource: those that the action names first, then what follows from those that were looked at.
+    pub resources: Vec<SampledResource>,
+}
+
+/// Some records of one resource.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SampledResource {
+    /// `<target>.<path>`.
+    pub resource: String,
+    /// The first 30 columns, by name.
+    pub columns: Vec<String>,
+    /// At most 10 records, each a list in the order of the columns. Texts end with `…` after 200 characters;
+    /// what is configured or known as a secret reads `[redacted]`.
+    pub rows: Vec<Vec<Value>>,
 }
 
 /// A person's answer. Who gives it is told by the key.

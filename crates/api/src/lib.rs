@@ -31,7 +31,7 @@ mod target;
 mod undo;
 pub use approval::{
     ApprovalDecision, ApprovalPage, ApprovalView, GrantPage, GrantView, LinkView, NewComment, NewGrant,
-    NewLink,
+    NewLink, SampleView, SampledResource,
 };
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError, SnapshotExport};

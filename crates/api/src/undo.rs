@@ -6,6 +6,7 @@ use checkrein_core::{
     rollback::{ConflictKind, OnConflict},
     snapshot::{Held, Origin, Seal, Steps},
     time::Timestamp,
+    trace::{self, Traceparent},
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -45,6 +46,11 @@ pub struct ExecutionRequest {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub timestamp: Option<Timestamp>,
+    /// Where the caller stands in its own trace (W3C Trace Context); the header `traceparent` says the same. What is
+    /// malformed is ignored.
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "trace::lenient")]
+    #[schema(value_type = Option<String>)]
+    pub traceparent: Option<Traceparent>,
 }
 
 /// One statement of several.
@@ -251,6 +257,10 @@ pub struct RollbackRequest {
     /// What to do about records that somebody changed since.
     #[serde(default)]
     pub on_conflict: OnConflict,
+    /// The `digest` of the plan that a person has looked at. If what stands against the rollback is something
+    /// else by now, nothing is changed, and the answer is 409 with the plan as it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plan_digest: Option<String>,
 }
 
 /// How a rollback went.
@@ -297,6 +307,9 @@ pub struct RollbackPlan {
     pub conflicts: Vec<RollbackConflict>,
     /// All of them.
     pub conflict_count: u64,
+    /// Names `conflicts` and their number as they are here, for `plan_digest` of the rollback itself.
+    #[serde(default)]
+    pub digest: String,
     /// What else a person should know.
     pub notes: Vec<String>,
 }

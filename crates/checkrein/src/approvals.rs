@@ -226,7 +226,7 @@ fn standing(a: &ApprovalView) -> String {
 fn person(by: &Actor) -> String {
     match by.via {
         Via::Key => format!("{} ({})", by.name, by.key_id),
-        Via::Slack | Via::Link => format!("{} ({}, by {})", by.name, by.key_id, by.via.as_str()),
+        Via::Slack | Via::Link | Via::Oidc => format!("{} ({}, by {})", by.name, by.key_id, by.via.as_str()),
     }
 }
 

@@ -42,18 +42,21 @@ pub(crate) struct Args {
     /// What to do about records that somebody changed since
     #[arg(long, value_enum, default_value = "refuse")]
     on_conflict: Conflicts,
+    /// Only if the conflicts still are those of this plan, which showed its digest
+    #[arg(long, value_name = "DIGEST")]
+    plan: Option<String>,
     #[command(flatten)]
     remote: Remote,
 }
 
 pub(crate) fn run(args: Args, out: &mut Out) -> Result {
-    let Args { id, dry_run, on_conflict, remote } = args;
+    let Args { id, dry_run, on_conflict, plan, remote } = args;
     let on_conflict = match on_conflict {
         Conflicts::Refuse => OnConflict::Refuse,
         Conflicts::Skip => OnConflict::Skip,
         Conflicts::Force => OnConflict::Force,
     };
-    let request = RollbackRequest { dry_run, on_conflict };
+    let request = RollbackRequest { dry_run, on_conflict, plan_digest: plan };
     let snapshot = id.clone();
     let answer = remote.ask(|client| async move { Ok(watched(&client, &snapshot, &request).await) })?;
     match answer {
@@ -68,9 +71,10 @@ pub(crate) fn run(args: Args, out: &mut Out) -> Result {
             }
             out.flush()?;
             note(&format!("checkrein: {}", problem.detail));
+            let digest = problem.plan.as_ref().map_or("", |plan| plan.digest.as_str());
             note(&format!(
-                "leave those records as they are with: checkrein rollback {id} --on-conflict skip   \
-                 or overwrite them with: --on-conflict force"
+                "leave those records as they are with: checkrein rollback {id} --on-conflict skip --plan {digest}\n\
+                 or overwrite them with: --on-conflict force --plan {digest}"
             ));
             Err(Failure::Quiet(Code::Blocked))
         }

@@ -47,10 +47,7 @@ pub(crate) fn run(args: Args, out: &mut Out) -> Result {
     };
     let config = Config::load(&overrides, &env)?;
     logs::to_stderr("info")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
+    let runtime = runtime().map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
     let reload = move || Config::load(&overrides, &env);
     let on_ready = |ready: &Ready| {
         // The server serves, whether somebody reads this or not.
@@ -59,6 +56,17 @@ pub(crate) fn run(args: Args, out: &mut Out) -> Result {
     runtime
         .block_on(checkrein_server::run(config, reload, on_ready))
         .map_err(|e| Failure::failed(e.to_string()))
+}
+
+/// A thread for each core but one: the log's writer, which every check waits for, has a thread of its own, and a check
+/// costs less CPU when nobody fights with it for a core (docs/performance.md). `TOKIO_WORKER_THREADS` says otherwise.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if env("TOKIO_WORKER_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        builder.worker_threads((cores - 1).max(1));
+    }
+    builder.enable_all().build()
 }
 
 fn announce(ready: &Ready, out: &mut Out) -> io::Result<()> {

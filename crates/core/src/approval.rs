@@ -73,6 +73,8 @@ pub enum Via {
     Slack,
     /// By a signed link that was made for them.
     Link,
+    /// By signing in with the organisation's provider of OpenID Connect.
+    Oidc,
 }
 
 impl Via {
@@ -82,6 +84,7 @@ impl Via {
             Self::Key => "key",
             Self::Slack => "slack",
             Self::Link => "link",
+            Self::Oidc => "oidc",
         }
     }
 
@@ -90,13 +93,23 @@ impl Via {
     }
 }
 
-/// Who answered: from the key, the signed click or the signed link, never from a request's body.
+/// What the name of everybody who signed in by OpenID Connect begins with, on record and in messages. No key has a name
+/// that begins so: nobody can be called what another is called who was recognised otherwise.
+pub const OIDC_PREFIX: &str = "oidc:";
+
+/// Whether `name` looks like that of somebody who signed in by OpenID Connect.
+pub fn is_oidc_name(name: &str) -> bool {
+    name.trim_start().get(..OIDC_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(OIDC_PREFIX))
+}
+
+/// Who answered: from the key, the signed click, the signed link or the sign-in, never from a request's body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Actor {
-    /// The key's id. By Slack: `slack:<workspace>/<user>`. By a link: the id of the key that made the link.
+    /// The key's id. By Slack: `slack:<workspace>/<user>`. By a link: the id of the key that made the link. By OpenID
+    /// Connect: `oidc:<issuer>#<subject>`.
     pub key_id: String,
-    /// What people call it.
+    /// What people call it. By OpenID Connect: `oidc:<name>`.
     pub name: String,
     /// What it may do.
     pub role: Role,
@@ -108,14 +121,36 @@ pub struct Actor {
 
 impl Actor {
     /// Whether both may be one person: they share a name, or one key stands behind both. Ann is one person
-    /// whether she uses her key or Slack, and whoever makes links for two people can open both.
+    /// whether she uses her key, Slack or the organisation's sign-in, and whoever makes links for two people can open
+    /// both. Where one of them signed in by OpenID Connect and the other did not, what stands before an `@` is
+    /// compared: `ann` has the key, and `oidc:ann@example.com` signed in.
     pub fn may_be(&self, other: &Self) -> bool {
-        let same_name = match (Name::new(&self.name), Name::new(&other.name)) {
-            (Ok(a), Ok(b)) => a == b,
-            _ => self.name == other.name,
-        };
-        same_name || self.key_id == other.key_id
+        let (mine, theirs) = (self.person(), other.person());
+        let one_signed_in = (self.via == Via::Oidc) != (other.via == Via::Oidc);
+        same_name(mine, theirs)
+            || self.key_id == other.key_id
+            || (one_signed_in && same_name(mailbox(mine), mailbox(theirs)))
     }
+
+    /// The name, without what says how they were recognised.
+    fn person(&self) -> &str {
+        match self.via {
+            Via::Oidc => self.name.strip_prefix(OIDC_PREFIX).unwrap_or(&self.name),
+            _ => &self.name,
+        }
+    }
+}
+
+fn same_name(a: &str, b: &str) -> bool {
+    match (Name::new(a), Name::new(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+/// `ann` of `ann@example.com`, and of `ann`.
+fn mailbox(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(mailbox, _)| mailbox)
 }
 
 /// One of several people's yes, while others are still to be heard.
@@ -395,5 +430,39 @@ impl Approval {
 
     fn settled(&self) -> Refused {
         self.used_by.clone().map_or(Refused::Settled(self.state), Refused::Used)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actor(key_id: &str, name: &str, via: Via) -> Actor {
+        Actor { key_id: key_id.to_owned(), name: name.to_owned(), role: Role::Operator, via }
+    }
+
+    #[test]
+    fn one_person_is_one_person_however_they_are_recognised() {
+        let signed_in = actor("oidc:https://idp#1", "oidc:Ann@example.com", Via::Oidc);
+        for same in [
+            actor("key_1", "ann@EXAMPLE.com", Via::Key),
+            actor("key_1", "ann", Via::Key),
+            actor("slack:T1/U1", "ann@example.com", Via::Slack),
+            actor("key_9", "ANN", Via::Link),
+            actor("oidc:https://idp#1", "oidc:married@example.com", Via::Oidc),
+            actor("oidc:https://idp#2", "oidc:ann@example.com", Via::Oidc),
+        ] {
+            assert!(signed_in.may_be(&same) && same.may_be(&signed_in), "{same:?}");
+        }
+        for other in [
+            actor("key_1", "bob@example.com", Via::Key),
+            actor("key_1", "example.com", Via::Key),
+            actor("oidc:https://idp#2", "oidc:ann@example.org", Via::Oidc),
+        ] {
+            assert!(!signed_in.may_be(&other) && !other.may_be(&signed_in), "{other:?}");
+        }
+        assert!(!actor("1", "ann@a", Via::Key).may_be(&actor("2", "ann@b", Via::Key)));
+        assert!(is_oidc_name("oidc:ann") && is_oidc_name(" OIDC:ann") && !is_oidc_name("oidcann"));
+        assert!(!is_oidc_name("") && !is_oidc_name("öidc:"));
     }
 }

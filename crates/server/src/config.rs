@@ -8,6 +8,7 @@ mod document;
 mod drift;
 mod human;
 mod mcp;
+mod oidc;
 mod policies;
 mod problem;
 mod routes;
@@ -22,6 +23,8 @@ mod tests;
 pub use drift::{Drift, DriftGroup, DriftMode, DriftSettings};
 pub use human::duration;
 pub use mcp::{McpServer, mcp_name};
+pub(crate) use oidc::CALLBACK as OIDC_CALLBACK;
+pub use oidc::Oidc;
 pub use policies::{FilePolicy, compile_policies, parse_policies, read_policies};
 pub use problem::{ConfigError, ConfigProblem};
 pub use sinks::SinkSettings;
@@ -89,6 +92,8 @@ pub struct Config {
     pub limits: Limits,
     /// How holds are settled.
     pub approvals: Approvals,
+    /// How people sign in to the console without a key.
+    pub oidc: Option<Oidc>,
     /// The action log.
     pub log: Log,
     /// How raw tool calls are understood.
@@ -179,6 +184,7 @@ struct FromFile {
     admin_key: Option<SecretString>,
     limits: Limits,
     approvals: Approvals,
+    oidc: Option<Oidc>,
     log: Log,
     catalogue: CatalogueConfig,
     targets: Vec<ConnectedTarget>,
@@ -251,6 +257,7 @@ impl Config {
             public_url: file.public_url,
             limits: file.limits,
             approvals: file.approvals,
+            oidc: file.oidc,
             log: file.log,
             catalogue: file.catalogue,
             targets: file.targets,
@@ -371,6 +378,12 @@ fn read(path: &Path, text: &str, env: Option<Env<'_>>, problems: &mut Vec<Config
             }
             if let Some(section) = section.section("slack") {
                 file.approvals.slack = slack::read(section, env);
+            }
+            section.finish();
+        }
+        if let Some(mut section) = root.section("console") {
+            if let Some(section) = section.section("oidc") {
+                file.oidc = oidc::read(section, file.public_url.as_deref(), env);
             }
             section.finish();
         }

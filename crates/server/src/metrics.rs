@@ -1,7 +1,11 @@
-//! What the server counts about itself, in the Prometheus text format.
+//! What the server counts about itself, in the texts that Prometheus reads.
 
+mod drift;
 mod sinks;
+mod text;
 mod undo;
+
+pub(crate) use text::Format;
 
 use crate::app::pulse::Pulse;
 use checkrein_core::{
@@ -48,6 +52,7 @@ pub(crate) struct Metrics {
     pub(crate) snapshots: undo::Snapshots,
     pub(crate) rollbacks: undo::Rollbacks,
     pub(crate) sinks: sinks::Sinks,
+    pub(crate) drift: drift::Drift,
     pub(crate) unsettled: Gauge,
     log_entries: Gauge,
     clock_ahead: Gauge,
@@ -91,6 +96,7 @@ impl Metrics {
             snapshots: undo::Snapshots::register(&mut registry),
             rollbacks: undo::Rollbacks::register(&mut registry),
             sinks: sinks::Sinks::register(&mut registry),
+            drift: drift::Drift::register(&mut registry),
             unsettled: Gauge::default(),
             log_entries: Gauge::default(),
             clock_ahead: Gauge::default(),
@@ -144,18 +150,24 @@ impl Metrics {
         if let Some((_, _, counter)) = counter {
             counter.inc();
         }
+        if let Some(drift) = &decision.drift {
+            self.drift.found(drift);
+        }
         self.durations.observe(took.as_secs_f64());
         self.pulse.beat(decision.logged_at, decision.verdict);
     }
 
     /// Everything as text. `head` is the last entry of the log, `ahead` how many seconds time is held back.
-    pub(crate) fn text(&self, head: u64, ahead: i64) -> String {
+    pub(crate) fn text(&self, format: Format, head: u64, ahead: i64) -> String {
         self.clock_ahead.set(ahead);
         self.log_entries.set(i64::try_from(head).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing into a String has no way to fail.
         let _infallible = encode(&mut text, &self.registry);
-        text
+        match format {
+            Format::OpenMetrics => text,
+            Format::Prometheus => text::classic(&text),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::{
     dispatcher::{Dispatcher, chance},
     ledger::{Ledger, LedgerError},
-    queue::Pace,
+    queue::{PUT_OFF, Pace},
     sink::{Failure, Record, Retry, Sink},
 };
 use checkrein_core::{
@@ -33,11 +33,25 @@ pub(crate) struct Feed {
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) record: ToRecord,
     pub(crate) dispatcher: Dispatcher,
+    /// It was away for long: it begins with what is new.
+    pub(crate) anew: bool,
 }
 
 /// How far the feed `sink` is.
 fn mark(sink: &str) -> String {
-    format!("fed/{sink}")
+    format!("{FED}{sink}")
+}
+
+const FED: &str = "fed/";
+
+/// The sink whose place a mark is.
+pub(crate) fn of_mark(mark: &str) -> Option<&str> {
+    mark.strip_prefix(FED)
+}
+
+/// Since when a sink is not fed any more; empty where it is.
+pub(crate) fn left_mark(sink: &str) -> String {
+    format!("left/{sink}")
 }
 
 impl Feed {
@@ -64,13 +78,12 @@ impl Feed {
     async fn begin(&self, head: u64) -> u64 {
         loop {
             match self.ledger.load().await {
-                Ok(outbox) => match outbox.marks.get(&mark(&self.name)).and_then(|text| text.parse().ok()) {
-                    Some(done) => return done,
-                    None => {
-                        self.note(head).await;
-                        return head;
-                    }
-                },
+                Ok(outbox) => {
+                    let done = outbox.marks.get(&mark(&self.name)).and_then(|text| text.parse().ok());
+                    let done = done.filter(|_| !self.anew).unwrap_or(head);
+                    self.note(done).await;
+                    return done;
+                }
                 Err(error) => self.trouble(&error).await,
             }
         }
@@ -117,6 +130,7 @@ impl Feed {
             return None;
         }
         let mut failures = 0_u32;
+        let began = self.ledger.now();
         loop {
             let late = || Failure {
                 retry: Retry::Later,
@@ -141,7 +155,12 @@ impl Feed {
             });
             let pause = match failure.retry {
                 Retry::Never => return Some(failure.reason),
-                Retry::After(pause) => pause.min(Duration::from_secs(3600)),
+                Retry::After(pause) => {
+                    if began.plus_seconds(PUT_OFF) <= now {
+                        self.dispatcher.fed(&self.name, SinkHealth::Failing, failure.reason);
+                    }
+                    pause.min(Duration::from_secs(3600))
+                }
                 Retry::Later => {
                     failures = failures.saturating_add(1);
                     if failures == FAILURES {
@@ -158,7 +177,8 @@ impl Feed {
 
     async fn note(&self, done: u64) {
         let changes = OutboxChanges {
-            marks: [(mark(&self.name), done.to_string())].into(),
+            // Both at once: after a crash, too, it is either away or has its place.
+            marks: [(mark(&self.name), done.to_string()), (left_mark(&self.name), String::new())].into(),
             ..OutboxChanges::default()
         };
         match self.ledger.keep(changes).await {

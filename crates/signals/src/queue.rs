@@ -24,6 +24,8 @@ use std::{
 
 /// Failures in a row that open the circuit.
 const FAILURES: u32 = 5;
+/// A sink that says for so long that it wants no more yet counts as failing, however politely: in seconds.
+pub(crate) const PUT_OFF: i64 = 900;
 
 /// Attempts after which a message behind an open circuit is suspected to be the cause, and another one is tried
 /// first: about an hour and a half of them.
@@ -97,6 +99,8 @@ pub struct Queue {
     failures: u32,
     /// Nothing is tried before this.
     paused_until: Option<Timestamp>,
+    /// Since when it only says that it wants no more yet.
+    put_off_since: Option<Timestamp>,
     /// The sink counts as failing.
     failing: bool,
     /// Messages were given up for want of room, and none was delivered since.
@@ -112,9 +116,12 @@ impl Queue {
         Self { pace, waiting, failing, failures, ..Self::default() }
     }
 
-    /// Goes on at another pace.
+    /// Goes on at another pace. A sink behind an open circuit is tried at once: it may be what was mended.
     pub const fn set_pace(&mut self, pace: Pace) {
         self.pace = pace;
+        if self.failures >= FAILURES {
+            self.paused_until = None;
+        }
     }
 
     /// Messages that wait or are on their way.
@@ -223,6 +230,7 @@ impl Queue {
                     }
                 }
                 (self.failures, self.paused_until, self.full) = (0, None, false);
+                self.put_off_since = None;
                 if std::mem::take(&mut self.failing) {
                     effects.health = Some((SinkHealth::Recovered, String::new()));
                 }
@@ -237,6 +245,9 @@ impl Queue {
                 // It is well and says when it wants more: no failure of the circuit.
                 let until = plus(now, pause.min(Duration::from_secs(3600)));
                 self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));
+                if self.put_off_since.get_or_insert(now).plus_seconds(PUT_OFF) <= now {
+                    effects.health = self.fails(reason.clone());
+                }
                 (delivery.next_at, delivery.error) = (until, Some(reason));
             }
             Err(Failure { retry: Retry::Later, reason }) => {

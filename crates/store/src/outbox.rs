@@ -16,16 +16,18 @@ use checkrein_core::{
     event::{Entry, Event},
     name::Pattern,
     signal::{
-        About, Delivery, Outbox, OutboxChanges, Place, Severity, Signal, Silence, Standing, derive,
-        speaks_for,
+        About, Delivery, Outbox, OutboxChanges, Place, Severity, Signal, Silence, Standing, derive, speak_for,
     },
     time::Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension as _, params};
+use std::collections::HashMap;
 use tokio::sync::oneshot;
 
 /// Signals that one read looks through at most when a filter passes few.
 const MAX_SCAN: usize = 5_000;
+/// Messages that are shown of one signal: those that wait or were given up first, of those the oldest.
+const MAX_MESSAGES: usize = 50;
 
 /// Which signals.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +44,7 @@ pub struct SignalFilter {
     pub standing: Option<Standing>,
 }
 
-/// A signal and the messages that speak for it, oldest first.
+/// A signal and the messages that speak for it, oldest first, at most 50: those that did not arrive are among them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SignalRow {
     /// Its place.
@@ -172,8 +174,8 @@ pub(crate) fn keep(db: &Connection, changes: &OutboxChanges) -> Result<(), Fault
     }
     for delivery in &changes.deliveries {
         db.prepare_cached(
-            "INSERT INTO deliveries (no, id, sink, standing, first_seq, last_seq, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            "INSERT INTO deliveries (no, id, sink, standing, first_seq, last_seq, condition, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
              ON CONFLICT (no) DO UPDATE SET standing = excluded.standing, body = excluded.body",
         )?
         .execute(params![
@@ -183,6 +185,7 @@ pub(crate) fn keep(db: &Connection, changes: &OutboxChanges) -> Result<(), Fault
             delivery.standing.as_str(),
             delivery.entries.0.cast_signed(),
             delivery.entries.1.cast_signed(),
+            delivery.condition,
             serde_json::to_string(delivery)?,
         ])?;
     }
@@ -246,10 +249,43 @@ fn signals_after(db: &Connection, after: Place, limit: usize) -> Result<Vec<(Pla
 
 /// The messages that speak for a signal, oldest first.
 fn deliveries_of(db: &Connection, place: Place, signal: &Signal) -> Result<Vec<Delivery>, StoreError> {
-    let sql = "SELECT body FROM deliveries WHERE first_seq <= ?1 AND last_seq >= ?1 ORDER BY no";
-    let mut found: Vec<Delivery> = bodies(db, sql, [place.seq.cast_signed()], "deliveries")?;
-    found.retain(|delivery| speaks_for(&delivery.condition, signal));
+    let sql = "SELECT body FROM deliveries
+               WHERE condition = ?1 AND standing = ?2 AND last_seq >= ?3 AND first_seq <= ?3
+               ORDER BY last_seq LIMIT ?4";
+    let (seq, conditions) = (place.seq.cast_signed(), speak_for(signal));
+    let mut found: Vec<Delivery> = Vec::new();
+    for standing in [Standing::Dead, Standing::Queued, Standing::Delivered] {
+        for condition in &conditions {
+            let room = count(MAX_MESSAGES.saturating_sub(found.len()));
+            found.extend(bodies(db, sql, params![condition, standing.as_str(), seq, room], "deliveries")?);
+        }
+    }
+    found.sort_by_key(|delivery| delivery.no);
     Ok(found)
+}
+
+/// The entries that messages speak for, from the first to the last, by their condition.
+type Spans = HashMap<String, Vec<(i64, i64)>>;
+
+/// Those of the messages that a filter asks for; none if it asks for none in particular.
+fn spans(db: &Connection, filter: &SignalFilter) -> Result<Option<Spans>, StoreError> {
+    if filter.sink.is_none() && filter.standing.is_none() {
+        return Ok(None);
+    }
+    // Few of them are kept, however many signals there are.
+    let mut statement = db.prepare_cached(match filter.standing {
+        Some(_) => "SELECT sink, condition, first_seq, last_seq FROM deliveries WHERE standing = ?1",
+        None => "SELECT sink, condition, first_seq, last_seq FROM deliveries WHERE ?1 = ''",
+    })?;
+    let mut rows = statement.query([filter.standing.map_or("", Standing::as_str)])?;
+    let mut spans = Spans::new();
+    while let Some(row) = rows.next()? {
+        let sink = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+        if filter.sink.as_ref().is_none_or(|wanted| wanted == sink) {
+            spans.entry(row.get(1)?).or_default().push((row.get(2)?, row.get(3)?));
+        }
+    }
+    Ok(Some(spans))
 }
 
 fn page(
@@ -260,12 +296,22 @@ fn page(
 ) -> Result<SignalPage, StoreError> {
     let limit = limit.clamp(1, MAX_PAGE);
     let tx = db.unchecked_transaction()?;
+    let mut before = before.map_or((i64::MAX, 0), |place| (place.seq.cast_signed(), place.n));
+    let mut first = 0;
+    let spans = spans(&tx, filter)?;
+    if let Some(spans) = &spans {
+        // What nobody was told in such a message is not looked at.
+        let all = || spans.values().flatten();
+        let Some(last) = all().map(|(_, last)| *last).max() else { return Ok(SignalPage::default()) };
+        first = all().map(|(first, _)| *first).min().unwrap_or_default();
+        before = before.min((last.saturating_add(1), 0));
+    }
     let mut statement = tx.prepare_cached(
         "SELECT seq, n, kind, agent, body FROM signals
-         WHERE (seq, n) < (?1, ?2) AND severity >= ?3 ORDER BY seq DESC, n DESC",
+         WHERE (seq, n) < (?1, ?2) AND seq >= ?3 AND severity >= ?4 ORDER BY seq DESC, n DESC",
     )?;
-    let (seq, n) = before.map_or((i64::MAX, 0), |place| (place.seq.cast_signed(), place.n));
-    let mut rows = statement.query(params![seq, n, filter.severity.map_or(0, |s| s as u8)])?;
+    let least = filter.severity.map_or(0, |s| s as u8);
+    let mut rows = statement.query(params![before.0, before.1, first, least])?;
     let (mut page, mut seen, mut last) = (SignalPage::default(), 0, None);
     while let Some(row) = rows.next()? {
         if page.rows.len() == limit || seen == MAX_SCAN {
@@ -282,12 +328,14 @@ fn page(
             continue;
         }
         let signal: Signal = parse(place.seq, row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?)?;
-        let deliveries = deliveries_of(&tx, place, &signal)?;
-        let told = |d: &Delivery| {
-            filter.sink.as_ref().is_none_or(|sink| d.sink == *sink)
-                && filter.standing.is_none_or(|standing| d.standing == standing)
+        let seq = place.seq.cast_signed();
+        let is_told = |spans: &Spans| {
+            let of = speak_for(&signal);
+            let mut spans = of.iter().filter_map(|condition| spans.get(condition)).flatten();
+            spans.any(|(first, last)| (*first..=*last).contains(&seq))
         };
-        if (filter.sink.is_none() && filter.standing.is_none()) || deliveries.iter().any(told) {
+        if spans.as_ref().is_none_or(is_told) {
+            let deliveries = deliveries_of(&tx, place, &signal)?;
             page.rows.push(SignalRow { place, signal, deliveries });
         }
     }

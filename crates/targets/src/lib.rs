@@ -30,7 +30,8 @@ pub use rows::{Cell, RowReader, RowWriter};
 pub use selection::{Selection, Statement};
 pub use target::{
     Affected, CONFLICTS_SHOWN, Captured, Conflict, Counted, Measured, Pending, Plan, Privilege, Progress,
-    Report, ResourcePlan, ResultSet, Settled, Target, Undo, UndoOptions,
+    Report, ResourcePlan, ResultSet, SAMPLE_CHARS, SAMPLE_COLUMNS, Sampled, Settled, Target, Undo,
+    UndoOptions,
 };
 
 pub use checkrein_core::touched::How;

@@ -33,6 +33,12 @@ pub trait Target: Send + Sync {
     /// read-only transaction. Statements that only read count the rows that they return.
     async fn count(&self, what: &Selection) -> Result<Counted, Error>;
 
+    /// Up to `rows` records of each resource that an action would touch, as they stand: its own first, then
+    /// what follows those through foreign keys. In the same way and the same time as [`Target::count`]. Only
+    /// the first of many are followed, so a resource that is counted may be missing. Records that are made, or
+    /// that a statement only reads, are none.
+    async fn sample(&self, what: &Selection, rows: usize) -> Result<Vec<Sampled>, Error>;
+
     /// Runs one statement in a read-only transaction.
     async fn read(&self, statement: &Statement) -> Result<ResultSet, Error>;
 
@@ -121,6 +127,25 @@ pub struct Counted {
     /// Why the number may be too small although nothing failed: triggers that may do more. Empty: exact.
     pub at_least: Vec<String>,
 }
+
+/// Records of one resource, for a person to look at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sampled {
+    /// Path within the target.
+    pub resource: String,
+    /// Names, in order; the first [`SAMPLE_COLUMNS`].
+    pub columns: Vec<String>,
+    /// Each record as a list in the order of the columns. A text is cut after [`SAMPLE_CHARS`] characters and
+    /// one more, which says so.
+    pub rows: Vec<Vec<Value>>,
+}
+
+/// Columns of a record in a sample.
+pub const SAMPLE_COLUMNS: usize = 30;
+/// Characters (of what is no text: bytes) of a value in a sample.
+pub const SAMPLE_CHARS: usize = 4000;
+/// Records of one resource that are followed along one foreign key for a sample.
+pub(crate) const SAMPLE_FROM: usize = 100;
 
 /// What was changed, as the system itself says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

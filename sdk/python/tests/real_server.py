@@ -50,7 +50,7 @@ def binary() -> Path:
 
 
 @contextlib.contextmanager
-def serving(config: Path | None = None) -> Iterator[RealServer]:
+def serving(config: Path | None = None, listen: str = "127.0.0.1:0") -> Iterator[RealServer]:
     """Start a server, with ``config`` if one is given; stop it and remove its folder at the end."""
     program = binary()
     with tempfile.TemporaryDirectory(prefix="checkrein-test-") as folder:
@@ -65,7 +65,7 @@ def serving(config: Path | None = None) -> Iterator[RealServer]:
         more = ["--config", config]
         with log.open("wb") as out:
             child = subprocess.Popen(
-                [program, "serve", "--json", "--listen", "127.0.0.1:0", "--data", data, *more],
+                [program, "serve", "--json", "--listen", listen, "--data", data, *more],
                 env=clean | {"CHECKREIN_ADMIN_KEY": key},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pydantic
 import pytest
 from real_server import RealServer, binary, serving
@@ -341,6 +343,33 @@ def test_the_demo(tmp_path: Path) -> None:
     for receiver in ("Slack     🟠 Warning", "PagerDuty warning · Warning"):
         told = f"  {receiver}: action.blocked (2 times): update on production.users by shop-bot"
         assert sum(line.startswith(told) for line in lines) == 1, receiver
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+def test_the_demo_stays_for_a_person_who_decides(tmp_path: Path) -> None:
+    env = os.environ | {"TMPDIR": str(tmp_path), "CHECKREIN_BIN": str(binary()), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-B", ROOT / "examples/demo/run.py", "--keep"]
+    with subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE) as demo:
+        try:
+            assert demo.stdout is not None
+            url = key = ""
+            for line in demo.stdout:
+                if "See it, and all that was, at " in line:
+                    url = line.split(" at ")[1].split("/ ")[0]
+                if "ck_operator_" in line:
+                    key = line.strip()
+                if "Ctrl-C" in line:
+                    break
+            headers = {"Authorization": f"Bearer {key}"}
+            waiting = httpx.get(f"{url}/v1/approvals?state=pending", headers=headers).json()["approvals"]
+            assert [(a["agent"], a["blast_radius"]["records"]) for a in waiting] == [("shop-bot", 300)]
+            decision = f"{url}/v1/approvals/{waiting[0]['id']}/decision"
+            assert httpx.post(decision, headers=headers, json={"decision": "approve"}).status_code == 200
+            assert demo.stdout.readline().startswith("  allowed  cancel 300 orders · Approved by you")
+            demo.send_signal(signal.SIGINT)
+            assert demo.wait(30) == 130
+        finally:
+            demo.kill()
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 

@@ -56,6 +56,8 @@ export interface CheckreinOptions {
 export interface CheckOptions extends CheckFields {
   /** The same key again: the same answer, recorded once. */
   idempotencyKey?: string | undefined;
+  /** Where the caller stands in its own trace (W3C Trace Context); by default OpenTelemetry's current span. */
+  traceparent?: string | undefined;
   /** Ends the asking: the promise is rejected with the signal's reason. */
   signal?: AbortSignal | undefined;
 }
@@ -73,6 +75,8 @@ export interface ExecuteOptions {
   agent?: string | undefined;
   session?: string | undefined;
   idempotencyKey?: string | undefined;
+  /** Where the caller stands in its own trace (W3C Trace Context); by default OpenTelemetry's current span. */
+  traceparent?: string | undefined;
   /** Milliseconds that the database may take, 60,000 by default. */
   timeoutMs?: number;
   signal?: AbortSignal | undefined;
@@ -222,6 +226,7 @@ export class Checkrein {
         statements: statements?.map((one) => (typeof one === "string" ? { statement: one } : one)),
         record_count: recordCount,
         idempotency_key: idempotencyKey ?? newKey(),
+        traceparent: options.traceparent,
       });
       return this.#execute(body, milliseconds(options.timeoutMs ?? EXECUTION_MS, "timeoutMs"), signal);
     };

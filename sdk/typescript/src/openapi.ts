@@ -8,11 +8,14 @@ export interface components {
       /** Why; goes on record. 1 to 1,024 bytes. */
       reason: string;
     };
-    /** Who answered: from the key, the signed click or the signed link, never from a request's body. */
+    /** Who answered: from the key, the signed click, the signed link or the sign-in, never from a request's body. */
     Actor: {
-      /** The key's id. By Slack: `slack:<workspace>/<user>`. By a link: the id of the key that made the link. */
+      /**
+       * The key's id. By Slack: `slack:<workspace>/<user>`. By a link: the id of the key that made the link. By OpenID
+       * Connect: `oidc:<issuer>#<subject>`.
+       */
       key_id: string;
-      /** What people call it. */
+      /** What people call it. By OpenID Connect: `oidc:<name>`. */
       name: string;
       /** What it may do. */
       role: components["schemas"]["Role"];
@@ -463,6 +466,11 @@ export interface components {
       target: string;
       /** When the caller says that it acts. */
       timestamp?: string | null;
+      /**
+       * Where the caller stands in its own trace (W3C Trace Context); the header `traceparent` says the same. What is
+       * malformed is ignored.
+       */
+      traceparent?: string | null;
     };
     /** What became of an execution: the decision, and what the statements gave. */
     ExecutionView: components["schemas"]["Decision"] & {
@@ -849,6 +857,8 @@ export interface components {
       conflict_count: number;
       /** Records that somebody worked on since; the first 200. */
       conflicts: Array<components["schemas"]["RollbackConflict"]>;
+      /** Names `conflicts` and their number as they are here, for `plan_digest` of the rollback itself. */
+      digest?: string;
       /** What else a person should know. */
       notes: Array<string>;
     };
@@ -860,6 +870,11 @@ export interface components {
       dry_run?: boolean;
       /** What to do about records that somebody changed since. */
       on_conflict?: components["schemas"]["OnConflict"];
+      /**
+       * The `digest` of the plan that a person has looked at. If what stands against the rollback is something
+       * else by now, nothing is changed, and the answer is 409 with the plan as it is.
+       */
+      plan_digest?: string | null;
     };
     /** How far the last rollback of a snapshot is. */
     RollbackStanding: {
@@ -891,6 +906,27 @@ export interface components {
     };
     /** What a policy asks for. Ordered by precedence: the later wins. */
     Rule: "allow" | "alert" | "require_approval" | "block";
+    /** Some of the records that a held action would touch, as they were when this was read. Kept nowhere. */
+    SampleView: {
+      /** `apr_…`. */
+      approval_id: string;
+      /** When they were read. */
+      read_at: string;
+      /** By resource: those that the action names first, then what follows from those that were looked at. */
+      resources: Array<components["schemas"]["SampledResource"]>;
+    };
+    /** Some records of one resource. */
+    SampledResource: {
+      /** The first 30 columns, by name. */
+      columns: Array<string>;
+      /** `<target>.<path>`. */
+      resource: string;
+      /**
+       * At most 10 records, each a list in the order of the columns. Texts end with `…` after 200 characters;
+       * what is configured or known as a secret reads `[redacted]`.
+       */
+      rows: Array<Array<unknown>>;
+    };
     /**
      * The moment in which after-images were added to a snapshot. What others changed between the snapshot and
      * this moment looks like the action's own work.
@@ -1200,6 +1236,6 @@ export interface components {
     /** Whether the action may run. Ordered: the stricter is the greater. */
     Verdict: "allow" | "hold" | "block";
     /** How a person was recognised. */
-    Via: "key" | "slack" | "link";
+    Via: "key" | "slack" | "link" | "oidc";
   };
 }

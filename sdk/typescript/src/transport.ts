@@ -8,6 +8,7 @@ import type http from "node:http";
 import { type Answer, Failure, MAX_ANSWER, Reply, type Request } from "./exchange.js";
 import { moduleFor, proxied, type Way } from "./proxy.js";
 import { readJson } from "./reading.js";
+import { traceparent } from "./trace.js";
 import { VERSION } from "./version.js";
 
 /** Idle connections are closed after this time, before a server or a balancer does it. */
@@ -94,7 +95,12 @@ export class Transport {
   #ask(request: Request): http.ClientRequest {
     const { body, method, path } = request;
     const content = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
-    const about = content && { "content-type": "application/json", "content-length": content.length };
+    const trace = content && traceparent();
+    const about = content && {
+      "content-type": "application/json",
+      "content-length": content.length,
+      ...(trace && { traceparent: trace }),
+    };
     const { to, agent } = this.#way;
     const asked = moduleFor(to).request({
       ...to,

@@ -3,7 +3,7 @@
 use super::{Client, ClientError, path, with_query};
 use crate::{
     ApprovalDecision, ApprovalPage, ApprovalView, CheckView, GrantPage, GrantView, LinkView, NewComment,
-    NewGrant, NewLink,
+    NewGrant, NewLink, SampleView,
 };
 use reqwest::Method;
 
@@ -30,6 +30,14 @@ impl Client {
     /// [`ClientError`]
     pub async fn approval(&self, id: &str) -> Result<ApprovalView, ClientError> {
         self.get(&format!("/v1/approvals/{}", path(id))).await
+    }
+
+    /// Some of the records that its action would touch.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn sample(&self, id: &str) -> Result<SampleView, ClientError> {
+        self.get(&format!("/v1/approvals/{}/sample", path(id))).await
     }
 
     /// Answers an approval.

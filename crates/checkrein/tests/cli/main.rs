@@ -1,6 +1,8 @@
 //! The command line, as a person or a script uses it.
 
 #[cfg(test)]
+mod approvals;
+#[cfg(test)]
 mod breaker;
 #[cfg(test)]
 mod common;

@@ -2,6 +2,8 @@
 //! state, the log says which, and what was committed has its snapshot.
 
 #[cfg(test)]
+mod approvals;
+#[cfg(test)]
 mod commits;
 #[cfg(test)]
 mod database;

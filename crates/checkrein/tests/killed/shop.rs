@@ -79,14 +79,23 @@ impl Shop {
         send(self.server.as_ref().unwrap().1, "POST", path, &body.to_string())
     }
 
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Answer {
+        send(self.server.as_ref().unwrap().1, "PUT", path, &body.to_string())
+    }
+
     pub(crate) fn get(&self, path: &str) -> Value {
         send(self.server.as_ref().unwrap().1, "GET", path, "").unwrap().1
     }
 
     /// Asks from another thread.
     pub(crate) fn asking(&self, path: &str, body: Value) -> JoinHandle<Answer> {
-        let (addr, path) = (self.server.as_ref().unwrap().1, path.to_owned());
-        thread::spawn(move || send(addr, "POST", &path, &body.to_string()))
+        self.asking_as(ADMIN, path, body)
+    }
+
+    /// The same with somebody's key.
+    pub(crate) fn asking_as(&self, key: &str, path: &str, body: Value) -> JoinHandle<Answer> {
+        let (addr, key, path) = (self.server.as_ref().unwrap().1, key.to_owned(), path.to_owned());
+        thread::spawn(move || answer(&raw(addr, &key, "POST", &path, &body.to_string())?))
     }
 
     /// Kills the server `after` it was asked, and gives the answer, if one came.
@@ -177,19 +186,22 @@ pub(crate) fn rollback(snapshot: &Value) -> String {
 }
 
 fn send(addr: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
-    let answer = raw(addr, method, path, body)?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
+    answer(&raw(addr, ADMIN, method, path, body)?)
+}
+
+fn answer(text: &str) -> Answer {
+    let (head, body) = text.split_once("\r\n\r\n")?;
     Some((head.split(' ').nth(1)?.parse().ok()?, serde_json::from_str(body).ok()?))
 }
 
 fn text_of(addr: SocketAddr, path: &str) -> String {
-    raw(addr, "GET", path, "").unwrap()
+    raw(addr, ADMIN, "GET", path, "").unwrap()
 }
 
-fn raw(addr: SocketAddr, method: &str, path: &str, body: &str) -> Option<String> {
+fn raw(addr: SocketAddr, key: &str, method: &str, path: &str, body: &str) -> Option<String> {
     let mut stream = TcpStream::connect(addr).ok()?;
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {ADMIN}\r\ncontent-length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {key}\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(request.as_bytes()).ok()?;

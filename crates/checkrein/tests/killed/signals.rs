@@ -189,13 +189,20 @@ fn every_signal_arrives_and_few_twice() {
         copies.entry(id).or_default().push(body);
     }
     let repeats: usize = copies.values().map(|all| all.len() - 1).sum();
-    println!("{} messages, {repeats} repeats in {KILLS} kills", copies.len());
+    let most = copies.values().map(Vec::len).max().unwrap_or_default();
+    println!("{} messages, {repeats} repeats in {KILLS} kills; one arrived {most} times", copies.len());
     // One message is on its way at a time: that one is what a kill can repeat.
     assert!(repeats as u64 <= KILLS, "{repeats} repeats");
     assert!(repeats > 0, "no kill met a message on its way: this test looks at nothing");
     for (id, all) in &copies {
         assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "{id} is not the same again: {all:?}");
     }
+    let of_one: BTreeSet<_> = copies
+        .values()
+        .map(|all| all[0]["data"]["signals"][0]["id"].clone())
+        .map(|id| id.to_string())
+        .collect();
+    assert_eq!(of_one.len(), copies.len(), "a signal was told in two messages");
     let conditions: BTreeSet<_> = copies.keys().map(|id| id.rsplit_once('-').unwrap().0).collect();
     assert_eq!(conditions.len(), answered.len(), "one key a condition, whatever was killed");
     let queued = server.ask("GET", "/v1/signals?status=queued", "").unwrap();

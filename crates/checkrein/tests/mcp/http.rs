@@ -338,3 +338,37 @@ fn whoever_leaves_while_a_call_waits_ends_it() {
     thread::sleep(std::time::Duration::from_secs(1));
     assert!(upstream.got().is_empty(), "{:?}", upstream.got());
 }
+
+#[test]
+fn a_call_is_checked_in_the_callers_own_trace() {
+    let server = Server::start(&policies());
+    let upstream = Upstream::start(Box::new(|_| vec![json_reply(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)]));
+    let front = front(&server, &upstream);
+    let said = |n: u32| format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333{n}-01");
+    let in_meta = |trace: &Value| {
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params":
+            {"name": "get_x", "arguments": {}, "_meta": {"traceparent": trace}}})
+        .to_string()
+    };
+    let header = |n| format!("traceparent: {}", said(n));
+    let (one, two, plain) = (header(1), header(2), call(1, "get_x", &json!({})));
+    let cases = [
+        (vec![one.as_str()], plain.clone(), Some(said(1))),
+        // What the call itself says is nearer to it than what the request says that brings it.
+        (vec![one.as_str()], in_meta(&json!(said(3))), Some(said(3))),
+        (vec![], in_meta(&json!(said(4))), Some(said(4))),
+        // Of two, none can be believed; and nobody is refused for a trace.
+        (vec![one.as_str(), two.as_str()], plain.clone(), None),
+        (vec!["traceparent: nonsense"], plain.clone(), None),
+        (vec![], in_meta(&json!(7)), None),
+        (vec![one.as_str()], in_meta(&json!("nonsense")), Some(said(1))),
+    ];
+    for (n, (headers, body, expected)) in (1..).zip(cases) {
+        assert_eq!(post(front.addr(), &headers, &body).0, 200, "{headers:?} {body}");
+        let check = server.log("check", n).pop().unwrap()["body"]["check"].clone();
+        assert_eq!(check["traceparent"].as_str(), expected.as_deref(), "{headers:?} {body}");
+        let passed = upstream.got().pop().unwrap();
+        assert_eq!(passed.body, body, "the server gets what the client sent");
+        assert_eq!(passed.head.matches("traceparent").count(), headers.len(), "{}", passed.head);
+    }
+}

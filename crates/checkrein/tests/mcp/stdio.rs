@@ -78,7 +78,7 @@ fn calls_are_judged_and_pass_unchanged() {
     let server = Server::start(&few_deletes());
     let echo = Echo::within(server.dir.path());
     let mut gateway = server.gateway(&["--name", "shop", "--session", "s1"], &echo.command());
-    let allowed = r#"{ "jsonrpc":"2.0", "params":{"arguments":{"ids":[1,2.50]},"_meta":{"progressToken":3},"name":"delete_users"},"id":"a","method":"tools\/call"}"#;
+    let allowed = r#"{ "jsonrpc":"2.0", "params":{"arguments":{"ids":[1,2.50]},"_meta":{"progressToken":3,"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},"name":"delete_users"},"id":"a","method":"tools\/call"}"#;
     gateway.send(allowed);
     assert_eq!(gateway.line(), allowed);
     let many: Vec<u32> = (0..30).collect();
@@ -106,6 +106,7 @@ fn calls_are_judged_and_pass_unchanged() {
     let first = &checks[0]["body"]["check"];
     assert_eq!(first["tool"], "mcp__shop__delete_users");
     assert_eq!((&first["arguments"], &first["session"]), (&json!({"ids": [1, 2.5]}), &json!("s1")));
+    assert_eq!(first["traceparent"], "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     // `tee` answers nothing, so nobody knows what came of the two that were passed on.
     let outcomes = server.log("outcome", 2);
     assert!(outcomes.iter().all(|o| o["body"]["status"] == "unknown"), "{outcomes:?}");

@@ -239,10 +239,13 @@ fn flood(agent: Option<&str>) -> String {
     }
 }
 
-/// Whether a message of the group `condition` speaks for `signal`, too.
-pub fn speaks_for(condition: &str, signal: &Signal) -> bool {
-    let flooding = || condition == flood(None) || condition == flood(signal.agent.as_deref());
-    condition == signal.condition || (condition.starts_with(FLOOD) && floods(signal) && flooding())
+/// The conditions of the groups of which a message may speak for `signal`.
+pub fn speak_for(signal: &Signal) -> Vec<String> {
+    let mut conditions = vec![signal.condition.clone()];
+    if floods(signal) {
+        conditions.extend([flood(None), flood(signal.agent.as_deref())]);
+    }
+    conditions
 }
 
 /// Whether `signal` may be part of a flood. Breakers are few whatever an agent does, and that one is open is not

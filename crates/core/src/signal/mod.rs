@@ -15,7 +15,7 @@ mod route;
 mod tests;
 
 pub use derive::{About, derive};
-pub use group::{Group, Groups, Outgoing, speaks_for};
+pub use group::{Group, Groups, Outgoing, speak_for};
 pub use outbox::{Outbox, OutboxChanges, OutboxLimits};
 pub use route::{Matcher, Mute, Route, Routing, Silence, Timing, WEEKDAYS};
 

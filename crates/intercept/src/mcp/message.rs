@@ -5,7 +5,10 @@
 //! kind. So a message is passed on only if there is one way to read it, and is refused otherwise. What is
 //! allowed is less than JSON-RPC allows, and all that MCP uses.
 
-use checkrein_core::json::{Named, Strict};
+use checkrein_core::{
+    json::{Named, Strict},
+    trace::Traceparent,
+};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, value::RawValue};
 use std::{collections::HashSet, fmt};
@@ -105,6 +108,8 @@ pub(crate) struct Call {
     pub(crate) state: Option<String>,
     /// What the client's user answered, by the name of the question.
     pub(crate) responses: Option<Map<String, Value>>,
+    /// Where the caller stands in its own trace, as `_meta.traceparent` says.
+    pub(crate) trace: Option<Traceparent>,
     /// As they came.
     params: Box<RawValue>,
 }
@@ -248,6 +253,7 @@ fn call(id: &Id, params: Option<&RawValue>) -> Result<Call, String> {
     one_spelling(&arguments, &[])?;
     let meta_of = |key: &str| params.get("_meta").and_then(|meta| meta.get(key));
     let (modern, elicits) = (meta_of(VERSION).is_some(), meta_of(CAPABILITIES).is_some_and(elicits));
+    let trace = meta_of("traceparent").and_then(Value::as_str).and_then(Traceparent::parse);
     let state = match params.remove("requestState") {
         None => None,
         Some(Value::String(state)) => Some(state),
@@ -266,6 +272,7 @@ fn call(id: &Id, params: Option<&RawValue>) -> Result<Call, String> {
         elicits,
         state,
         responses,
+        trace,
         params: raw.to_owned(),
     })
 }

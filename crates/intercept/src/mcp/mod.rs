@@ -223,9 +223,10 @@ impl Gateway {
                 }),
                 arguments: Some(call.arguments.clone()),
                 session,
+                traceparent: call.trace,
                 ..Check::default()
             },
-            About::Change(change) => Check { session, ..self.change_check(change) },
+            About::Change(change) => Check { session, traceparent: call.trace, ..self.change_check(change) },
         }
     }
 

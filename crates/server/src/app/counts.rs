@@ -39,10 +39,10 @@ pub(super) struct Undoable {
 }
 
 /// What can be asked about an action, and whom.
-struct Question {
-    target: Arc<Connected>,
+pub(super) struct Question {
+    pub(super) target: Arc<Connected>,
     /// Why it cannot be asked in the end, where it should be.
-    what: Result<Selection, &'static str>,
+    pub(super) what: Result<Selection, &'static str>,
 }
 
 impl App {
@@ -122,7 +122,7 @@ impl App {
 }
 
 /// What can be asked about an action, if it concerns a connected target.
-fn question(rules: &Rules, understood: &Understood<'_>, check: &Check) -> Option<Question> {
+pub(super) fn question(rules: &Rules, understood: &Understood<'_>, check: &Check) -> Option<Question> {
     let Understood { action, sql, database, .. } = understood;
     let changes = action.effects.iter().any(|e| !matches!(e.category, Category::Read | Category::Outbound));
     let (target, what) = if sql.is_empty() {

@@ -97,6 +97,11 @@ pub enum Error {
         "{} of these records were changed since; nothing was rolled back. Look at `conflicts`, then ask again with on_conflict `skip` to leave them as they are, or `force` to overwrite them", .0.conflict_count
     )]
     RollbackConflicts(Box<RollbackPlan>),
+    /// A rollback would overwrite or leave out something else than a person has looked at. Nothing was changed.
+    #[error(
+        "the plan changed since you looked; nothing was rolled back. Look at `conflicts`, then ask again with `plan_digest` set to the `digest` of this plan"
+    )]
+    RollbackChanged(Box<RollbackPlan>),
     /// A rollback cannot be made whole. Nothing was changed.
     #[error("{0}")]
     RollbackImpossible(String),

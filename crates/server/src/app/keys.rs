@@ -1,6 +1,9 @@
 //! Keys: who is asking, and for whom it may ask.
 
-use super::{App, Error};
+use super::{
+    App, Error,
+    oidc::{Oidc, Person, not_a_sign_in},
+};
 use checkrein_api::{CreatedKey, KeyView, NewKey};
 use checkrein_core::{
     approval::{Actor, Via},
@@ -28,6 +31,8 @@ pub struct Caller {
     record: KeyRecord,
     binding: Option<Pattern>,
     limiter: Option<(DefaultDirectRateLimiter, u32)>,
+    /// Who said who it is, where that is no key.
+    provider: Option<Arc<Oidc>>,
 }
 
 impl Caller {
@@ -57,7 +62,14 @@ impl Caller {
             }
             _ => None,
         };
-        Ok(Self { record, binding, limiter })
+        Ok(Self { record, binding, limiter, provider: None })
+    }
+
+    /// Somebody who signed in without a key. They see all agents and speak for none.
+    pub(super) fn of_person(person: Person, provider: Arc<Oidc>) -> Self {
+        let Person { id, name, role } = person;
+        let record = KeyRecord { id, role, name, agent: None, sha256: String::new() };
+        Self { record, binding: None, limiter: None, provider: Some(provider) }
     }
 
     /// The key's id.
@@ -71,7 +83,7 @@ impl Caller {
             key_id: self.record.id.clone(),
             name: self.record.name.clone(),
             role: self.record.role,
-            via: Via::Key,
+            via: if self.provider.is_some() { Via::Oidc } else { Via::Key },
         }
     }
 
@@ -82,7 +94,8 @@ impl Caller {
             return Ok(());
         }
         Err(Error::Forbidden(format!(
-            "this needs a key of role {}; `{}` has the role {}",
+            "this needs {} role {}; `{}` has the role {}",
+            if self.provider.is_some() { "the" } else { "a key of" },
             role.as_str(),
             self.record.name,
             self.record.role.as_str()
@@ -190,8 +203,11 @@ impl App {
         ))
     }
 
-    /// Whether the caller's key has not been revoked since.
+    /// Whether the caller's key has not been revoked since, or who they are comes from the provider in force.
     pub(crate) fn in_force(&self, caller: &Caller) -> bool {
+        if let Some(provider) = &caller.provider {
+            return self.oidc().is_some_and(|current| Arc::ptr_eq(&current, provider));
+        }
         let map = self.keys.by_hash.read().unwrap_or_else(PoisonError::into_inner);
         map.get(&caller.record.sha256).is_some_and(|c| c.record.id == caller.record.id)
     }
@@ -265,6 +281,7 @@ impl App {
                 "name: 1 to {MAX_KEY_NAME} bytes without invisible characters, so that people know whose key it is"
             )));
         }
+        not_a_sign_in("name", name)?;
         let key = generate(new.role)?;
         let record = KeyRecord {
             id: format!("key_{}", uuid::Uuid::now_v7().simple()),

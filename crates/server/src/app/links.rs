@@ -4,7 +4,7 @@
 //! it, and holds an HMAC of that under a secret of this installation. It is good for one answer: the state of
 //! the approval sees to that. It dies with the key that made it.
 
-use super::{App, Caller, Error, approvals::said};
+use super::{App, Caller, Error, approvals::said, oidc::not_a_sign_in};
 use crate::config;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use checkrein_api::{ApprovalDecision, ApprovalView, LinkView, NewLink};
@@ -130,6 +130,7 @@ impl App {
             )));
         }
         said("for", person)?;
+        not_a_sign_in("for", person)?;
         let missing = || Error::NotFound("approval", id.chars().take(64).collect());
         let approval = self.store.approval(id).await?.ok_or_else(missing)?;
         let mut until = approval.expires_at;

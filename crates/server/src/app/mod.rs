@@ -15,6 +15,7 @@ mod keys;
 mod life;
 mod links;
 mod locks;
+pub(crate) mod oidc;
 mod outbox;
 mod policies;
 pub(crate) mod pulse;
@@ -24,6 +25,7 @@ mod results;
 mod retention;
 mod rollbacks;
 mod rules;
+mod samples;
 mod seals;
 mod shelf;
 mod signals;
@@ -48,7 +50,11 @@ pub(crate) use slack::standing as in_words;
 pub use snapshots::{Export, SnapshotQuery};
 pub use targets::{Connected, Targets};
 
-use crate::{clock::Clock, config::Config, metrics::Metrics};
+use crate::{
+    clock::Clock,
+    config::Config,
+    metrics::{Format, Metrics},
+};
 use checkrein_core::{event::Event, policy::Windows, time::Timestamp};
 use checkrein_signals::Dispatcher;
 use checkrein_store::{EntryFilter, Options, Store};
@@ -94,6 +100,10 @@ pub struct App {
     links: links::Signer,
     /// Slack's buttons, where they are set up.
     slack: Option<slack::Slack>,
+    /// The provider that people sign in with, where there is one.
+    oidc: RwLock<Option<Arc<oidc::Oidc>>>,
+    /// Whether this server does TLS itself.
+    over_tls: bool,
     keep_log_seconds: Option<i64>,
     /// The files of snapshots.
     shelf: shelf::Shelf,
@@ -103,6 +113,8 @@ pub struct App {
     locks: locks::Locks,
     /// How far rollbacks are, by snapshot.
     rolling: Mutex<HashMap<String, (String, Arc<Progress>)>>,
+    /// Shows records that a held action would touch.
+    samples: samples::Samples,
     /// The verification of the log.
     auditing: audit::Auditing,
     /// When this server began.
@@ -171,11 +183,14 @@ impl App {
             approval_life_seconds: seconds(config.approvals.expire_after),
             links: links::Signer::open(&config.data)?,
             slack: config.approvals.slack.clone().map(slack::Slack::new).transpose()?,
+            oidc: RwLock::new(oidc::open(config.oidc.as_ref())),
+            over_tls: config.tls.is_some(),
             keep_log_seconds: config.log.keep_for.map(seconds),
             shelf: shelf::Shelf::open(&config.data, config.snapshots.encryption_key.clone())?,
             keeping: retention::Keeping::of(&config.snapshots),
             locks: locks::Locks::default(),
             rolling: Mutex::default(),
+            samples: samples::Samples::new(Arc::clone(&config.redactor)),
             auditing: audit::Auditing::default(),
             started,
             look_again: Notify::new(),
@@ -231,6 +246,11 @@ impl App {
         self.public_url.as_deref()
     }
 
+    /// Whether this server does TLS itself.
+    pub(crate) const fn over_tls(&self) -> bool {
+        self.over_tls
+    }
+
     /// The time that decisions are made at.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
@@ -252,9 +272,11 @@ impl App {
     }
 
     /// The metrics as text.
-    pub(crate) fn metrics_text(&self) -> String {
-        self.metrics.sinks.update(&self.way_out.dispatcher.reports().all());
-        self.metrics.text(self.store.head().seq, self.clock.ahead_seconds())
+    pub(crate) fn metrics_text(&self, format: Format) -> String {
+        let head = self.store.head().seq;
+        self.metrics.sinks.update(&self.way_out.dispatcher.reports().all(), head);
+        self.metrics.drift.update(&self.open_breakers().breakers);
+        self.metrics.text(format, head, self.clock.ahead_seconds())
     }
 
     /// Whether a check could be recorded now.
@@ -311,6 +333,15 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
     tokio::spawn(work)
         .await
         .map_err(|_| Error::NotRecorded("the server failed on this request".to_owned()))?
+}
+
+/// 256 random bits, in hexadecimal.
+pub(crate) fn random() -> Result<String, Error> {
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes).map_err(|e| {
+        Error::NotRecorded(format!("this machine gives no random numbers for a session: {e}"))
+    })?;
+    Ok(checkrein_core::fingerprint::hex(&bytes))
 }
 
 fn seconds(duration: Duration) -> i64 {

@@ -201,6 +201,7 @@ impl App {
         let next = self.rules().reloaded(config)?;
         self.append(vec![next.loaded_event()]).await?;
         self.put_in_force(next);
+        self.reload_oidc(config.oidc.as_ref());
         self.reload_sinks(config).await
     }
 

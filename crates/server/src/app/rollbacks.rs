@@ -12,6 +12,7 @@ use checkrein_api::{RollbackConflict, RollbackOutcome, RollbackPlan, RollbackReq
 use checkrein_core::{
     approval::Actor,
     event::Event,
+    fingerprint::hex,
     key::Role,
     rollback::OnConflict,
     snapshot::{Origin, RollbackRecord, RollbackStatus, SnapshotState, Steps},
@@ -19,6 +20,7 @@ use checkrein_core::{
 use checkrein_targets::{
     Captured, CommitError, Error as TargetError, Pending, Plan, Progress, Undo, UndoOptions,
 };
+use sha2::{Digest as _, Sha256};
 use std::{
     sync::{Arc, PoisonError},
     time::Instant,
@@ -101,9 +103,16 @@ impl App {
             }
             Ok(Undo::Ready(plan, pending)) => {
                 let captured = captured(&plan);
+                let plan = plan_view(&target, plan);
+                // Nobody can change the records any more, so this is what will be overwritten or left out.
+                if request.plan_digest.is_some_and(|seen| seen != plan.digest) {
+                    pending.rollback().await;
+                    self.metrics.rollbacks.refused.inc();
+                    return Err(Error::RollbackChanged(Box::new(plan)));
+                }
                 let ready = Ready {
                     id: rollback_id,
-                    plan: plan_view(&target, plan),
+                    plan,
                     state,
                     target,
                     pending,
@@ -272,7 +281,20 @@ fn restored(plan: &RollbackPlan) -> u64 {
 }
 
 fn plan_view(of: &Connected, plan: Plan) -> RollbackPlan {
+    let conflicts: Vec<_> = plan
+        .conflicts
+        .into_iter()
+        .map(|c| RollbackConflict {
+            resource: shelf::full_name(of, &c.resource),
+            key: c.key,
+            kind: c.kind,
+            before: c.before,
+            after: c.after,
+            now: c.now,
+        })
+        .collect();
     RollbackPlan {
+        digest: digest(&conflicts, plan.conflict_count),
         by_resource: plan
             .by_resource
             .into_iter()
@@ -285,19 +307,20 @@ fn plan_view(of: &Connected, plan: Plan) -> RollbackPlan {
                 conflicts: r.conflicts,
             })
             .collect(),
-        conflicts: plan
-            .conflicts
-            .into_iter()
-            .map(|c| RollbackConflict {
-                resource: shelf::full_name(of, &c.resource),
-                key: c.key,
-                kind: c.kind,
-                before: c.before,
-                after: c.after,
-                now: c.now,
-            })
-            .collect(),
+        conflicts,
         conflict_count: plan.conflict_count,
         notes: plan.notes,
     }
+}
+
+/// Names what stands against a rollback, in whatever order it was found.
+fn digest(conflicts: &[RollbackConflict], count: u64) -> String {
+    let each = conflicts.iter().map(|conflict| serde_json::to_vec(conflict).unwrap_or_default());
+    let mut each: Vec<_> = each.map(Sha256::digest).collect();
+    each.sort();
+    let mut all = Sha256::new_with_prefix(count.to_be_bytes());
+    for one in each {
+        all.update(one);
+    }
+    hex(&all.finalize())
 }

@@ -92,9 +92,11 @@ impl App {
         let place = Place::of(id).ok_or_else(missing)?;
         let SignalRow { signal, mut deliveries, .. } = self.store.signal(place).await?.ok_or_else(missing)?;
         let (sinks, routing) = self.way_out.set();
-        deliveries.retain(|delivery| delivery.standing == Standing::Dead);
+        // One for a sink that is not there any more goes where the routes lead now.
+        let is_there = |name: &String| sinks.get(name).is_some_and(|sink| sink.signals);
+        deliveries.retain(|delivery| delivery.standing == Standing::Dead && is_there(&delivery.sink));
         let sent_to = match request.sink {
-            Some(sink) if sinks.get(&sink).is_some_and(|sink| sink.signals) => {
+            Some(sink) if is_there(&sink) => {
                 deliveries.retain(|delivery| delivery.sink == sink);
                 if deliveries.is_empty() { vec![sink] } else { Vec::new() }
             }

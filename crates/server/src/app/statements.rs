@@ -126,6 +126,7 @@ pub(super) fn understand(
         params,
         idempotency_key: request.idempotency_key,
         timestamp: request.timestamp,
+        traceparent: request.traceparent,
         ..Check::default()
     };
     Ok((check, action))

@@ -16,6 +16,8 @@ pub struct Connected {
     pub environment: Environment,
     /// Which executions on it leave a snapshot.
     pub snapshot_when: SnapshotWhen,
+    /// Whether some of its records are shown to whoever is asked about an action on them.
+    pub sample: bool,
     /// The system. Whoever holds it keeps it, even when a reload has taken it out of the configuration.
     pub target: Arc<dyn Target>,
     config: TargetConfig,
@@ -58,7 +60,7 @@ impl Targets {
     /// When one cannot be what it is described as.
     pub(super) fn open(described: &[ConnectedTarget], before: &Self) -> Result<Self, Error> {
         let mut targets = Self::default();
-        for ConnectedTarget { environment, snapshot_when, config } in described {
+        for ConnectedTarget { environment, snapshot_when, sample, config } in described {
             let invalid = |why: &dyn std::fmt::Display| {
                 Error::Invalid(format!("the target {}: {why}", config.name.escape_debug()))
             };
@@ -72,6 +74,7 @@ impl Targets {
                 name: name.clone(),
                 environment: *environment,
                 snapshot_when: *snapshot_when,
+                sample: *sample,
                 target,
                 config: config.clone(),
             };
@@ -202,6 +205,7 @@ mod tests {
         ConnectedTarget {
             environment: Environment::Staging,
             snapshot_when: SnapshotWhen::default(),
+            sample: true,
             config: TargetConfig {
                 name: name.to_owned(),
                 place: Place::Files(path.into()),

@@ -46,10 +46,14 @@ pub(super) fn read(mut section: Section<'_>, env: Option<Env<'_>>) -> Option<Sla
     for (user, name) in section.entries("people") {
         let readable = !name.trim().is_empty()
             && name.len() <= 128
-            && !name.chars().any(checkrein_core::name::is_invisible);
+            && !name.chars().any(checkrein_core::name::is_invisible)
+            && !checkrein_core::approval::is_oidc_name(&name);
         match id(&user, &["U", "W"]) {
             Ok(user) if readable => drop(people.insert(user, name.trim().to_owned())),
-            Ok(_) => section.problem("people", "a person's name has 1 to 128 bytes that can be read"),
+            Ok(_) => section.problem(
+                "people",
+                "a person's name has 1 to 128 bytes that can be read, and does not begin with `oidc:`",
+            ),
             Err(e) => section.problem("people", e),
         }
     }

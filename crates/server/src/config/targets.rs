@@ -12,6 +12,8 @@ pub struct ConnectedTarget {
     pub environment: Environment,
     /// Which executions on it leave a snapshot.
     pub snapshot_when: SnapshotWhen,
+    /// Whether some of its records are shown to whoever is asked about an action on them.
+    pub sample: bool,
     /// Its name, where it is, and what one use of it may take.
     pub config: TargetConfig,
 }
@@ -98,19 +100,21 @@ fn target(
     }
     let connected = kind.and_then(|kind| {
         let snapshot_when = snapshot_when(&mut section);
+        let sample = section.flag("sample").unwrap_or(true);
         let limits = section.section("limits").map(limits).unwrap_or_default();
         let config = TargetConfig { name: name.to_owned(), place: place(kind, &mut section, env)?, limits };
         // Nothing is connected to here; this only looks whether the address can be understood.
         if let Err(error) = checkrein_targets::open(config.clone()) {
             section.problem(where_key(kind), error.to_string());
         }
-        Some((snapshot_when, config))
+        Some((snapshot_when, sample, config))
     });
     section.finish();
     let environment = environment?;
-    let connected = connected.map(|(snapshot_when, config)| ConnectedTarget {
+    let connected = connected.map(|(snapshot_when, sample, config)| ConnectedTarget {
         environment,
         snapshot_when: snapshot_when.unwrap_or_default(),
+        sample,
         config,
     });
     let sql = matches!(kind, Some(Kind::Postgres | Kind::Mysql | Kind::Sqlite));

@@ -1,5 +1,6 @@
 mod drift;
 mod mcp;
+mod oidc;
 mod targets;
 
 use super::*;

@@ -15,6 +15,7 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
 };
 use checkrein_api::{AgentView, BreakerRequest, BreakerState, BreakerView, BreakerWanted};
+use checkrein_core::name::Name;
 use serde::Deserialize;
 
 /// Agents a page.
@@ -150,6 +151,8 @@ struct AgentPage {
     params: Params,
     lines: Vec<Line>,
     next: Option<String>,
+    /// Where the search was begun further back: until when, and how to begin it where it was left.
+    jumped: Option<(Safe<Moment>, String)>,
     here: String,
 }
 
@@ -162,7 +165,20 @@ pub(super) async fn show(
 ) -> Result<Response, Error> {
     let app = &here.app;
     params.agent.clone_from(&agent);
-    let page = app.list_checks(&session.caller, params.query()?).await?;
+    let mut query = params.query()?;
+    let mut page = app.list_checks(&session.caller, query.clone()).await?;
+    let mut jumped = None;
+    if page.checks.is_empty()
+        && params.cursor.is_empty()
+        && let (Some(next), Ok(name)) = (&page.next_cursor, Name::new(&agent))
+        && let Some(last) = app.acted_until(&name).await?
+    {
+        // Whoever does not trust that can look through all of it.
+        jumped = Some((moment(last), params.later(next)));
+        query.cursor = request::cursor(Some(next))?;
+        query.filter.until = Some(query.filter.until.map_or(last, |until| until.min(last)));
+        page = app.list_checks(&session.caller, query).await?;
+    }
     params.agent.clear();
     let known = match app.view_agent(&agent, HOURS).await {
         Ok(known) => Some(known),
@@ -177,6 +193,7 @@ pub(super) async fn show(
         lines: page.checks.iter().map(actions::line).collect(),
         next: page.next_cursor.map(|next| params.later(&next)),
         params,
+        jumped,
         here: format!("/agents/{}", request::segment(&agent)),
         agent,
     }))

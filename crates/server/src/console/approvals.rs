@@ -18,14 +18,23 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
 };
 use checkrein_api::{Answer, ApprovalDecision, ApprovalView};
-use checkrein_core::{approval::State as Standing, decision::Matched, name::Pattern, time::Timestamp};
+use checkrein_core::{
+    approval::State as Standing,
+    decision::{Basis, Matched},
+    name::Pattern,
+    time::Timestamp,
+};
 use checkrein_store::{ApprovalFilter, CheckFilter};
 use serde::Deserialize;
+use serde_json::Value;
+use std::time::Duration;
 
 /// The agent's last actions that the page shows.
 const LAST: usize = 8;
 /// Approvals a page.
 const PAGE: usize = 50;
+/// How long a page waits for records.
+const PATIENCE: Duration = Duration::from_millis(700);
 
 /// An approval in a list.
 pub(super) struct Waiting {
@@ -80,6 +89,45 @@ struct Voice {
     text: Option<String>,
 }
 
+/// Some of the records, or why there are none.
+struct Sample {
+    tables: Vec<Table>,
+    read: Safe<Moment>,
+    problem: Option<String>,
+}
+
+struct Table {
+    resource: String,
+    columns: Vec<String>,
+    rows: Vec<Vec<Option<String>>>,
+}
+
+/// What the target says now. Whoever is asked does not wait long for it, and can answer without.
+async fn sample(app: &App, session: &Session, approval: &ApprovalView) -> Option<Sample> {
+    let waits = approval.state == Standing::Pending;
+    if !waits || approval.blast_radius.basis == Basis::Declared {
+        return None;
+    }
+    let read = app.sample_approval(&session.caller, &approval.id, PATIENCE).await;
+    let cell = |value: Value| match value {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
+    };
+    let (resources, problem) = match read {
+        Ok(view) => (view.resources, None),
+        // Answered meanwhile.
+        Err(Error::Conflict(_)) => return None,
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    let tables = resources.into_iter().map(|sampled| Table {
+        resource: sampled.resource,
+        columns: sampled.columns,
+        rows: sampled.rows.into_iter().map(|row| row.into_iter().map(cell).collect()).collect(),
+    });
+    Some(Sample { tables: tables.collect(), read: moment(app.now()), problem })
+}
+
 #[derive(Template)]
 #[template(path = "approval.html")]
 struct ApprovalPage {
@@ -100,6 +148,8 @@ struct ApprovalPage {
     parts: Vec<Part>,
     session: Option<String>,
     last: Vec<Line>,
+    /// Some of the records that it would touch now.
+    sample: Option<Sample>,
     /// Why the answer that was just given does not count.
     problem: Option<String>,
     /// What was said with it, so that it is not lost.
@@ -148,6 +198,7 @@ async fn one(
         switch: agents::switch(&breaker),
         here: format!("/approvals/{}", approval.id),
         parts: deed::parts(&approval.check),
+        sample: sample(app, session, &approval).await,
         session: approval.check.session.clone(),
         last: last.iter().map(actions::line).collect(),
         problem: problem.as_ref().map(|(_, why)| why.clone()),

@@ -7,20 +7,23 @@ mod agents;
 mod approvals;
 mod assets;
 mod deed;
+mod grants;
 mod live;
 mod log;
 mod now;
+mod oidc;
 mod page;
 mod plot;
 mod policies;
 mod request;
 mod session;
 mod sign_in;
+mod silences;
 mod sinks;
 mod snapshots;
 pub(crate) mod text;
 
-use crate::app::App;
+use crate::{app::App, config::OIDC_CALLBACK};
 use axum::{
     Router,
     http::{HeaderValue, header},
@@ -47,11 +50,15 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/", get(now::show))
         .route("/sign-in", get(sign_in::show).post(sign_in::sign_in))
+        .route(oidc::START, get(oidc::begin))
+        .route(OIDC_CALLBACK, get(oidc::finish))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/approvals", get(approvals::list))
         .route("/approvals/{id}", get(approvals::show).post(approvals::decide))
         .route("/approvals/{id}/comments", post(approvals::comment))
         .route("/approvals/{id}/check.json", get(approvals::download))
+        .route("/grants", get(grants::list).post(grants::give))
+        .route("/grants/{id}", post(grants::revoke))
         .route("/actions", get(actions::list))
         .route("/actions/{id}", get(action::show))
         .route("/actions/{id}/check.json", get(action::download))
@@ -66,6 +73,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/sinks", get(sinks::list))
         .route("/sinks/{name}", post(sinks::test))
         .route("/signals/{id}", post(sinks::replay))
+        .route("/silences", get(silences::list).post(silences::add))
+        .route("/silences/{id}", post(silences::end))
         .route("/log", get(log::list).post(log::verify))
         .route("/log/{seq}", get(log::show))
         .route("/log/{seq}/body.json", get(log::download))

@@ -1,7 +1,10 @@
 //! What a browser sends: its session, and forms that no other site can send in its name.
 
 use super::{Here, session::Session};
-use crate::{app::Error, http::body};
+use crate::{
+    app::{App, Error},
+    http::body,
+};
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
     http::{HeaderMap, Method, Uri, header, request::Parts},
@@ -23,7 +26,8 @@ impl FromRequestParts<Here> for Visitor {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, here: &Here) -> Result<Self, Response> {
-        if let Some(session) = secret(&parts.headers).and_then(|s| here.sessions.find(&here.app, s)) {
+        let strict = strict(&here.app, &parts.headers, &parts.uri);
+        if let Some(session) = secret(&parts.headers, strict).and_then(|s| here.sessions.find(&here.app, s)) {
             return Ok(Self(session));
         }
         if parts.headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/event-stream") {
@@ -95,22 +99,41 @@ impl FromRequest<Here> for Sent {
     }
 }
 
+/// Whether the browser came by TLS for certain: this server does it, or what is at `public_url` does. Then only the
+/// cookie counts that a browser takes from this very host over TLS; the other one could be of a neighbour's.
+pub(super) fn strict(app: &App, headers: &HeaderMap, uri: &Uri) -> bool {
+    let public =
+        app.public_url().and_then(|own| url::Url::parse(own).ok()).filter(|own| own.scheme() == "https");
+    let same_host = |own: &url::Url, host: &str| {
+        url::Url::parse(&format!("https://{host}/")).is_ok_and(|here| here.origin() == own.origin())
+    };
+    app.over_tls() || public.zip(host(headers, uri)).is_some_and(|(own, host)| same_host(&own, host))
+}
+
+fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
+    headers.get(header::HOST).and_then(|h| h.to_str().ok()).or_else(|| uri.authority().map(|a| a.as_str()))
+}
+
 /// What the session's cookie holds.
-pub(super) fn secret(headers: &HeaderMap) -> Option<&str> {
-    let cookies =
-        || headers.get_all(header::COOKIE).iter().filter_map(|h| h.to_str().ok()).flat_map(|h| h.split(';'));
-    let find =
-        |name| cookies().filter_map(|c| c.trim().split_once('=')).find(|(n, _)| *n == name).map(|(_, v)| v);
-    find(SECURE_COOKIE).or_else(|| find(COOKIE))
+pub(super) fn secret(headers: &HeaderMap, strict: bool) -> Option<&str> {
+    cookie_of(headers, SECURE_COOKIE).or_else(|| cookie_of(headers, COOKIE).filter(|_| !strict))
+}
+
+/// What the cookie `name` holds.
+pub(super) fn cookie_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let all = headers.get_all(header::COOKIE).iter().filter_map(|h| h.to_str().ok());
+    let mut pairs = all.flat_map(|h| h.split(';')).filter_map(|c| c.trim().split_once('='));
+    pairs.find(|(n, _)| *n == name).map(|(_, value)| value)
 }
 
 /// The cookie that holds `secret`; one that ends the session where there is none.
 ///
 /// `Lax` and not `Strict`: a link in a message must lead to the page, not to the sign-in. What changes something
 /// is sent by POST, with which a browser sends no `Lax` cookie from another site, and is checked besides.
-pub(super) fn cookie(headers: &HeaderMap, secret: Option<&str>) -> String {
-    // The browser says how it came here; a proxy's word for it is not needed.
-    let tls = headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
+pub(super) fn cookie(headers: &HeaderMap, strict: bool, secret: Option<&str>) -> String {
+    // Where it is not certain, the browser says how it came here; a proxy's word for it is not needed.
+    let tls = strict
+        || headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
     let (name, secure) = if tls { (SECURE_COOKIE, "; Secure") } else { (COOKIE, "") };
     let life = if secret.is_some() { "" } else { "; Max-Age=0" };
     format!("{name}={}; Path=/; HttpOnly; SameSite=Lax{secure}{life}", secret.unwrap_or_default())
@@ -124,14 +147,10 @@ fn same_origin(headers: &HeaderMap, uri: &Uri, public_url: Option<&str>) -> bool
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let Some(origin) = origin.to_str().ok().and_then(|o| url::Url::parse(o).ok()) else { return false };
-    let host = headers
-        .get(header::HOST)
-        .and_then(|h| h.to_str().ok())
-        .or_else(|| uri.authority().map(|a| a.as_str()));
     let ours = |scheme: &str, host: &str| {
         url::Url::parse(&format!("{scheme}://{host}/")).is_ok_and(|own| own.origin() == origin.origin())
     };
-    host.is_some_and(|host| ours(origin.scheme(), host))
+    host(headers, uri).is_some_and(|host| ours(origin.scheme(), host))
         || public_url
             .and_then(|own| url::Url::parse(own).ok())
             .is_some_and(|own| own.origin() == origin.origin())
@@ -208,12 +227,15 @@ mod tests {
 
     #[test]
     fn the_cookie_is_for_this_host_and_no_script() {
-        let plain = cookie(&headers(&[("origin", "http://a")]), Some("s"));
+        let plain = cookie(&headers(&[("origin", "http://a")]), false, Some("s"));
         assert_eq!(plain, "checkrein=s; Path=/; HttpOnly; SameSite=Lax");
-        let tls = cookie(&headers(&[("origin", "https://a")]), Some("s"));
-        assert_eq!(tls, "__Host-checkrein=s; Path=/; HttpOnly; SameSite=Lax; Secure");
-        assert_eq!(secret(&headers(&[("cookie", "a=b; checkrein=s")])), Some("s"));
-        assert_eq!(secret(&headers(&[("cookie", "checkrein=forged; __Host-checkrein=s")])), Some("s"));
-        assert_eq!(secret(&headers(&[("cookie", "xcheckrein=s")])), None);
+        let secure = "__Host-checkrein=s; Path=/; HttpOnly; SameSite=Lax; Secure";
+        assert_eq!(cookie(&headers(&[("origin", "https://a")]), false, Some("s")), secure);
+        assert_eq!(cookie(&headers(&[]), true, Some("s")), secure);
+        assert_eq!(secret(&headers(&[("cookie", "a=b; checkrein=s")]), false), Some("s"));
+        let both = headers(&[("cookie", "checkrein=forged; __Host-checkrein=s")]);
+        assert_eq!((secret(&both, false), secret(&both, true)), (Some("s"), Some("s")));
+        assert_eq!(secret(&headers(&[("cookie", "checkrein=forged")]), true), None);
+        assert_eq!(secret(&headers(&[("cookie", "xcheckrein=s")]), false), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Who is signed in. Sessions are kept here, in memory: signing out ends one at once, a restart ends them all.
 
-use crate::app::{App, Caller, Error};
-use checkrein_core::{fingerprint::hex, key::Role};
+use crate::app::{App, Caller, Error, random};
+use checkrein_core::key::Role;
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a session lasts at most.
+/// How long the session of a key lasts at most.
 const LIFE: Duration = Duration::from_hours(8);
 /// How long one lasts that nobody uses.
 const IDLE: Duration = Duration::from_hours(1);
@@ -23,6 +23,7 @@ pub(super) struct Session {
     /// What a form must send along, so that no other site can.
     pub(super) token: String,
     began: Instant,
+    life: Duration,
     used: Mutex<Instant>,
 }
 
@@ -32,10 +33,10 @@ impl Session {
     }
 
     fn over(&self, app: &App) -> bool {
-        self.began.elapsed() >= LIFE || self.used().elapsed() >= IDLE || !app.in_force(&self.caller)
+        self.began.elapsed() >= self.life || self.used().elapsed() >= IDLE || !app.in_force(&self.caller)
     }
 
-    /// Whether it still holds: its key was not revoked, its time is not over.
+    /// Whether it still holds: its time is not over, and what it was opened by is in force.
     pub(super) fn holds(&self, app: &App) -> bool {
         !self.over(app)
     }
@@ -58,13 +59,17 @@ impl Sessions {
                     .to_owned(),
             ));
         }
-        self.open(app, caller)
+        self.open(app, caller, LIFE)
     }
 
-    fn open(&self, app: &App, caller: Arc<Caller>) -> Result<String, Error> {
+    /// Signs `caller` in for at most `life`. Returns what the cookie holds.
+    ///
+    /// # Errors
+    /// When this machine gives no random numbers.
+    pub(super) fn open(&self, app: &App, caller: Arc<Caller>, life: Duration) -> Result<String, Error> {
         let (secret, token) = (random()?, random()?);
         let now = Instant::now();
-        let session = Arc::new(Session { caller, token, began: now, used: Mutex::new(now) });
+        let session = Arc::new(Session { caller, token, began: now, life, used: Mutex::new(now) });
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, session| !session.over(app));
         if sessions.len() >= MAX_SESSIONS
@@ -95,12 +100,4 @@ impl Sessions {
         let id: [u8; 32] = Sha256::digest(secret).into();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
-}
-
-fn random() -> Result<String, Error> {
-    let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes).map_err(|e| {
-        Error::NotRecorded(format!("this machine gives no random numbers for a session: {e}"))
-    })?;
-    Ok(hex(&bytes))
 }

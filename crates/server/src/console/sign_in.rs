@@ -1,7 +1,7 @@
 //! Signing in with a key, and out.
 
 use super::{
-    Here,
+    Here, oidc,
     page::{self, Frame},
     request::{self, Form, Sent, local},
 };
@@ -9,7 +9,7 @@ use crate::app::Error;
 use askama::Template;
 use axum::{
     extract::{Query, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse as _, Redirect, Response},
 };
 use serde::Deserialize;
@@ -19,6 +19,8 @@ use serde::Deserialize;
 struct SignInPage {
     frame: Frame,
     next: String,
+    /// Who signs people in without a key, and where that begins.
+    provider: Option<(String, String)>,
     problem: Option<String>,
 }
 
@@ -27,45 +29,60 @@ pub(super) struct Params {
     next: Option<String>,
 }
 
-fn page(status: StatusCode, next: &str, problem: Option<String>) -> Response {
-    let page = SignInPage { frame: Frame::open("", "Sign in"), next: local(next).to_owned(), problem };
-    page::send_with(status, &page)
+/// The page, with what went wrong.
+pub(super) fn page(here: &Here, status: StatusCode, next: &str, problem: Option<String>) -> Response {
+    let next = local(next).to_owned();
+    let provider = here.app.oidc().map(|oidc| {
+        let start = [oidc::START, &request::query(&[("next", &next)])].concat();
+        (oidc.name().to_owned(), start)
+    });
+    page::send_with(status, &SignInPage { frame: Frame::open("", "Sign in"), next, provider, problem })
 }
 
 pub(super) async fn show(
     State(here): State<Here>,
     headers: HeaderMap,
+    uri: Uri,
     Query(params): Query<Params>,
 ) -> Response {
     let next = params.next.as_deref().unwrap_or("/");
-    if request::secret(&headers).is_some_and(|s| here.sessions.find(&here.app, s).is_some()) {
+    let strict = request::strict(&here.app, &headers, &uri);
+    if request::secret(&headers, strict).is_some_and(|s| here.sessions.find(&here.app, s).is_some()) {
         return Redirect::to(local(next)).into_response();
     }
-    page(StatusCode::OK, next, None)
+    page(&here, StatusCode::OK, next, None)
 }
 
-pub(super) async fn sign_in(State(here): State<Here>, headers: HeaderMap, form: Form) -> Response {
+pub(super) async fn sign_in(State(here): State<Here>, headers: HeaderMap, uri: Uri, form: Form) -> Response {
     let next = form.get("next");
     match here.sessions.sign_in(&here.app, form.get("key")) {
         Ok(secret) => {
-            // Whoever sat here before is signed out.
-            if let Some(before) = request::secret(&headers) {
-                here.sessions.sign_out(before);
-            }
-            let cookie = request::cookie(&headers, Some(&secret));
-            ([(header::SET_COOKIE, cookie)], Redirect::to(local(next))).into_response()
+            let strict = request::strict(&here.app, &headers, &uri);
+            enter(&here, &headers, strict, &secret, local(next))
         }
         Err(error @ Error::Unauthenticated(_)) => {
-            page(StatusCode::UNAUTHORIZED, next, Some(error.to_string()))
+            page(&here, StatusCode::UNAUTHORIZED, next, Some(error.to_string()))
         }
-        Err(error @ Error::Forbidden(_)) => page(StatusCode::FORBIDDEN, next, Some(error.to_string())),
+        Err(error @ Error::Forbidden(_)) => page(&here, StatusCode::FORBIDDEN, next, Some(error.to_string())),
         Err(error) => error.into_response(),
     }
 }
 
-pub(super) async fn sign_out(State(here): State<Here>, headers: HeaderMap, _: Sent) -> Response {
-    if let Some(secret) = request::secret(&headers) {
+/// Leads whoever has just signed in to their page.
+pub(super) fn enter(here: &Here, headers: &HeaderMap, strict: bool, secret: &str, next: &str) -> Response {
+    // Whoever sat here before is signed out.
+    if let Some(before) = request::secret(headers, strict) {
+        here.sessions.sign_out(before);
+    }
+    let cookie = request::cookie(headers, strict, Some(secret));
+    ([(header::SET_COOKIE, cookie)], Redirect::to(next)).into_response()
+}
+
+pub(super) async fn sign_out(State(here): State<Here>, headers: HeaderMap, uri: Uri, _: Sent) -> Response {
+    let strict = request::strict(&here.app, &headers, &uri);
+    if let Some(secret) = request::secret(&headers, strict) {
         here.sessions.sign_out(secret);
     }
-    ([(header::SET_COOKIE, request::cookie(&headers, None))], Redirect::to("/sign-in")).into_response()
+    let cookie = request::cookie(&headers, strict, None);
+    ([(header::SET_COOKIE, cookie)], Redirect::to("/sign-in")).into_response()
 }

@@ -18,11 +18,10 @@ use checkrein_api::{
     ConflictKind, OnConflict, RollbackConflict, RollbackOutcome, RollbackPlan, RollbackProgress,
     RollbackRequest, SnapshotStanding, SnapshotView,
 };
-use checkrein_core::{fingerprint::hex, snapshot::RollbackState};
+use checkrein_core::snapshot::RollbackState;
 use checkrein_store::SnapshotFilter;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// Snapshots a page.
@@ -204,13 +203,8 @@ fn plan(plan: &RollbackPlan) -> Plan {
         conflict_count: text::number(plan.conflict_count),
         more: plan.conflict_count > SHOWN as u64,
         any: plan.conflict_count > 0,
-        seen: seen(plan),
+        seen: plan.digest.clone(),
     }
-}
-
-fn seen(plan: &RollbackPlan) -> String {
-    let all = serde_json::to_vec(&(&plan.conflicts, plan.conflict_count)).unwrap_or_default();
-    hex(&Sha256::digest(all))
 }
 
 fn conflict(conflict: &RollbackConflict) -> Conflict {
@@ -326,30 +320,24 @@ pub(super) async fn act(
         "force" => OnConflict::Force,
         _ => OnConflict::Refuse,
     };
-    let dry = RollbackRequest { dry_run: true, on_conflict: OnConflict::Refuse };
     if form.get("do") == "plan" {
+        let dry = RollbackRequest { dry_run: true, ..RollbackRequest::default() };
         let planned = app.rollback(&by.caller, &id, dry).await?;
         return one(app, &by, &id, Some(&planned.plan), None).await;
     }
-    if on_conflict != OnConflict::Refuse {
-        // What is overwritten or left out is what this person has looked at.
-        let planned = app.rollback(&by.caller, &id, dry).await?.plan;
-        if seen(&planned) != form.get("seen") {
-            let why = "What stands against it has changed since you looked; nothing was done. Look again."
-                .to_owned();
-            return one(app, &by, &id, Some(&planned), Some((StatusCode::CONFLICT, "bad", why))).await;
-        }
-    }
-    roll_back(app, &by, &id, on_conflict).await
+    // What is overwritten or left out is what this person has looked at.
+    let plan_digest = (on_conflict != OnConflict::Refuse).then(|| form.get("seen").to_owned());
+    let request = RollbackRequest { dry_run: false, on_conflict, plan_digest };
+    roll_back(app, &by, &id, request).await
 }
 
 async fn roll_back(
     app: &Arc<App>,
     by: &Session,
     id: &str,
-    on_conflict: OnConflict,
+    request: RollbackRequest,
 ) -> Result<Response, Error> {
-    match app.rollback(&by.caller, id, RollbackRequest { dry_run: false, on_conflict }).await {
+    match app.rollback(&by.caller, id, request).await {
         Ok(done) if done.status == RollbackOutcome::Nothing => {
             let said = "Nothing had to be done: every record already is as it was.".to_owned();
             one(app, by, id, Some(&done.plan), Some((StatusCode::OK, "good", said))).await
@@ -359,6 +347,10 @@ async fn roll_back(
             let why = "Nothing was changed: somebody worked on these records since. Look at the difference."
                 .to_owned();
             one(app, by, id, Some(&planned), Some((StatusCode::CONFLICT, "bad", why))).await
+        }
+        Err(Error::RollbackChanged(planned)) => {
+            let why = "What stands against it has changed since you looked; nothing was done. Look again.";
+            one(app, by, id, Some(&planned), Some((StatusCode::CONFLICT, "bad", why.to_owned()))).await
         }
         Err(error @ (Error::RollbackImpossible(_) | Error::RollbackUnknown(_) | Error::Conflict(_))) => {
             one(app, by, id, None, Some((StatusCode::CONFLICT, "bad", error.to_string()))).await

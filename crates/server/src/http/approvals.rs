@@ -7,10 +7,12 @@ use super::{
 use crate::app::{ApprovalQuery, Error};
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use checkrein_api::{
-    ApprovalDecision, ApprovalPage, ApprovalView, LinkView, NewComment, NewLink, Problem, State as Standing,
+    ApprovalDecision, ApprovalPage, ApprovalView, LinkView, NewComment, NewLink, Problem, SampleView,
+    State as Standing,
 };
 use checkrein_store::ApprovalFilter;
 use serde::Deserialize;
+use std::time::Duration;
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -63,6 +65,27 @@ pub(super) async fn show(
     Path(id): Path,
 ) -> Result<Answer<ApprovalView>, Error> {
     app.view_approval(&caller, &id).await.map(Answer)
+}
+
+/// Some of the records that a held action would touch. For operators.
+///
+/// Read from the target now, with the time that a count may take, and kept nowhere: at most 10 of each resource,
+/// without secrets. What follows through foreign keys is that of the first 100.
+#[utoipa::path(get, path = "/v1/approvals/{id}/sample", tag = "approvals", params(("id" = String, Path, description = "`apr_…`")), responses(
+    (status = 200, description = "The records", body = SampleView),
+    (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
+    (status = 403, description = "Not with an agent's key", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "No such approval", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "Already answered, expired or withdrawn", body = Problem, content_type = "application/problem+json"),
+    (status = 422, description = "It names no records of a connected target, or these are not to be shown", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "The target does not answer in time", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn sample(
+    State(app): State<Shared>,
+    OperatorKey(caller): OperatorKey,
+    Path(id): Path,
+) -> Result<Answer<SampleView>, Error> {
+    app.sample_approval(&caller, &id, Duration::MAX).await.map(Answer)
 }
 
 /// Approve or deny.

@@ -1,6 +1,9 @@
 //! `/v1/executions`
 
-use super::{AnyKey, Shared, body::Json};
+use super::{
+    AnyKey, Shared,
+    body::{Json, Trace},
+};
 use crate::app::Error;
 use axum::{Json as Answer, extract::State};
 use checkrein_api::{ExecutionRequest, ExecutionView, Problem};
@@ -11,7 +14,9 @@ use checkrein_api::{ExecutionRequest, ExecutionView, Problem};
 /// if the policies allow what was really changed, once the decision and a snapshot are on record. Answers 200
 /// with the decision, whatever the verdict is; `executed` says whether it took place. A held execution holds
 /// no lock: once approved, send it again (with another idempotency key).
-#[utoipa::path(post, path = "/v1/executions", tag = "executions", request_body = ExecutionRequest, responses(
+#[utoipa::path(post, path = "/v1/executions", tag = "executions", request_body = ExecutionRequest, params(
+    ("traceparent" = Option<String>, Header, description = "Where the caller stands in its own trace (W3C Trace Context)"),
+), responses(
     (status = 200, description = "The decision, durably on record, and what the statements gave", body = ExecutionView),
     (status = 400, description = "The request makes no sense", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),
@@ -24,7 +29,9 @@ use checkrein_api::{ExecutionRequest, ExecutionView, Problem};
 pub(super) async fn create(
     State(app): State<Shared>,
     AnyKey(caller): AnyKey,
-    Json(request): Json<ExecutionRequest>,
+    Trace(trace): Trace,
+    Json(mut request): Json<ExecutionRequest>,
 ) -> Result<Answer<ExecutionView>, Error> {
+    request.traceparent = request.traceparent.or(trace);
     app.execute(&caller, request).await.map(Answer)
 }

@@ -87,6 +87,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(policies::replay))
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::show))
+        .routes(routes!(approvals::sample))
         .routes(routes!(approvals::decide))
         .routes(routes!(agents::list))
         .routes(routes!(agents::show))

@@ -185,7 +185,7 @@ impl IntoResponse for Error {
                     detail,
                 )
             },
-            Self::RollbackConflicts(plan) => Draft {
+            Self::RollbackConflicts(plan) | Self::RollbackChanged(plan) => Draft {
                 more: Box::new(More { plan: Some(*plan), ..More::default() }),
                 ..draft(StatusCode::CONFLICT, "rollback-conflicts", "Records were changed since", detail)
             },

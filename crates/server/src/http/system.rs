@@ -1,11 +1,11 @@
 //! Health, metrics and the API's description: open to everybody who reaches the server.
 
 use super::Shared;
-use crate::app::Error;
+use crate::{app::Error, metrics::Format};
 use axum::{
     Json as Answer,
     extract::State,
-    http::header,
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use checkrein_api::{Health, Problem};
@@ -30,12 +30,13 @@ pub(super) async fn readyz(State(app): State<Shared>) -> Result<Answer<Health>, 
     app.ready().await.map(|()| healthy())
 }
 
-/// Metrics in the Prometheus text format.
-#[utoipa::path(get, path = "/metrics", tag = "system", security(()), responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
-pub(super) async fn metrics(State(app): State<Shared>) -> Response {
-    let text = app.metrics_text();
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
-        .into_response()
+/// Metrics, in the text format of Prometheus, or as OpenMetrics to who accepts that.
+#[utoipa::path(get, path = "/metrics", tag = "system", security(()), responses(
+    (status = 200, content((String = "text/plain"), (String = "application/openmetrics-text"))),
+))]
+pub(super) async fn metrics(State(app): State<Shared>, headers: HeaderMap) -> Response {
+    let format = Format::accepted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
+    ([(header::CONTENT_TYPE, format.content_type())], app.metrics_text(format)).into_response()
 }
 
 /// This description.

@@ -60,6 +60,41 @@ async fn what_is_allowed_runs_is_measured_and_can_be_undone() {
 }
 
 #[tokio::test]
+async fn it_is_checked_in_the_callers_own_trace() {
+    let server = shop::server("").await;
+    let said = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let nearer = said.replace("3331-01", "4441-01");
+    let run = async |headers: &str, member: Value| {
+        let mut body = json!({"target": "shop", "statement": "SELECT 1"});
+        if !member.is_null() {
+            body["traceparent"] = member;
+        }
+        let body = body.to_string();
+        let reply = server
+            .raw(
+                format!(
+                    "POST /v1/executions HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {}\r\n\
+                     content-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}",
+                    super::common::ADMIN,
+                    body.len()
+                )
+                .as_bytes(),
+            )
+            .await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let id = text(&reply.json()["id"]).to_owned();
+        let row = server.app.store().check(&id).await.unwrap().unwrap();
+        row.checked.check.traceparent.map(|trace| trace.to_string())
+    };
+    let header = format!("traceparent: {said}\r\n");
+    assert_eq!(run(&header, Value::Null).await.as_deref(), Some(said));
+    assert_eq!(run("", json!(said)).await.as_deref(), Some(said));
+    assert_eq!(run(&header, json!(nearer)).await, Some(nearer));
+    assert_eq!(run("traceparent: nonsense\r\n", json!("nonsense")).await, None);
+    assert_eq!(run("", Value::Null).await, None);
+}
+
+#[tokio::test]
 async fn what_is_blocked_leaves_the_file_as_it_was() {
     let server = shop::server("").await;
     limit(&server, "block", 25).await;

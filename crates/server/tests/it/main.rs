@@ -31,13 +31,23 @@ mod keeping;
 #[cfg(test)]
 mod links;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
+mod oidc;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod redaction;
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod shop;
 #[cfg(test)]
 mod signals;
+#[cfg(test)]
+mod sinks;
 #[cfg(test)]
 mod slack;
 #[cfg(test)]

@@ -17,14 +17,14 @@ use tokio::{
 };
 
 /// A webhook that answers with `status`; 0: not at all.
-struct Receiver {
+pub(crate) struct Receiver {
     addr: SocketAddr,
     status: Arc<AtomicU16>,
     got: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Receiver {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (status, got) = (Arc::new(AtomicU16::new(200)), Arc::new(Mutex::new(Vec::new())));
@@ -38,16 +38,16 @@ impl Receiver {
         Self { addr, status, got }
     }
 
-    fn answers(&self, status: u16) {
+    pub(crate) fn answers(&self, status: u16) {
         self.status.store(status, Ordering::SeqCst);
     }
 
     /// What it has taken.
-    fn got(&self) -> Vec<Value> {
+    pub(crate) fn got(&self) -> Vec<Value> {
         self.got.lock().unwrap().clone()
     }
 
-    async fn has(&self, count: usize) -> Vec<Value> {
+    pub(crate) async fn has(&self, count: usize) -> Vec<Value> {
         within(&format!("{count} messages, not {:?}", self.kinds()), || async {
             Some(self.got()).filter(|got| got.len() >= count)
         })
@@ -92,7 +92,7 @@ async fn answer(stream: TcpStream, status: &AtomicU16, got: &Mutex<Vec<Value>>) 
     }
 }
 
-async fn within<T, F: Future<Output = Option<T>>>(what: &str, look: impl Fn() -> F) -> T {
+pub(crate) async fn within<T, F: Future<Output = Option<T>>>(what: &str, look: impl Fn() -> F) -> T {
     for _ in 0..600 {
         if let Some(found) = look().await {
             return found;
@@ -114,7 +114,7 @@ condition = { action = "send_email" }
 "#;
 
 /// A sink for `receiver`, of which the secrets are in `dir`.
-fn sink(dir: &Path, name: &str, receiver: &Receiver) -> String {
+pub(crate) fn sink(dir: &Path, name: &str, receiver: &Receiver) -> String {
     std::fs::write(dir.join(format!("{name}.url")), format!("http://{}/", receiver.addr)).unwrap();
     std::fs::write(dir.join("secret"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
     format!(
@@ -130,7 +130,7 @@ fn sink(dir: &Path, name: &str, receiver: &Receiver) -> String {
     )
 }
 
-fn delete(agent: &str) -> Value {
+pub(crate) fn delete(agent: &str) -> Value {
     json!({"agent": agent, "action": "delete", "resource": "shop.users"})
 }
 

@@ -78,6 +78,39 @@ async fn later_work_of_others_is_shown_and_kept() {
 }
 
 #[tokio::test]
+async fn what_is_forced_is_what_a_person_has_looked_at() {
+    let server = shop::server("").await;
+    let run = server.execute("UPDATE users SET plan = 'gone' WHERE id <= 4").await;
+    let id = text(&run["snapshot_id"]);
+    shop::meddle(server.dir.path(), "UPDATE users SET plan = 'theirs' WHERE id = 2");
+    let seen = server.rollback(id, json!({})).await.json()["plan"]["digest"].clone();
+    let planned = server.rollback(id, json!({"dry_run": true})).await.json();
+    assert_eq!(planned["plan"]["digest"], seen, "the same plan has the same digest");
+    for (on_conflict, later) in [
+        ("force", "UPDATE users SET plan = 'other' WHERE id = 2"),
+        ("skip", "UPDATE users SET plan = 'more' WHERE id = 4"),
+        ("force", "DELETE FROM users WHERE id = 2"),
+    ] {
+        let before = server.rollback(id, json!({"dry_run": true})).await.json()["plan"]["digest"].clone();
+        shop::meddle(server.dir.path(), later);
+        let meddled = shop::dump(server.dir.path());
+        let body = json!({"on_conflict": on_conflict, "plan_digest": before});
+        let refused = server.rollback(id, body).await;
+        assert_eq!((refused.status, refused.problem().as_str()), (409, "rollback-conflicts"), "{refused:?}");
+        let doc = refused.json();
+        assert!(text(&doc["detail"]).contains("the plan changed since you looked"), "{doc}");
+        assert_ne!(doc["plan"]["digest"], before, "{doc}");
+        assert_eq!(shop::dump(server.dir.path()), meddled, "{later}: nothing was rolled back");
+    }
+    assert_eq!(shop::snapshot_files(server.dir.path()).len(), 1, "nothing is left of what was refused");
+    let now = server.rollback(id, json!({"dry_run": true})).await.json()["plan"]["digest"].clone();
+    let done = server.rollback(id, json!({"on_conflict": "force", "plan_digest": now})).await.json();
+    assert_eq!(done["status"], "done", "{done}");
+    assert!(!shop::dump(server.dir.path()).contains("more"));
+    server.stop_and_verify().await;
+}
+
+#[tokio::test]
 async fn an_allowed_check_leaves_a_snapshot_that_its_outcome_seals() {
     let server = shop::server("").await;
     let before = shop::dump(server.dir.path());

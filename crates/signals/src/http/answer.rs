@@ -14,12 +14,14 @@ const MAX_PAUSE: Duration = Duration::from_secs(3600);
 /// The most of an answer that is shown, in characters.
 const SHOWN: usize = 300;
 
-/// How a sink reads statuses. 2xx is taken, 429 and 5xx are tried again, and so are `later`; nothing else is.
+/// How a sink reads statuses. 2xx is taken; tried again is what says that the receiver is not well (408, 425, 429, 5xx)
+/// or that a setting is wrong, here or there (3xx, 401, 403, 404, 405, 407, and `later`): no message is to blame for
+/// that. Everything else refuses the message for good.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// Who answers, for the text of a failure: `Slack`.
     pub receiver: &'static str,
-    /// Statuses that are tried again besides 408, 425, 429 and 5xx.
+    /// Further statuses that a setting mends.
     pub later: &'static [u16],
     /// The next step after a status, for a person: a sentence, or nothing.
     pub advice: fn(u16) -> &'static str,
@@ -76,7 +78,9 @@ impl Answer {
         let retry = match self.status {
             200..=299 => return Ok(self),
             408 | 425 | 429 | 500..=599 => self.pause(),
-            other if rules.later.contains(&other) => self.pause(),
+            // Whenever it says: somebody must hear of it, as of any receiver that takes nothing.
+            300..=399 | 401 | 403 | 404 | 405 | 407 => Retry::Later,
+            other if rules.later.contains(&other) => Retry::Later,
             _ => Retry::Never,
         };
         let advice = match (self.status, (rules.advice)(self.status)) {

@@ -111,6 +111,33 @@ fn what_the_receiver_says_about_time_is_heeded() {
 }
 
 #[test]
+fn one_that_puts_off_for_long_fails_however_politely() {
+    let pause = || failure(Retry::After(Duration::from_secs(60)));
+    let waiting = || (1..=3).map(|n| delivery(n, Severity::Warning, 0)).collect();
+    let mut queue = Queue::new(Pace::default(), waiting(), false);
+    let (_, health, _) = run(&mut queue, 0..3_000, |_, _| pause());
+    assert_eq!(health, [(SinkHealth::Failing, 900)]);
+    // One that takes a message between two pauses does not, however long the others wait.
+    let mut queue =
+        Queue::new(Pace::default(), (1..=30).map(|n| delivery(n, Severity::Warning, 0)).collect(), false);
+    let mut asked = 0;
+    let (delivered, health, _) = run(&mut queue, 0..3_000, |_, _| {
+        asked += 1;
+        if asked % 2 == 1 { pause() } else { Ok(()) }
+    });
+    assert_eq!((delivered.len(), health.len()), (30, 0));
+}
+
+#[test]
+fn a_setting_that_is_mended_is_tried_at_once() {
+    let mut queue = Queue::new(Pace::default(), vec![delivery(1, Severity::Warning, 0)], false);
+    run(&mut queue, 0..2_000, |_, _| failure(Retry::Later));
+    assert!(queue.start(at(2_000)).0.is_none(), "in a pause of minutes");
+    queue.set_pace(Pace::default());
+    assert_eq!(queue.start(at(2_000)).0.unwrap().no, 1);
+}
+
+#[test]
 fn what_is_refused_for_good_is_a_dead_letter_and_said_once() {
     let mut queue =
         Queue::new(Pace::default(), (1..=3).map(|n| delivery(n, Severity::Warning, 0)).collect(), false);

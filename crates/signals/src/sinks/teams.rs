@@ -39,7 +39,8 @@ const LINK: usize = 1500;
 
 const RULES: Rules = Rules {
     receiver: "Teams",
-    later: &[],
+    // Its workflow is gone or switched off.
+    later: &[410],
     advice: |status| match status {
         400 => "Is the workflow one that posts a card when a webhook request is received?",
         401 | 403 => {

@@ -1,16 +1,21 @@
-//! Libraries that others wrote read what the sinks send: Slack's, that of Standard Webhooks, Microsoft's.
+//! Libraries that others wrote read what the sinks send: Slack's, that of Standard Webhooks, Microsoft's, Datadog's.
 
-use crate::common::{hostile, http, message, resolved, secret};
+use crate::{
+    common::{hostile, http, message, resolved, secret},
+    samples::records,
+};
 use checkrein_core::signal::Notification;
 use checkrein_signals::{
     Sink,
     sinks::{
+        datadog::{Datadog, DatadogConfig},
         slack::{Slack, SlackConfig},
         teams::{Teams, TeamsConfig},
         webhook::{Webhook, WebhookConfig},
     },
 };
 use checkrein_testbed::receivers::{
+    datadog,
     scripted::{Receiver, Reply, Request},
     slack, teams,
 };
@@ -115,4 +120,37 @@ async fn microsofts_library_has_nothing_against_the_cards() {
     // It would have said so.
     assert_ne!(said.pop().unwrap(), "good");
     assert_eq!(said, vec!["good"; cards.len()]);
+}
+
+#[tokio::test]
+async fn datadogs_client_knows_every_part_of_what_is_sent() {
+    let receiver = datadog::start();
+    let mut config = DatadogConfig::new(secret(datadog::API_KEY));
+    (config.url, config.host, config.tags) =
+        (Some(receiver.url()), Some("rein-1".to_owned()), vec!["env:prod".to_owned()]);
+    let sink = Datadog::new(config, http()).unwrap();
+    let mut requests = sent(&sink, &receiver).await;
+    sink.feed(&records(50)).await.unwrap();
+    requests.extend(receiver.take());
+    let mut lines: Vec<_> = requests.iter().map(|r| json!({ "path": r.path, "body": r.json() })).collect();
+    for path in ["/api/v2/events", "/api/v2/logs", "/api/v2/series"] {
+        assert!(lines.iter().any(|line| line["path"] == path), "nothing was sent to {path}");
+    }
+    let event = lines[0].clone();
+    let series = lines.iter().find(|line| line["path"] == "/api/v2/series").unwrap().clone();
+    let good = lines.len();
+    // It would have said so.
+    for (place, value) in
+        [("/body/data/attributes/attributes/status", "bad"), ("/body/data/attributes/category", "news")]
+    {
+        let mut wrong = event.clone();
+        *wrong.pointer_mut(place).unwrap() = value.into();
+        lines.push(wrong);
+    }
+    let mut wrong = series;
+    wrong["body"]["series"][0]["type"] = 9.into();
+    lines.push(wrong);
+    let said = python("datadog.py", &lines);
+    assert_eq!(said[..good], vec!["good"; good]);
+    assert_eq!(said[good..].iter().filter(|line| *line != "good").count(), 3, "{:?}", &said[good..]);
 }

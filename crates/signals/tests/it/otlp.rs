@@ -111,8 +111,8 @@ async fn only_what_is_wanted_is_sent() {
 async fn each_status_means_what_the_standard_says() {
     let receiver = otlp::start();
     let sink = sink(receiver.url());
-    let later = [401, 403, 408, 429, 502, 503, 504];
-    let never = [301, 400, 404, 413, 415, 500, 501];
+    let later = [301, 401, 403, 404, 408, 429, 502, 503, 504];
+    let never = [400, 413, 415, 500, 501];
     let all = later.map(|s| (s, Retry::Later)).into_iter().chain(never.map(|s| (s, Retry::Never)));
     for (status, retry) in all {
         receiver.answers([Reply::new(status, "{\"code\":3,\"message\":\"words of theirs\"}")]);

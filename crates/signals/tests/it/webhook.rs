@@ -4,7 +4,7 @@
 use crate::common::{at, fails_well, hostile, http, is_documented, message, secret};
 use checkrein_core::signal::Notification;
 use checkrein_signals::{
-    Sink as _,
+    Retry, Sink as _,
     sink::Record,
     sinks::webhook::{Webhook, WebhookConfig},
 };
@@ -77,6 +77,20 @@ async fn the_stream_of_all_actions_goes_the_same_way() {
         body["data"]["records"][1],
         json!({ "seq": 9, "at": at(0), "kind": "check", "body": { "verdict": "allow" } })
     );
+    for (status, retry) in [
+        (401, Retry::Later),
+        (403, Retry::Later),
+        (404, Retry::Later),
+        (400, Retry::Never),
+        // It wants no more, as Standard Webhooks has it.
+        (410, Retry::Never),
+        (413, Retry::Never),
+    ] {
+        receiver.answers([Reply::new(status, "no")]);
+        assert_eq!(sink.feed(&[record(10)]).await.unwrap_err().retry, retry, "{status}");
+        receiver.answers([Reply::new(status, "no")]);
+        assert_eq!(sink.notify(&message()).await.unwrap_err().retry, retry, "{status}");
+    }
 }
 
 #[tokio::test]

@@ -23,7 +23,8 @@ CREATE TABLE deliveries (
     standing  TEXT NOT NULL,           -- queued, delivered, dead
     first_seq INTEGER NOT NULL,        -- entries of its group's first and last signal
     last_seq  INTEGER NOT NULL,
+    condition TEXT NOT NULL,           -- of its group
     body      TEXT NOT NULL            -- JSON
 ) STRICT;
 CREATE INDEX deliveries_standing ON deliveries (standing, no);
-CREATE INDEX deliveries_last ON deliveries (last_seq);
+CREATE INDEX deliveries_condition ON deliveries (condition, standing, last_seq, first_seq);

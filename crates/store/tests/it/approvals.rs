@@ -18,7 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const LIFE: i64 = 3600;
 /// All that a store keeps.
 const FILES: [&str; 5] =
-    ["checkrein.db", "checkrein.db-wal", "checkrein.lock", "checkrein.journal-1", "checkrein.journal-2"];
+    ["checkrein.db", WAL, "checkrein.lock", "checkrein.journal-1", "checkrein.journal-2"];
+const WAL: &str = "checkrein.db-wal";
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -37,6 +38,8 @@ enum Step {
     Restart,
     /// The process dies, without a word.
     Crash,
+    /// The machine does.
+    PowerCut,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -54,6 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => n().prop_map(Step::ExpireGrant),
         1 => Just(Step::Restart),
         1 => Just(Step::Crash),
+        1 => Just(Step::PowerCut),
     ]
 }
 
@@ -212,7 +216,7 @@ impl Model {
                 }
                 may
             }),
-            Step::Restart | Step::Crash => true,
+            Step::Restart | Step::Crash | Step::PowerCut => true,
         }
     }
 }
@@ -248,7 +252,7 @@ fn event(step: &Step, now: Timestamp) -> Option<Event> {
         }
         Step::Revoke(g) => of_grant(g, grant::Transition::Revoke { by: person(3) }),
         Step::ExpireGrant(g) => of_grant(g, grant::Transition::Expire),
-        Step::Restart | Step::Crash => return None,
+        Step::Restart | Step::Crash | Step::PowerCut => return None,
     })
 }
 
@@ -261,30 +265,82 @@ proptest! {
     }
 }
 
+/// How much of the write-ahead log a power cut leaves: half of what came since `before`, which was synced.
+fn torn(before: &[u8], now: &[u8]) -> u64 {
+    // Begun anew, it has another header.
+    let goes_on = !before.is_empty() && now.get(..32) == before.get(..32);
+    let synced = if goes_on { before.len().min(now.len()) } else { 0 };
+    (synced + (now.len() - synced) / 2) as u64
+}
+
+/// A store, and what its disk is sure to hold.
+struct Running {
+    store: checkrein_store::Store,
+    dir: tempfile::TempDir,
+    /// The database as it was before anything was added.
+    kept: tempfile::TempDir,
+    /// The write-ahead log then.
+    before: Vec<u8>,
+}
+
+impl Running {
+    fn begin(dir: tempfile::TempDir) -> Self {
+        let kept = tempfile::tempdir().unwrap();
+        for file in ["checkrein.db", "checkrein.lock"] {
+            std::fs::copy(dir.path().join(file), kept.path().join(file)).unwrap();
+        }
+        // No checkpoint tears the copy: none begins before a quarter of this is written.
+        let options = checkrein_store::Options { wal_bytes: 4 << 20, ..options(dir.path()) };
+        let store = checkrein_store::Store::open(options).unwrap();
+        let before = std::fs::read(dir.path().join(WAL)).unwrap_or_default();
+        Self { store, dir, kept, before }
+    }
+
+    async fn restart(self) -> Self {
+        self.store.close().await;
+        Self::begin(self.dir)
+    }
+
+    /// What SIGKILL leaves at this moment; that nothing is written just then, `same` has seen to.
+    async fn crash(self) -> Self {
+        let left = tempfile::tempdir().unwrap();
+        for file in FILES {
+            std::fs::copy(self.dir.path().join(file), left.path().join(file)).unwrap();
+        }
+        self.store.close().await;
+        open(left.path()).close().await;
+        Self::begin(left)
+    }
+
+    /// What a machine that lost power finds: the database as it was when the store was opened, half of what it
+    /// wrote since, and the journal.
+    async fn power_cut(self) -> Self {
+        let (from, left) = (self.dir.path(), self.kept);
+        for file in FILES.into_iter().filter(|file| !["checkrein.db", "checkrein.lock"].contains(file)) {
+            std::fs::copy(from.join(file), left.path().join(file)).unwrap();
+        }
+        let wal = std::fs::OpenOptions::new().write(true).open(left.path().join(WAL)).unwrap();
+        wal.set_len(torn(&self.before, &std::fs::read(from.join(WAL)).unwrap())).unwrap();
+        self.store.close().await;
+        open(left.path()).close().await;
+        Self::begin(left)
+    }
+}
+
 async fn run(steps: Vec<Step>) {
-    let mut dir = tempfile::tempdir().unwrap();
-    let mut store = open(dir.path());
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).close().await;
+    let mut running = Running::begin(dir);
     let mut model = Model::default();
     let mut taken = 0_u64;
     for (n, step) in steps.iter().enumerate() {
         let now = at(i64::try_from(n).unwrap() * 150);
         match step {
-            Step::Restart => {
-                store.close().await;
-                store = open(dir.path());
-            }
-            Step::Crash => {
-                // What SIGKILL leaves at this moment; that nothing is written just then, `same` has seen to.
-                let left = tempfile::tempdir().unwrap();
-                for file in FILES {
-                    std::fs::copy(dir.path().join(file), left.path().join(file)).unwrap();
-                }
-                store.close().await;
-                dir = left;
-                store = open(dir.path());
-            }
+            Step::Restart => running = running.restart().await,
+            Step::Crash => running = running.crash().await,
+            Step::PowerCut => running = running.power_cut().await,
             _ => {
-                let recorded = match store.append(vec![event(step, now).unwrap()], now).await {
+                let recorded = match running.store.append(vec![event(step, now).unwrap()], now).await {
                     Ok(_) => true,
                     Err(
                         AppendError::Refused(_)
@@ -298,10 +354,10 @@ async fn run(steps: Vec<Step>) {
                 taken += u64::from(recorded);
             }
         }
-        same(&store, &model).await;
+        same(&running.store, &model).await;
     }
-    store.close().await;
-    assert_eq!(verified(dir.path()), taken, "all that was acknowledged, and nothing else");
+    running.store.close().await;
+    assert_eq!(verified(running.dir.path()), taken, "all that was acknowledged, and nothing else");
 }
 
 async fn same(store: &checkrein_store::Store, model: &Model) {

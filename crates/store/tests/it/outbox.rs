@@ -147,3 +147,80 @@ async fn what_is_done_with_is_removed_and_what_is_not_stays() {
     store.close().await;
     Reader::open(dir.path()).unwrap().verify(None, |_| {}).unwrap();
 }
+
+/// A hundred thousand signals, nearly all of them of one runaway agent: what is asked for is found in one page, and
+/// no look goes through all of it.
+#[tokio::test]
+async fn what_did_not_arrive_is_found_among_very_many() {
+    const MANY: i64 = 100_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for n in 0..3 {
+        let agent = ["rare", "runaway", "rare"][n];
+        let checked = checked_with(&format!("chk_{n}"), agent, None, "update", "shop.users", Verdict::Block);
+        store.append(vec![Event::Check(Box::new(checked))], at(1)).await.unwrap();
+    }
+    let mut last_no = 0;
+    let mut made = step(&store, &mut last_no).await.deliveries;
+    let runaway = made.iter().position(|d| d.condition.contains("runaway")).unwrap();
+    let runaway = made.swap_remove(runaway);
+    store.close().await;
+    let db = rusqlite::Connection::open(dir.path().join("checkrein.db")).unwrap();
+    db.execute(
+        "WITH RECURSIVE i(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < ?1)
+         INSERT INTO signals SELECT 10 + i, 0, kind, severity, agent, body FROM signals, i WHERE seq = 2",
+        [MANY],
+    )
+    .unwrap();
+    drop(db);
+    let store = open(dir.path());
+    let filter = |standing| SignalFilter { standing: Some(standing), ..SignalFilter::default() };
+    let none = store.signals(filter(Standing::Dead), None, 50).await.unwrap();
+    assert_eq!((none.rows.len(), none.next), (0, None), "one look, not a page for each 5,000");
+
+    // One dead letter at the very beginning, and ten thousand messages about the runaway agent.
+    let mut changes = OutboxChanges::default();
+    let (old, message) = (made.remove(0), |no: u64, of: &Delivery| {
+        let mut delivery = Delivery { no, ..of.clone() };
+        delivery.notification.delivery_id = format!("dlv_{no}");
+        delivery
+    });
+    changes.deliveries.push(Delivery { standing: Standing::Dead, entries: (1, 1), ..message(1, &old) });
+    for no in 2..=10_001 {
+        let entries = (2, 10 + (no - 1) * 10);
+        changes.deliveries.push(Delivery { standing: Standing::Delivered, entries, ..message(no, &runaway) });
+    }
+    store.keep_outbox(changes).await.unwrap();
+    let dead = store.signals(filter(Standing::Dead), None, 50).await.unwrap();
+    let found: Vec<_> = dead.rows.iter().map(|row| (row.place.seq, row.deliveries.len())).collect();
+    assert_eq!((found, dead.next), (vec![(1, 1)], None));
+    // A message of a group speaks for all of it: what is shown of each signal is bounded.
+    let oldest = SignalFilter { sink: Some("team".to_owned()), ..SignalFilter::default() };
+    let page = store.signals(oldest, Some(Place { seq: 500, n: 0 }), 50).await.unwrap();
+    assert_eq!(page.rows.len(), 50);
+    let row = &page.rows[0];
+    assert_eq!((row.place.seq, row.deliveries.len()), (499, 50));
+    assert!(
+        row.deliveries.iter().all(|d| d.entries.1 >= 499),
+        "the first that spoke for it, and those after"
+    );
+    assert!(row.deliveries.iter().any(|d| d.entries.1 == 500), "the first is among them");
+    store.close().await;
+
+    // However the tables grow, these stay look-ups.
+    let db = rusqlite::Connection::open(dir.path().join("checkrein.db")).unwrap();
+    let plan = |sql: &str| -> Vec<String> {
+        let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        statement.query_map([], |row| row.get(3)).unwrap().map(Result::unwrap).collect()
+    };
+    for sql in [
+        "SELECT body FROM deliveries WHERE condition = 'x' AND standing = 'dead' AND last_seq >= 1
+         AND first_seq <= 1 ORDER BY last_seq LIMIT 50",
+        "SELECT sink, condition, first_seq, last_seq FROM deliveries WHERE standing = 'dead'",
+        "SELECT seq, n, kind, agent, body FROM signals
+         WHERE (seq, n) < (9, 0) AND seq >= 1 AND severity >= 0 ORDER BY seq DESC, n DESC",
+    ] {
+        let plan = plan(sql);
+        assert!(plan.len() == 1 && plan[0].starts_with("SEARCH"), "{sql}: {plan:?}");
+    }
+}

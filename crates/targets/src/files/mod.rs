@@ -31,8 +31,8 @@ mod walk;
 mod work;
 
 use crate::{
-    Captured, Counted, Error, Kind, Pending, Place, Plan, Report, ResultSet, RowReader, Selection, Settled,
-    Statement, Target, TargetConfig, Undo, UndoOptions,
+    Captured, Counted, Error, Kind, Pending, Place, Plan, Report, ResultSet, RowReader, Sampled, Selection,
+    Settled, Statement, Target, TargetConfig, Undo, UndoOptions,
     snapshot::{Snapshot, SnapshotWriter, Table},
 };
 use async_trait::async_trait;
@@ -104,6 +104,27 @@ impl Target for Files {
                 ));
             }
             Ok(counted)
+        })
+        .await
+    }
+
+    async fn sample(&self, what: &Selection, rows: usize) -> Result<Vec<Sampled>, Error> {
+        let (choice, _) = Choice::of(&self.path, what)?;
+        let path = self.path.clone();
+        run("reading a sample", self.config.limits.count, move |stop| {
+            let mut names = Vec::new();
+            let walked = walk::walk(&Root::open(&path)?, &choice, Ways::Strict, stop, |path, found| {
+                if found.is_some() {
+                    names.push(vec![Value::String(path.show())]);
+                }
+                // There is no other way to end a walk.
+                if names.len() < rows { Ok(()) } else { Err(Error::TooLarge("enough".to_owned())) }
+            });
+            if names.len() < rows {
+                walked?;
+            }
+            let columns = vec!["path".to_owned()];
+            Ok(vec![Sampled { resource: String::new(), columns, rows: names }])
         })
         .await
     }

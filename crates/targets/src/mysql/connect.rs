@@ -72,6 +72,8 @@ struct Pools {
 pub(super) struct Session {
     pub(super) conn: Conn,
     pub(super) mariadb: bool,
+    /// Whether InnoDB's dictionary has names as they are in files: MariaDB, and MySQL before 8.
+    pub(super) files: bool,
     /// Whether INSERT … RETURNING is known.
     pub(super) returning: bool,
     /// Whether SKIP LOCKED is known.
@@ -207,6 +209,7 @@ impl Db {
                 Ok(Session {
                     conn,
                     mariadb,
+                    files: mariadb || version < (8, 0, 0),
                     returning,
                     skips,
                     begun: 0.0,

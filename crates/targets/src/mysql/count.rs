@@ -10,7 +10,7 @@ use super::{
     value::{Image, param},
     walk::{Fate, Walk, consequence},
 };
-use crate::{Affected, Counted, Error, How, ResultSet, Selection, Statement};
+use crate::{Affected, Counted, Error, How, ResultSet, Selection, Statement, target::SAMPLE_FROM};
 use mysql_async::{Params, Value};
 use serde_json::{Map, Value as Json};
 use std::{
@@ -22,14 +22,7 @@ use std::{
 pub(super) async fn count(db: &Db, what: &Selection) -> Result<Counted, Error> {
     db.within(Purpose::Count, async {
         let mut counting = Counting::begin(db, Purpose::Count).await?;
-        match what {
-            Selection::Statements(list) => {
-                for statement in list {
-                    counting.statement(&Parsed::read(statement)?, true).await?;
-                }
-            }
-            Selection::Records { .. } | Selection::Where { .. } => counting.selection(what).await?,
-        }
+        counting.everything(what).await?;
         Ok(counting.counted())
     })
     .await
@@ -67,11 +60,13 @@ pub(super) struct Counting<'a> {
     pub(super) found: Footprint,
     /// Counted without keeping the keys.
     more: BTreeMap<(String, How), u64>,
-    named: Vec<String>,
+    pub(super) named: Vec<String>,
     forbidding: BTreeMap<String, u64>,
     at_least: BTreeSet<String>,
     /// Whether the records are kept, too.
     keep: bool,
+    /// Whether some of them will do.
+    few: bool,
 }
 
 impl<'a> Counting<'a> {
@@ -87,12 +82,30 @@ impl<'a> Counting<'a> {
             forbidding: BTreeMap::new(),
             at_least: BTreeSet::new(),
             keep: purpose == Purpose::Snapshot,
+            few: false,
         })
+    }
+
+    /// One that finds some records, and counts none.
+    pub(super) async fn few(db: &'a Db) -> Result<Self, Error> {
+        Ok(Self { few: true, ..Self::begin(db, Purpose::Count).await? })
+    }
+
+    /// Everything that `what` means.
+    pub(super) async fn everything(&mut self, what: &Selection) -> Result<(), Error> {
+        let Selection::Statements(list) = what else { return self.selection(what).await };
+        for statement in list {
+            let parsed = Parsed::read(statement)?;
+            if !(self.few && matches!(parsed.work, Work::Read | Work::Insert(_))) {
+                self.statement(&parsed, !self.few).await?;
+            }
+        }
+        Ok(())
     }
 
     fn walk(&mut self) -> Walk<'_> {
         let walk = Walk::new(self.db, &mut self.session, &mut self.schema, &mut self.found, false);
-        Walk { keep: self.keep, ..walk }
+        Walk { keep: self.keep, few: self.few, ..walk }
     }
 
     /// One statement. `only_numbers`: the keys are not needed where nothing follows from them.
@@ -215,7 +228,8 @@ impl<'a> Counting<'a> {
         let mut keys: Vec<Image> = Vec::new();
         for (condition, params) in &meant.conditions {
             let table = &meant.table;
-            let sql = format!("SELECT {} FROM {} AS t{condition}", table.key_list("t"), table.sql());
+            let some = if self.few { some() } else { String::new() };
+            let sql = format!("SELECT {} FROM {} AS t{condition}{some}", table.key_list("t"), table.sql());
             let found = &mut self.found;
             keys_of(&mut self.session, &sql, params.clone(), |key| {
                 if meant.follows {
@@ -284,6 +298,11 @@ impl<'a> Counting<'a> {
             .collect();
         Counted { affected, refusals, at_least: self.at_least.into_iter().collect() }
     }
+}
+
+/// Ends a query for records of which some will do.
+pub(super) fn some() -> String {
+    format!(" LIMIT {SAMPLE_FROM}")
 }
 
 fn positional(params: Vec<Value>) -> Params {

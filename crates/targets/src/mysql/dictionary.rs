@@ -65,7 +65,7 @@ pub(super) async fn load(
         quote(name),
         literal(schema),
         literal(name),
-        foreign_sql(session.mariadb, schema, name, "REF_NAME"),
+        foreign_sql(session.files, schema, name, "REF_NAME"),
     );
     let sets = session.several(&sql).await.map_err(|e| needs_process(e, &resource))?;
     let [_, create, triggers, foreign] = sets.as_slice() else {
@@ -125,8 +125,8 @@ async fn describe(
     let is = format!("TABLE_SCHEMA = {} AND TABLE_NAME = {}", literal(schema), literal(name));
     let sql = format!(
         "SELECT COALESCE(ENGINE, ''), TABLE_TYPE FROM information_schema.TABLES WHERE {is}; \
-         SELECT COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, EXTRA, \
-         COALESCE(GENERATION_EXPRESSION, '') FROM information_schema.COLUMNS WHERE {is} ORDER BY ORDINAL_POSITION; \
+         SELECT COLUMN_NAME, COLUMN_TYPE, DATA_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, EXTRA \
+         FROM information_schema.COLUMNS WHERE {is} ORDER BY ORDINAL_POSITION; \
          SELECT INDEX_NAME, COLUMN_NAME, COALESCE(NULLABLE, '') FROM information_schema.STATISTICS \
          WHERE {is} AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX",
     );
@@ -149,15 +149,18 @@ async fn describe(
             "{resource} is stored by {engine}, which has no transactions: a change cannot be taken back; convert it with ALTER TABLE … ENGINE=InnoDB"
         )));
     }
-    let mut columns = rows.iter().map(|row| column(row, &resource)).collect::<Result<Vec<_>, _>>()?;
+    let columns = rows.iter().map(|row| column(row, &resource)).collect::<Result<Vec<_>, _>>()?;
     let indexes = indexes_of(indexes)?;
     let whole = |i: &&Index| i.parts.iter().all(|p| p.0.is_some() && !p.1);
     let key = indexes.iter().find(|i| i.name == "PRIMARY").or_else(|| indexes.iter().find(whole));
     let key: Vec<String> =
         key.map(|k| k.parts.iter().filter_map(|p| p.0.clone()).collect()).unwrap_or_default();
-    columns.retain(|c| !c.generated || key.contains(&c.name));
+    let kept = columns.into_iter().filter(|(c, on_reading)| !on_reading || key.contains(&c.name));
+    let columns: Vec<Column> = kept.map(|(c, _)| c).collect();
     let place = |name: &String| columns.iter().position(|c| &c.name == name);
-    let all: Vec<usize> = (0..columns.len()).collect();
+    // A DELETE computes anew what it compares; that may not be what is stored.
+    let all: Vec<usize> =
+        columns.iter().enumerate().filter(|(_, c)| !c.generated).map(|(at, _)| at).collect();
     let uniques = indexes
         .iter()
         .filter(|i| i.parts.iter().filter_map(|p| p.0.as_ref()).ne(key.iter()))
@@ -190,10 +193,13 @@ async fn describe(
     })
 }
 
-fn column(row: &Row, resource: &str) -> Result<Column, Error> {
-    let (extra, generation): (String, String) = (get(row, 5)?, get(row, 6)?);
-    let (kind, extra): (String, String) = (get(row, 2)?, extra.to_ascii_lowercase());
-    Ok(Column {
+/// A column, and whether it is computed each time it is read.
+fn column(row: &Row, resource: &str) -> Result<(Column, bool), Error> {
+    let (kind, extra): (String, String) = (get(row, 2)?, get(row, 5)?);
+    let extra = extra.to_ascii_lowercase();
+    let says = |word: &str| extra.split([' ', ',']).any(|other| other == word);
+    let on_reading = says("virtual");
+    let column = Column {
         name: get(row, 0)?,
         declared: get(row, 1)?,
         sort: sort_of(&kind).ok_or_else(|| {
@@ -201,10 +207,11 @@ fn column(row: &Row, resource: &str) -> Result<Column, Error> {
         })?,
         charset: get(row, 3)?,
         collation: get(row, 4)?,
-        generated: !generation.is_empty(),
+        generated: on_reading || says("stored") || says("persistent"),
         auto: extra.contains("auto_increment"),
         stamped: extra.contains("on update"),
-    })
+    };
+    Ok((column, on_reading))
 }
 
 fn sort_of(kind: &str) -> Option<Sort> {
@@ -248,7 +255,7 @@ fn indexes_of(rows: &[Row]) -> Result<Vec<Index>, Error> {
 
 /// The foreign keys by which `table` refers to others.
 pub(super) async fn parents(session: &mut Session, table: &Table) -> Result<Vec<Foreign>, Error> {
-    let sql = foreign_sql(session.mariadb, &table.schema, &table.name, "FOR_NAME");
+    let sql = foreign_sql(session.files, &table.schema, &table.name, "FOR_NAME");
     let sets = session.several(&sql).await.map_err(|e| needs_process(e, &table.resource))?;
     foreign_of(sets.first().map(Vec::as_slice).unwrap_or_default())
 }
@@ -263,16 +270,16 @@ fn needs_process(error: Error, resource: &str) -> Error {
 }
 
 /// Asks for the foreign keys of which a table is the child (`FOR_NAME`) or the parent (`REF_NAME`).
-fn foreign_sql(mariadb: bool, schema: &str, name: &str, side: &str) -> String {
-    // InnoDB writes names as it writes file names; MySQL 8 no longer does.
-    let (keys, columns) = if mariadb {
+fn foreign_sql(files: bool, schema: &str, name: &str, side: &str) -> String {
+    // InnoDB writes names as it writes file names; MySQL no longer does from 8 on.
+    let (keys, columns) = if files {
         ("INNODB_SYS_FOREIGN", "INNODB_SYS_FOREIGN_COLS")
     } else {
         ("INNODB_FOREIGN", "INNODB_FOREIGN_COLS")
     };
     let plain = |name: &str, part: i8| {
         let part = format!("SUBSTRING_INDEX(f.{name}, '/', {part})");
-        if mariadb {
+        if files {
             format!("CONVERT(CONVERT(CAST({part} AS BINARY) USING filename) USING utf8mb4)")
         } else {
             part
@@ -280,7 +287,7 @@ fn foreign_sql(mariadb: bool, schema: &str, name: &str, side: &str) -> String {
     };
     let file = |value: &str| {
         let value = literal(value);
-        if mariadb {
+        if files {
             format!("CONVERT(CAST(CONVERT({value} USING filename) AS BINARY) USING utf8mb4)")
         } else {
             value

@@ -9,13 +9,13 @@ use super::{
     measure::rows_modified,
     open::{Open, Proof},
     result,
-    schema::{Action, Schema, Table, get, literal, quote},
+    schema::{Action, Column, Schema, Table, get, literal, quote},
     sql::{NewRows, Parsed, Work},
     value::Image,
     walk::{Fate, Walk, Watch, consequence},
 };
 use crate::{Affected, Error, How, Measured, Pending, ResultSet, Statement};
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 /// Runs the statements; the transaction stays open.
 pub(super) async fn execute(db: &Arc<Db>, statements: &[Statement]) -> Result<Box<dyn Pending>, Error> {
@@ -222,6 +222,9 @@ impl Run {
             })
             .await?;
         }
+        if new.replace && table.keyed {
+            self.replaced(&table, &answer.own).await?;
+        }
         let rows = answer.set.affected;
         let found = answer.own.len() as u64;
         let twice = new.replace || new.updates.is_some();
@@ -240,6 +243,22 @@ impl Run {
             covered: risky || returning || (!twice && found == rows),
         });
         Ok(answer.set)
+    }
+
+    /// What stood under these keys and is replaced may spell its own in another way, which is the same to the server:
+    /// `K1` and `k1`. To us it is another record.
+    async fn replaced(&mut self, table: &Arc<Table>, keys: &[Image]) -> Result<(), Error> {
+        if table.key_columns().all(Column::is_whole) {
+            return Ok(());
+        }
+        let stood = Outside::of(&self.db, &self.session).committed(table, keys).await?;
+        let keys: HashSet<&Image> = keys.iter().collect();
+        for key in stood.into_keys().filter(|key| !keys.contains(key)) {
+            if self.found.add(table, key, How::Delete, Before::Unknown)? {
+                self.found.spelled += 1;
+            }
+        }
+        Ok(())
     }
 
     async fn run(&mut self, plan: Plan) -> Result<result::Answer, Error> {
@@ -274,7 +293,7 @@ impl Run {
             // Changed there and back, a record is none that was changed.
             true => self.found.again.saturating_mul(2),
         };
-        let proof = Proof { rows, surplus };
+        let proof = Proof { rows, surplus, spelled: self.found.spelled };
         let measured = match self.changed.as_slice() {
             [] => Measured { affected: Vec::new(), exact: true },
             // The server's own number for the only table that can have changed.

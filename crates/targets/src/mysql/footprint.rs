@@ -78,6 +78,8 @@ pub(super) struct Footprint {
     pub(super) tables: BTreeMap<(String, String), Touched>,
     /// How often a record was found that had been found before, so that it may be changed once more.
     pub(super) again: u64,
+    /// How many were found as what stood under the same key, spelled in another way.
+    pub(super) spelled: u64,
     key_bytes: usize,
     row_bytes: usize,
 }

@@ -24,6 +24,7 @@ mod measure;
 mod open;
 mod resolve;
 mod result;
+mod sample;
 mod schema;
 mod snapshots;
 mod sql;
@@ -32,8 +33,8 @@ mod value;
 mod walk;
 
 use crate::{
-    Captured, Counted, Error, Kind, Pending, Plan, Report, ResultSet, Selection, Settled, Statement, Target,
-    TargetConfig, Undo, UndoOptions,
+    Captured, Counted, Error, Kind, Pending, Plan, Report, ResultSet, Sampled, Selection, Settled, Statement,
+    Target, TargetConfig, Undo, UndoOptions,
     snapshot::{Snapshot, SnapshotWriter, Table},
 };
 use async_trait::async_trait;
@@ -67,6 +68,10 @@ impl Target for Mysql {
 
     async fn count(&self, what: &Selection) -> Result<Counted, Error> {
         count::count(&self.db, what).await
+    }
+
+    async fn sample(&self, what: &Selection, rows: usize) -> Result<Vec<Sampled>, Error> {
+        sample::sample(&self.db, what, rows).await
     }
 
     async fn read(&self, statement: &Statement) -> Result<ResultSet, Error> {

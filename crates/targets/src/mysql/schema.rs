@@ -42,7 +42,8 @@ pub(super) struct Column {
     pub(super) sort: Sort,
     pub(super) charset: Option<String>,
     pub(super) collation: Option<String>,
-    /// Computed by the server, and kept only because the key needs it.
+    /// Computed by the server, which nobody else can write. Kept where it is stored, since it is not always what
+    /// its expression gives, or where the key needs it.
     pub(super) generated: bool,
     /// AUTO_INCREMENT.
     pub(super) auto: bool,
@@ -59,7 +60,7 @@ pub(super) struct Table {
     #[serde(skip)]
     pub(super) resource: String,
     pub(super) columns: Vec<Column>,
-    /// The places of the key's columns; of all columns where there is no key.
+    /// The places of the key's columns; where there is no key, of all columns that are not computed.
     pub(super) key: Vec<usize>,
     /// Whether there is a key: a primary key, or a unique index without NULL.
     pub(super) keyed: bool,
@@ -232,6 +233,13 @@ impl Table {
 }
 
 impl Column {
+    /// Whether it holds whole numbers or dates: values that are the same to the server have the same bytes.
+    pub(super) fn is_whole(&self) -> bool {
+        self.sort == Sort::Plain
+            && !self.declared.starts_with("float")
+            && !self.declared.starts_with("double")
+    }
+
     fn at(&self, alias: &str) -> String {
         if alias.is_empty() { quote(&self.name) } else { format!("{alias}.{}", quote(&self.name)) }
     }

@@ -3,6 +3,7 @@
 
 use super::{
     connect::{Db, Session},
+    count::some,
     effects,
     footprint::{Before, CHUNK, Footprint, keys_of, number, records_of},
     schema::{Action, Foreign, Schema, Table, quote},
@@ -57,6 +58,8 @@ pub(super) struct Walk<'a> {
     pub(super) lock: bool,
     /// Whether what is found is kept as before-images: nothing has been changed yet.
     pub(super) keep: bool,
+    /// Whether some of what is found will do.
+    pub(super) few: bool,
     /// Whether other statements belong to the same action.
     pub(super) several: bool,
     /// What a statement names, with a hash of each record before it, where that may be needed to prove that it
@@ -75,8 +78,22 @@ impl<'a> Walk<'a> {
         lock: bool,
     ) -> Self {
         let (watch, forbidding, triggers, named, cascaded) = Default::default();
-        let (keep, several) = (false, false);
-        Self { db, session, schema, found, watch, forbidding, triggers, lock, keep, several, named, cascaded }
+        let (keep, few, several) = (false, false, false);
+        Self {
+            db,
+            session,
+            schema,
+            found,
+            watch,
+            forbidding,
+            triggers,
+            lock,
+            keep,
+            few,
+            several,
+            named,
+            cascaded,
+        }
     }
 
     pub(super) async fn table(&mut self, named: &Named) -> Result<Arc<Table>, Error> {
@@ -193,7 +210,11 @@ impl<'a> Walk<'a> {
                 .await?;
                 self.named.push((Arc::clone(table), hashes));
             } else {
-                let (sql, params) = query(&table.key_list(&alias), "")?;
+                let (mut sql, params) = query(&table.key_list(&alias), "")?;
+                if self.few {
+                    // It may have a limit of its own.
+                    sql = format!("SELECT * FROM ({sql}) AS some{}", some());
+                }
                 keys_of(self.session, &sql, params, |key| each(key, Before::Unknown)).await?;
             }
             if let Fate::Changed(columns) = fate
@@ -240,7 +261,7 @@ impl<'a> Walk<'a> {
                 let Some(action) = consequence(&parent, foreign, &fate) else { continue };
                 let own: BTreeSet<String> = foreign.columns.iter().map(|(c, _)| c.to_lowercase()).collect();
                 if action == Action::Restrict {
-                    if !self.lock {
+                    if !self.lock && !self.few {
                         forbid.push((Arc::clone(&parent), foreign.clone(), keys.clone()));
                     }
                     continue;
@@ -272,7 +293,10 @@ impl<'a> Walk<'a> {
                         found.add(&child, key, name, before).map(drop)
                     };
                     let list = if keep { child.list("c") } else { child.key_list("c") };
-                    let (sql, params) = children_sql(&parent, &list, foreign, chunk, self.lock)?;
+                    let (mut sql, params) = children_sql(&parent, &list, foreign, chunk, self.lock)?;
+                    if self.few {
+                        sql.push_str(&some());
+                    }
                     if keep {
                         records_of(self.session, &sql, params, &child, |key, row| {
                             each(key, Before::There(row))

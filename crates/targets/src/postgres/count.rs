@@ -12,7 +12,7 @@ use super::{
     sql::{ask, ask_one, failed, literal},
     values::{Trouble, params},
 };
-use crate::{Affected, Counted, Error, How, Selection, Statement};
+use crate::{Affected, Counted, Error, How, Selection, Statement, target::SAMPLE_FROM};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -45,6 +45,8 @@ pub(super) struct Count<'s> {
     step: i32,
     /// Whether rows must be gathered even where nothing follows them.
     gather: bool,
+    /// Ends a query for rows that are gathered: all of them, or some.
+    some: String,
 }
 
 impl Postgres {
@@ -113,7 +115,13 @@ impl<'s> Count<'s> {
             named: Vec::new(),
             step: 0,
             gather,
+            some: String::new(),
         }
+    }
+
+    /// One that gathers some rows, and counts none.
+    pub(super) fn few(session: &'s Session) -> Self {
+        Self { some: format!(" LIMIT {SAMPLE_FROM}"), ..Self::new(session, true) }
     }
 
     /// Everything that `what` means.
@@ -144,6 +152,7 @@ impl<'s> Count<'s> {
         let prepared = self.session.prepare(&statement.sql).await?;
         let types = prepared.params();
         match derive::derive(&statement.sql)? {
+            Derived::Insert { .. } | Derived::Read { .. } if !self.some.is_empty() => Ok(()),
             Derived::Rows { table, query, delete, columns } => {
                 let relation = self.relation(&table).await?;
                 let change =
@@ -231,8 +240,8 @@ impl<'s> Count<'s> {
         self.step += 1;
         let how = letter(own);
         let gather = format!(
-            "INSERT INTO {HITS} SELECT rel, place, {}, {how} FROM ({query}) AS checkrein_meant",
-            self.step
+            "INSERT INTO {HITS} SELECT rel, place, {}, {how} FROM ({query}) AS checkrein_meant{}",
+            self.step, self.some
         );
         let prepared = self.session.prepare_typed(&gather, types).await?;
         let values = params(values, types)?;
@@ -317,11 +326,12 @@ impl<'s> Count<'s> {
                 let gather = format!(
                     "INSERT INTO {HITS} SELECT DISTINCT c.tableoid, c.ctid, {this}, {}::\"char\" FROM {HITS} h \
                      JOIN {} p ON p.tableoid = h.rel AND p.ctid = h.place JOIN {} c ON {} WHERE h.step = {step} \
-                     AND NOT EXISTS (SELECT 1 FROM {HITS} o WHERE o.rel = c.tableoid AND o.place = c.ctid AND o.how {done})",
+                     AND NOT EXISTS (SELECT 1 FROM {HITS} o WHERE o.rel = c.tableoid AND o.place = c.ctid AND o.how {done}){}",
                     letter(how),
                     parent.from(),
                     child.from(),
                     key.refers("p", "c"),
+                    self.some,
                 );
                 let records = self.session.execute_raw::<_, i32, _>(gather.as_str(), []).await?;
                 self.looked_at(&child);
@@ -338,6 +348,9 @@ impl<'s> Count<'s> {
                     open.push((next, more, this));
                 }
             }
+        }
+        if !self.some.is_empty() {
+            return Ok(());
         }
         for (key, parent, child, step) in forbidding {
             let count = format!(

@@ -15,7 +15,8 @@ const SCHEMAS: &str = "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname
 impl Postgres {
     /// See [`crate::Target::grants`].
     pub(super) async fn granted(&self, account: &str) -> String {
-        let (database, schemas, version) = self.named().await.unwrap_or_else(|_| {
+        let named = tokio::time::timeout(self.limits().execute, self.named()).await;
+        let (database, schemas, version) = named.ok().and_then(Result::ok).unwrap_or_else(|| {
             let Place::Postgres(url) = &self.config.place else { return Default::default() };
             let url = url::Url::parse(url.expose_secret()).ok();
             let database = url.map(|url| url.path().trim_start_matches('/').to_owned()).unwrap_or_default();

@@ -22,6 +22,7 @@ mod meant;
 mod measure;
 mod places;
 mod rights;
+mod sample;
 mod schema;
 mod sql;
 mod take;
@@ -30,8 +31,8 @@ mod undo;
 mod values;
 
 use crate::{
-    Captured, Counted, Error, Kind, Limits, Pending, Plan, Report, ResultSet, Selection, Settled, Statement,
-    Target, TargetConfig, Undo, UndoOptions,
+    Captured, Counted, Error, Kind, Limits, Pending, Plan, Report, ResultSet, Sampled, Selection, Settled,
+    Statement, Target, TargetConfig, Undo, UndoOptions,
     snapshot::{Snapshot, SnapshotWriter, Table},
 };
 use async_trait::async_trait;
@@ -122,11 +123,14 @@ impl Target for Postgres {
     }
 
     async fn test(&self) -> Result<Report, Error> {
-        let limit = self.limits().connect;
-        self.tested().await.map_err(|trouble| match trouble {
-            Trouble::Ours(error) => error,
-            Trouble::Server(error) => failed(&error, "testing the target", limit),
-        })
+        let limit = self.limits().execute;
+        match tokio::time::timeout(limit, self.tested()).await {
+            Ok(result) => result.map_err(|trouble| match trouble {
+                Trouble::Ours(error) => error,
+                Trouble::Server(error) => failed(&error, "testing the target", limit),
+            }),
+            Err(_) => Err(Error::TimedOut { what: "testing the target", limit }),
+        }
     }
 
     async fn grants(&self, account: &str) -> String {
@@ -135,6 +139,10 @@ impl Target for Postgres {
 
     async fn count(&self, what: &Selection) -> Result<Counted, Error> {
         self.counted(what).await
+    }
+
+    async fn sample(&self, what: &Selection, rows: usize) -> Result<Vec<Sampled>, Error> {
+        self.sampled(what, rows).await
     }
 
     async fn read(&self, statement: &Statement) -> Result<ResultSet, Error> {

@@ -316,3 +316,51 @@ fn finish(file: BufWriter<File>, part: &Path, to: &Path) -> Result<Linked, Error
     };
     durable().map_err(|e| disk(to, &e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Snapshot;
+
+    /// What was forgotten is nowhere in the file, and what came after it is sealed under another salt.
+    #[tokio::test]
+    async fn what_is_written_again_is_all_there_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let header =
+            Header { id: "snp_1".into(), target: "shop".into(), kind: "k".into(), system: Value::Null };
+        for key in [None, Some(SnapshotKey::new([7; 32]))] {
+            let path = folder.path().join(if key.is_some() { "encrypted" } else { "plain" });
+            let mut out = SnapshotWriter::create(&path, &header, key.as_ref(), (1_000, 1 << 24)).unwrap();
+            let mut salts = Vec::new();
+            let mut noise = vec![0; 3 * BLOCK_BYTES];
+            getrandom::fill(&mut noise).unwrap();
+            for (table, rows, data) in [("forgotten", 3, noise.as_slice()), ("kept", 2, b"two rows")] {
+                if table == "kept" {
+                    out.again().await.unwrap();
+                }
+                let index = out.table(table, Value::Null).await.unwrap();
+                out.rows(index, Side::Before, rows, data).await.unwrap();
+                // Until the thread has written the salt.
+                for _ in 0..10_000 {
+                    let written = std::fs::read(part_of(&path)).unwrap();
+                    let salt = written.get(MAGIC.len()..MAGIC.len() + SALT_BYTES).map(<[u8]>::to_vec);
+                    if let Some(salt) = salt.filter(|salt| !salts.contains(salt)) {
+                        salts.push(salt);
+                        break;
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                }
+            }
+            assert_eq!(salts.len(), 2);
+            let written = out.finish(&path).await.unwrap();
+            assert!(written.bytes < 1_000, "{} bytes", written.bytes);
+            let snapshot = Snapshot::open(&[path], key).await.unwrap();
+            let tables: Vec<_> = snapshot.tables(0).unwrap().iter().map(|t| t.resource.clone()).collect();
+            assert_eq!(tables, ["kept"]);
+            let mut blocks = snapshot.blocks();
+            let block = blocks.next().await.unwrap().unwrap();
+            assert_eq!((block.rows, block.data.as_slice()), (2, b"two rows".as_slice()));
+            assert!(blocks.next().await.unwrap().is_none());
+        }
+    }
+}

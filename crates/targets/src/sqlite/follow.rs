@@ -7,7 +7,7 @@ use super::{
     value,
     watch::{Mode, Watch},
 };
-use crate::{Affected, How};
+use crate::{Affected, How, target::SAMPLE_FROM};
 use rusqlite::Connection;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,6 +36,8 @@ pub(super) struct Sets<'c> {
     counted: BTreeMap<String, (How, u64)>,
     pub(super) refusals: Vec<String>,
     pub(super) at_least: Vec<String>,
+    /// Whether some of the records will do.
+    pub(super) few: bool,
 }
 
 /// The affected records of one table.
@@ -56,6 +58,18 @@ impl Set {
     fn is(&self, alias: &str) -> String {
         let pairs = key_names(&self.shape, alias).into_iter().zip(self.keys());
         pairs.map(|(name, k)| format!("{name} = s.{k}")).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// A SELECT of these cells of the first `rows` of the affected records, in the order in which they were found.
+    pub(super) fn some(&self, cells: &str, rows: usize) -> String {
+        let keys = self.keys().join(", ");
+        format!(
+            "SELECT {cells} FROM main.{} AS t JOIN (SELECT {keys}, min(wave) AS wave FROM temp.{} GROUP BY {keys}) AS s ON {} \
+             ORDER BY s.wave, {keys} LIMIT {rows}",
+            self.shape.quoted(),
+            self.temp,
+            self.is("t")
+        )
     }
 
     /// A SELECT of the affected records as they stand.
@@ -86,7 +100,22 @@ impl<'c> Sets<'c> {
             counted: BTreeMap::new(),
             refusals: Vec::new(),
             at_least: Vec::new(),
+            few: false,
         })
+    }
+
+    /// Sets of some of the records.
+    pub(super) fn few(
+        connection: &'c Connection,
+        watch: &'c Watch,
+        catalog: &Arc<Catalog>,
+    ) -> Result<Self, Fault> {
+        Ok(Self { few: true, ..Self::new(connection, watch, catalog)? })
+    }
+
+    /// Ends a query for records.
+    fn limit(&self) -> String {
+        if self.few { format!(" LIMIT {SAMPLE_FROM}") } else { String::new() }
     }
 
     /// The sets, those that the action names first.
@@ -106,9 +135,10 @@ impl<'c> Sets<'c> {
             Deed::Delete => (DELETE, 0),
             Deed::Update(columns) => (UPDATE, self.number(columns.clone())),
         };
+        let limit = self.limit();
         let set = self.set(&meant.shape.name)?;
         let sql = format!(
-            "INSERT OR IGNORE INTO temp.{} ({}, how, columns, wave) SELECT *, {how}, {columns}, 0 FROM ({})",
+            "INSERT OR IGNORE INTO temp.{} ({}, how, columns, wave) SELECT *, {how}, {columns}, 0 FROM ({}){limit}",
             set.temp,
             set.keys().join(", "),
             meant.keys()
@@ -163,6 +193,9 @@ impl<'c> Sets<'c> {
                     more += self.spread(&key, &parent, wave)?;
                 }
             }
+            if more == 0 && self.few {
+                return Ok(());
+            }
             if more == 0 {
                 return self.refuse();
             }
@@ -190,12 +223,13 @@ impl<'c> Sets<'c> {
                 Follow::Unlink => (UNLINK, next),
             };
             let sql = format!(
-                "INSERT OR IGNORE INTO temp.{} ({}, how, columns, wave) SELECT {}, {how}, {columns}, {} {} AND {source} AND s.wave = {wave}",
+                "INSERT OR IGNORE INTO temp.{} ({}, how, columns, wave) SELECT {}, {how}, {columns}, {} {} AND {source} AND s.wave = {wave}{}",
                 to.temp,
                 to.keys().join(", "),
                 key_names(&to.shape, "c").join(", "),
                 wave + 1,
                 join(key, from),
+                self.limit(),
             );
             more += self.connection.execute(&sql, [])?;
         }

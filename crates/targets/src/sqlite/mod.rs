@@ -20,6 +20,7 @@ mod load;
 mod look;
 mod pending;
 mod restore;
+mod sample;
 mod schema;
 mod select;
 mod sequence;
@@ -28,8 +29,8 @@ mod value;
 mod watch;
 
 use crate::{
-    Captured, Counted, Error, Kind, Pending, Place, Plan, Report, ResultSet, Selection, Settled, Statement,
-    Target, TargetConfig, Undo, UndoOptions,
+    Captured, Counted, Error, Kind, Pending, Place, Plan, Report, ResultSet, Sampled, Selection, Settled,
+    Statement, Target, TargetConfig, Undo, UndoOptions,
     snapshot::{Snapshot, SnapshotWriter, Table},
 };
 use async_trait::async_trait;
@@ -162,6 +163,13 @@ impl Target for Sqlite {
         let what = what.clone();
         let job = self.job("counting", self.config.limits.count);
         self.run(job, move |job| count::count(&job.open()?, &what, &job.clock)).await
+    }
+
+    async fn sample(&self, what: &Selection, rows: usize) -> Result<Vec<Sampled>, Error> {
+        let _held = self.turn(false).await?;
+        let what = what.clone();
+        let job = self.job("reading a sample", self.config.limits.count);
+        self.run(job, move |job| sample::sample(&job.open()?, &what, rows, &job.clock)).await
     }
 
     async fn read(&self, statement: &Statement) -> Result<ResultSet, Error> {

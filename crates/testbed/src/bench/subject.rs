@@ -40,11 +40,20 @@ pub fn start_checkrein(
     policies: usize,
     with_drift: bool,
 ) -> Result<Running, Error> {
-    let address = free_address()?;
     let name = if with_drift { policies.to_string() } else { format!("{policies}-without-drift") };
-    let config = folder.join(format!("checkrein-{name}.toml"));
     let drift = if with_drift { "" } else { "[drift]\nmode = \"off\"\n" };
-    std::fs::write(&config, checkrein_config(policies) + drift)?;
+    let rest: String = (3..policies).map(further_policy).collect();
+    start_checkrein_with(binary, folder, &name, &(rest + drift))
+}
+
+/// Checkrein with the first three policies and what else its configuration is to hold, its data in `folder` under `name`.
+///
+/// # Errors
+/// If it does not start.
+pub fn start_checkrein_with(binary: &Path, folder: &Path, name: &str, more: &str) -> Result<Running, Error> {
+    let address = free_address()?;
+    let config = folder.join(format!("checkrein-{name}.toml"));
+    std::fs::write(&config, format!("{POLICIES}{more}"))?;
     let mut command = command(binary);
     command.arg("serve").args(["--listen", &address.to_string()]);
     command.arg("--data").arg(folder.join(format!("data-{name}")));
@@ -55,11 +64,8 @@ pub fn start_checkrein(
     Ok(Running { server, address })
 }
 
-/// The article's three policies, and others that the index has to rule out: for the same verb on other
-/// resources and above other counts, and for other verbs.
-fn checkrein_config(policies: usize) -> String {
-    let mut config = String::from(
-        r#"[[policies]]
+/// The article's three policies.
+const POLICIES: &str = r#"[[policies]]
 name = "blast_radius_limit"
 rule = "block"
 condition = { action = "update", record_count_exceeds = 25 }
@@ -71,19 +77,17 @@ condition = { action = "delete", resource_pattern = "production.*" }
 name = "email_volume_alert"
 rule = "alert"
 condition = { action = "send_email", recipient_count_exceeds = 50 }
-"#,
-    );
-    for number in 3..policies {
-        let condition = match number % 3 {
-            0 => format!(r#"action = "update", resource_pattern = "shop.table_{number}.*""#),
-            1 => format!(r#"action = "update", record_count_exceeds = {}"#, 100 + number),
-            _ => format!(r#"action = "verb_{number}", resource_pattern = "shop.*""#),
-        };
-        config += &format!(
-            "[[policies]]\nname = \"policy_{number}\"\nrule = \"block\"\ncondition = {{ {condition} }}\n"
-        );
-    }
-    config
+"#;
+
+/// One that the index has to rule out: for the same verb on another resource or above another count, or for another
+/// verb.
+fn further_policy(number: usize) -> String {
+    let condition = match number % 3 {
+        0 => format!(r#"action = "update", resource_pattern = "shop.table_{number}.*""#),
+        1 => format!(r#"action = "update", record_count_exceeds = {}"#, 100 + number),
+        _ => format!(r#"action = "verb_{number}", resource_pattern = "shop.*""#),
+    };
+    format!("[[policies]]\nname = \"policy_{number}\"\nrule = \"block\"\ncondition = {{ {condition} }}\n")
 }
 
 /// Cerbos with policies equivalent to the article's three, and its decision log kept in its local store.
@@ -152,6 +156,18 @@ pub fn check(running: &Running, with_idempotency_key: bool) -> Plan {
         ),
         expect: r#""verdict":"allow""#.into(),
         ..plan(running)
+    }
+}
+
+/// The request of a check that is blocked, which is a signal each time.
+#[must_use]
+pub fn blocked(running: &Running) -> Plan {
+    Plan {
+        body: format!(
+            r#"{{"action":"update","resource":"shop.users.{UNIQUE}","payload":{{"record_count":12000}}}}"#
+        ),
+        expect: r#""verdict":"block""#.into(),
+        ..check(running, false)
     }
 }
 

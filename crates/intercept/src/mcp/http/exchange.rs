@@ -18,6 +18,7 @@ use crate::{
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use checkrein_core::trace::Traceparent;
 use futures_util::{StreamExt as _, future::join_all, stream};
 use http_body_util::{BodyExt as _, Limited, StreamBody};
 use hyper::{
@@ -85,10 +86,20 @@ async fn post(front: &Arc<Front>, request: Request, session: Option<String>) -> 
         return refuse(StatusCode::BAD_REQUEST, words::error(id.as_ref(), HEADER_MISMATCH, &problem));
     }
     match incoming {
-        Incoming::One(Message { kind: Kind::Call(call), .. }) => called(front, request, session, *call).await,
+        Incoming::One(Message { kind: Kind::Call(mut call), .. }) => {
+            // A request's header says it of its call, where the call does not say it itself.
+            call.trace = call.trace.or_else(|| trace(&request.headers));
+            called(front, request, session, *call).await
+        }
         Incoming::One(message) => other(front, request, session, &message.kind).await,
         Incoming::Batch(messages) => batch(front, request, session, messages).await,
     }
+}
+
+/// The caller's place in its own trace. Of two, none can be believed.
+fn trace(headers: &HeaderMap) -> Option<Traceparent> {
+    let mut said = headers.get_all("traceparent").iter();
+    said.next().filter(|_| said.next().is_none())?.to_str().ok().and_then(Traceparent::parse)
 }
 
 /// A body that everybody reads as the same text.
@@ -303,8 +314,10 @@ async fn batch(
     messages: Vec<Message<'_>>,
 ) -> Answer {
     let name = session.as_deref().map(on_record);
+    let traced = trace(&request.headers);
     let fates = join_all(messages.into_iter().map(async |message| match message.kind {
-        Kind::Call(call) => {
+        Kind::Call(mut call) => {
+            call.trace = call.trace.or(traced);
             let fate = front.gateway.judge(&call, name.as_deref(), None).await;
             (message.raw, Some((call.id.clone(), fate)))
         }

@@ -20,6 +20,8 @@ const MAX_PAGE: usize = 500;
 /// The last actions that are shown, and those that the mix is of.
 const RECENT: usize = 10;
 const MIXED: usize = 500;
+/// Seconds after which an action is on record, and more.
+const ON_RECORD: i64 = 60;
 /// The longest past that is drawn, in hours: two weeks.
 pub(crate) const MAX_HOURS: u16 = 336;
 
@@ -62,6 +64,15 @@ impl App {
         Ok(AgentPage { agents, next_cursor })
     }
 
+    /// A time by which an agent's last action was on record, as far as is known: the log has no index by agent,
+    /// which every check would pay for, so this says where to look for one that acts seldom. Actions of the
+    /// moments before a crash, and what it did while drift was off, it does not know.
+    pub(crate) async fn acted_until(&self, name: &Name) -> Result<Option<Timestamp>, Error> {
+        let agent = self.agent(name).await?;
+        let known = agent.known();
+        Ok(known.baseline.as_ref().map(|baseline| baseline.span().1.plus_seconds(ON_RECORD)))
+    }
+
     /// What is known of an agent, with the last `hours` hours.
     ///
     /// # Errors
@@ -74,8 +85,13 @@ impl App {
         let first = hour - i64::from(hours.clamp(1, MAX_HOURS)) + 1;
         let seen =
             self.store.checks_by_hour(&name, Timestamp::from_micros(first.saturating_mul(HOUR))).await?;
-        let filter = CheckFilter { agent: Pattern::new(&name).ok(), ..CheckFilter::default() };
-        let last = self.store.checks(filter, None, MIXED).await?.rows;
+        let mut filter = CheckFilter { agent: Pattern::new(&name).ok(), ..CheckFilter::default() };
+        let mut page = self.store.checks(filter.clone(), None, MIXED).await?;
+        if page.rows.is_empty() && page.next.is_some() {
+            filter.until = self.acted_until(&name).await?;
+            page = self.store.checks(filter, page.next, MIXED).await?;
+        }
+        let last = page.rows;
         let mut mix: HashMap<(String, Option<String>), u64> = HashMap::new();
         for row in &last {
             let action = &row.checked.action;

@@ -66,22 +66,23 @@ impl Bot {
             && let Some(before) = self.find(&message.dedup_key)
         {
             let changed = addressed(body.clone(), &before.channel, Some(&before.ts));
-            match self.call(http, &self.update, changed).await {
+            match self.call(http, &self.update, changed, true).await {
                 Ok(_) => return Ok(()),
                 // It was deleted, or is too old to be changed: say it anew.
                 Err(failure) if failure.retry == Retry::Never => {}
                 Err(failure) => return Err(failure),
             }
         }
-        let said = self.call(http, &self.post, addressed(body, &self.channel, None)).await?;
+        let said = self.call(http, &self.post, addressed(body, &self.channel, None), false).await?;
         if let (Status::Firing, Some(channel), Some(ts)) = (message.status, said.channel, said.ts) {
             self.remember(Sent { dedup_key: message.dedup_key.clone(), channel, ts });
         }
         Ok(())
     }
 
-    /// Calls a method of Slack's API, which answers 200 and says in the body whether it was taken.
-    async fn call(&self, http: &Http, to: &Endpoint, body: Value) -> Result<Said, Failure> {
+    /// Calls a method of Slack's API, which answers 200 and says in the body whether it was taken. What cannot be
+    /// changed can be said anew, so an error of `changing` is no reason to wait for a setting.
+    async fn call(&self, http: &Http, to: &Endpoint, body: Value, changing: bool) -> Result<Said, Failure> {
         let request = http.post(to).secret_header(reqwest::header::AUTHORIZATION, &self.authorization);
         let answer = request.json(&body).send().await?.taken(&RULES)?;
         let said: Said = serde_json::from_str(&answer.body).unwrap_or_default();
@@ -89,7 +90,11 @@ impl Bot {
             (Some(true), _) => Ok(said),
             (Some(false), Some(error)) => {
                 let advice = explain(error);
-                let retry = if is_passing(error) { answer.pause() } else { Retry::Never };
+                let retry = match error {
+                    passing if is_passing(passing) => answer.pause(),
+                    setting if is_setting(setting) && !changing => Retry::Later,
+                    _ => Retry::Never,
+                };
                 Err(answer.failure("Slack", retry, advice))
             }
             _ => {
@@ -116,6 +121,14 @@ impl Bot {
 fn is_passing(error: &str) -> bool {
     let errors = ["ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable"];
     errors.contains(&error) || ["request_timeout", "team_added_to_org"].contains(&error)
+}
+
+/// Errors that a setting mends, here or in Slack.
+fn is_setting(error: &str) -> bool {
+    let of_channel = ["channel_not_found", "not_in_channel", "is_archived"];
+    let of_scope = ["missing_scope", "no_permission", "not_allowed_token_type"];
+    let of_token = ["invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"];
+    of_channel.contains(&error) || of_scope.contains(&error) || of_token.contains(&error)
 }
 
 /// What to do about an error of Slack's API.

@@ -51,7 +51,8 @@ enum Way {
 
 const RULES: Rules = Rules {
     receiver: "Slack",
-    later: &[],
+    // Its channel is archived.
+    later: &[410],
     advice: |status| match status {
         400 => "Slack did not understand the message: please report this",
         403 => "The workspace does not let this webhook post: ask its administrators, or make a new webhook",

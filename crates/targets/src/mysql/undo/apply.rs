@@ -141,6 +141,7 @@ impl Work<'_> {
                     let wrong: Vec<_> = due.into_iter().filter(|(s, _)| s.now != s.before).collect();
                     mended += wrong.len() as u64;
                     for (state, _) in &wrong {
+                        can_be_written(table, state)?;
                         put(&mut self.session, table, state).await.map_err(irreversible)?;
                     }
                 }
@@ -345,6 +346,25 @@ async fn insert(session: &mut Session, table: &Table, rows: &[&Image], over: boo
         session.change(&sql, Params::Positional(params)).await?;
     }
     Ok(())
+}
+
+/// Refuses a record that differs only in what the server computes and stores: nobody can write that.
+fn can_be_written(table: &Table, state: &States) -> Result<(), Error> {
+    let (Some((then, _)), Some((now, _))) = (&state.before, &state.now) else { return Ok(()) };
+    let (then, now) = (crate::mysql::value::cells(then)?, crate::mysql::value::cells(now)?);
+    let differs = |place: usize| then.get(place) != now.get(place);
+    let computed = table.columns.iter().enumerate().find(|(place, c)| c.generated && differs(*place));
+    match computed {
+        Some((_, column)) if written(table).iter().all(|(place, _)| !differs(*place)) => {
+            Err(Error::Irreversible(format!(
+                "the column {} of {} held a value that its expression does not give, which the server stores where a \
+                 BEFORE trigger changes what an UPDATE of several tables has computed already, and which nobody can write; \
+                 export the snapshot and have a person look at the records",
+                column.name, table.resource
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Gives a record back its old content, only the columns that differ (and those that

@@ -76,7 +76,7 @@ pub(super) async fn rollback(
         out.sealed();
         let session = work.session;
         let measured = Measured { affected: affected(&plan), exact: true };
-        let proof = Proof { rows: 0, surplus: 0 };
+        let proof = Proof { rows: 0, surplus: 0, spelled: 0 };
         let open = Open::new(Arc::clone(db), session, Footprint::default(), proof, measured, Vec::new());
         Ok(Undo::Ready(plan, Box::new(open)))
     })

@@ -268,7 +268,7 @@ pub(super) async fn conflicts(
     let select = format!(
         "SELECT w.code, b.ctid IS NOT NULL, a.ctid IS NOT NULL, n.ctid IS NOT NULL{more} FROM {} w \
          LEFT JOIN {} b ON b.ctid = w.b LEFT JOIN {} a ON a.ctid = w.a LEFT JOIN ONLY {} n ON n.ctid = w.n \
-         WHERE w.code = ANY ({}) LIMIT {room}",
+         WHERE w.code = ANY ({}) ORDER BY w.b, w.a LIMIT {room}",
         staged.work(),
         staged.before(),
         staged.after(),

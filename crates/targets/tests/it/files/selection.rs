@@ -203,3 +203,16 @@ async fn it_says_what_it_can_do_and_runs_no_statements() {
     std::fs::remove_dir_all(&shop.root).unwrap();
     assert!(matches!(shop.target.test().await, Err(Error::Unreachable(_))));
 }
+
+#[tokio::test]
+async fn a_sample_is_of_names() {
+    let shop = furnished();
+    let some = async |what: &Selection| {
+        let sampled = shop.target.sample(what, 2).await.unwrap();
+        assert_eq!((sampled.len(), sampled[0].columns.as_slice()), (1, ["path".to_owned()].as_slice()));
+        sampled[0].rows.iter().map(|row| row[0].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(some(&glob("", "**/*.csv")).await.len(), 2, "no more than that");
+    assert_eq!(some(&records("a", json!(["two.txt", "gone"]), false)).await, ["a/two.txt"]);
+    assert!(shop.target.sample(&records("", json!(["../up"]), true), 2).await.is_err());
+}

@@ -5,10 +5,11 @@ use checkrein_targets::{
     Captured, Error, How, Limits, Pending, Place, Plan, Statement, Target, TargetConfig, Undo, UndoOptions,
     snapshot::{Header, Snapshot, SnapshotWriter},
 };
-use checkrein_testbed::servers::mariadb::{Mariadb, SUPERUSER};
+use checkrein_testbed::servers::mariadb::{Mariadb, SUPERUSER, is_mysql};
 use mysql_async::{Conn, Opts, Row, Value, prelude::Queryable as _};
 use serde_json::json;
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{
         Arc,
@@ -29,7 +30,9 @@ pub(super) struct Shop {
 }
 
 pub(super) fn limits() -> Limits {
-    Limits { lock: Duration::from_secs(1), count: Duration::from_secs(20), ..Limits::default() }
+    let (connect, lock, count) = (Duration::from_secs(60), Duration::from_secs(1), Duration::from_secs(20));
+    // No test is about how busy the machine is.
+    Limits { connect, lock, count, ..Limits::default() }
 }
 
 pub(super) fn open(url: &str, limits: Limits) -> Arc<dyn Target> {
@@ -50,6 +53,9 @@ impl Shop {
         root.disconnect().await.unwrap();
         let url = server.url(SUPERUSER, &name);
         let mut sql = connect(&url).await;
+        if is_mysql() {
+            numbers(&mut sql, schema).await;
+        }
         if !schema.is_empty() {
             sql.query_drop(schema).await.unwrap();
         }
@@ -138,6 +144,24 @@ impl Shop {
             all.extend(lines);
         }
         all
+    }
+}
+
+/// Makes the tables of numbers that a schema reads, which MariaDB has of itself: `seq_1_to_40`.
+async fn numbers(sql: &mut Conn, schema: &str) {
+    let numbers = |part: &str| -> String { part.chars().take_while(char::is_ascii_digit).collect() };
+    for most in schema.split("seq_1_to_").skip(1).map(numbers).collect::<BTreeSet<_>>() {
+        let name = format!("seq_1_to_{most}");
+        sql.query_drop(format!("CREATE TABLE {name}(seq INT PRIMARY KEY); INSERT INTO {name} VALUES (1)"))
+            .await
+            .unwrap();
+        let (mut there, most) = (1_u64, most.parse().unwrap());
+        while there < most {
+            let double =
+                format!("INSERT INTO {name} SELECT seq + {there} FROM {name} WHERE seq + {there} <= {most}");
+            sql.query_drop(double).await.unwrap();
+            there *= 2;
+        }
     }
 }
 

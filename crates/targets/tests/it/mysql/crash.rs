@@ -82,7 +82,9 @@ async fn killed_around_commit_it_is_known_which() {
         let begun = Instant::now();
         let kill = tokio::task::spawn_blocking(|| server.kill().map_err(|e| e.to_string()));
         if round == 0 {
-            while probe.ping().await.is_ok() {}
+            while probe.ping().await.is_ok() {
+                assert!(begun.elapsed() < Duration::from_secs(60), "the server outlives its kill");
+            }
             arrives = begun.elapsed();
         } else {
             tokio::time::sleep_until((begun + arrives * round / 6).into()).await;

@@ -1,6 +1,7 @@
 //! Counting and guarded execution.
 
 use super::common::{Shop, said, statement};
+use checkrein_core::rollback::OnConflict;
 use checkrein_targets::{Error, Selection, Settled, Statement};
 use serde_json::json;
 
@@ -180,7 +181,7 @@ async fn names_of_any_kind_and_other_databases() {
     let mut affected = captured.affected;
     affected.sort_by_key(|a| a.records);
     assert_eq!(said(&affected), format!("pär-é$ 1 delete 1, {other}.kïnd.x cascade 2"));
-    shop.undo(&snapshot, checkrein_core::rollback::OnConflict::Refuse).await.unwrap();
+    shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
     assert_eq!(shop.dump(&tables).await, before);
     shop.run(&format!("DROP DATABASE `{other}`")).await;
 }
@@ -202,7 +203,7 @@ async fn several_statements_are_one_transaction() {
     assert_eq!(said(&pending.measured().affected), "orders insert 1, users update 3");
     assert_eq!(pending.results()[3].rows, [vec![json!(4)]]);
     let (_, snapshot) = shop.keep(pending).await.unwrap();
-    shop.undo(&snapshot, checkrein_core::rollback::OnConflict::Refuse).await.unwrap();
+    shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
     assert_eq!(shop.dump(&["users", "orders", "tickets"]).await, before);
     // One that fails takes all with it.
     let failed = shop
@@ -262,4 +263,67 @@ async fn records_that_were_not_foreseen_are_noticed() {
         assert!(matches!(&error, Error::Unmeasurable(why) if why.contains("unseen")), "{sql}: {error:?}");
         assert_eq!(shop.dump(&["users", "orders", "tickets"]).await, before, "{sql}");
     }
+}
+
+/// To the server `K1` and `k1` are one key: what a REPLACE puts in another's place is not an insertion.
+#[tokio::test]
+async fn what_is_replaced_under_another_spelling_of_its_key_comes_back() {
+    for partitions in ["", " PARTITION BY HASH(id) PARTITIONS 3"] {
+        let mut shop = Shop::new(&format!(
+            "CREATE TABLE t(id INT, k VARCHAR(9) CHARACTER SET latin1, v INT, s VARCHAR(9), PRIMARY KEY (k, id)){partitions}; \
+             INSERT INTO t VALUES (1, 'K1', 1, 'a'), (2, 'k2', 2, 'b'), (3, 'K3 ', 3, NULL), (4, 'k4', 4, 'd')"
+        ))
+        .await;
+        let before = shop.dump(&["t"]).await;
+        let sql = "REPLACE INTO t(id, k, v) VALUES (1, 'k1', 9), (2, 'k2', 2), (3, 'k3', 3), (7, 'k7', 7)";
+        let (captured, snapshot) = shop.change(sql).await.unwrap();
+        // Two under another spelling, one under the same, one new.
+        assert_eq!(said(&captured.affected), "t insert 3, t update 1, t delete 2");
+        let after = shop.dump(&["t"]).await;
+        let (_, undone) = shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
+        assert_eq!(shop.dump(&["t"]).await, before);
+        shop.undo(&undone.unwrap(), OnConflict::Refuse).await.unwrap();
+        assert_eq!(shop.dump(&["t"]).await, after);
+    }
+}
+
+#[tokio::test]
+async fn a_sample_shows_the_first_and_what_follows_from_them() {
+    let mut shop = Shop::new(SHOP).await;
+    shop.run(
+        "CREATE TABLE odd (a BIT(4), b JSON, c POLYGON, d TIMESTAMP(6), e INET6, f VARBINARY(9), g ENUM('x', 'y'), \
+            h LONGTEXT, i DECIMAL(20, 2), j BIGINT UNSIGNED, k TIME); \
+         INSERT INTO odd VALUES (b'101', '{\"a\": 1}', ST_GeomFromText('POLYGON((0 0,1 0,1 1,0 0))'), \
+            '2024-01-01 00:00:00.000001', '::1', X'00FF', 'y', REPEAT('é', 9000), 1.50, 18446744073709551615, '-12:00:00')",
+    )
+    .await;
+    let before = shop.dump(&["users", "orders", "tickets", "odd"]).await;
+    let some = async |sql: &str| shop.target.sample(&Selection::Statements(vec![statement(sql)]), 2).await;
+    let sampled = some("DELETE FROM users WHERE id <= 2").await.unwrap();
+    let names: Vec<_> = sampled.iter().map(|s| (s.resource.as_str(), s.rows.len())).collect();
+    assert_eq!(names, [("users", 2), ("orders", 2), ("tickets", 2)]);
+    assert_eq!(sampled[0].columns, ["id", "name", "team"]);
+    assert_eq!(sampled[0].rows[0], [json!("1"), json!("ann"), json!("1")]);
+    let sampled = some("UPDATE odd SET k = NULL").await.unwrap();
+    let row = &sampled[0].rows[0];
+    assert_eq!(row[7].as_str().map(|t| t.chars().count()), Some(checkrein_targets::SAMPLE_CHARS + 1));
+    assert_eq!((&row[4], &row[6], &row[8]), (&json!("::1"), &json!("y"), &json!("1.50")), "{row:?}");
+    for sql in [
+        "UPDATE orders SET note = 'z' ORDER BY id DESC LIMIT 1",
+        "DELETE o FROM orders o JOIN users u ON o.user_id = u.id WHERE u.name = 'bob'",
+    ] {
+        let sampled = some(sql).await.unwrap();
+        assert_eq!(sampled[0].rows, [[json!("3"), json!("2"), json!("c")]], "{sql}");
+    }
+    let what = Selection::Records { resource: "users".into(), ids: vec![json!(3), json!(77)], delete: false };
+    assert_eq!(shop.target.sample(&what, 2).await.unwrap()[0].rows, [[json!("3"), json!("eve"), json!("2")]]);
+    for nothing in
+        ["INSERT INTO users(name) VALUES ('x')", "SELECT * FROM users", "DELETE FROM users WHERE FALSE"]
+    {
+        assert_eq!(some(nothing).await.unwrap(), [], "{nothing}");
+    }
+    for wrong in ["DELETE FROM nothing", "DROP TABLE users", "DELETE FROM users WHERE SLEEP(20)"] {
+        assert!(some(wrong).await.is_err(), "{wrong}");
+    }
+    assert_eq!(shop.dump(&["users", "orders", "tickets", "odd"]).await, before);
 }

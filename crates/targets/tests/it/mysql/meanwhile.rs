@@ -5,7 +5,7 @@ use checkrein_core::rollback::OnConflict;
 use checkrein_targets::{Error, Limits, Pending};
 use checkrein_testbed::servers::mariadb::SUPERUSER;
 use mysql_async::{Row, prelude::Queryable as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Runs `statements` while somebody holds a row that the first of them needs, lets them wait for it, commits
 /// `meanwhile` on another connection, and only then lets go.
@@ -24,7 +24,9 @@ async fn held(
     let mut other = connect(&url).await;
     // InnoDB's report on itself is never an old one; its table of transactions is, for as long as anybody reads it.
     let place = format!("of table `{}`.", shop.name);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
+        assert!(Instant::now() < until, "it neither waits nor ends");
         assert!(!task.is_finished(), "it did not wait: {:?}", task.await.unwrap().err());
         let report: Row = other.query_first("SHOW ENGINE INNODB STATUS").await.unwrap().unwrap();
         let report: Vec<u8> = report.get(2).unwrap();

@@ -4,6 +4,7 @@
 use super::common::{Shop, statement};
 use checkrein_core::rollback::OnConflict;
 use checkrein_targets::{Affected, Error, Settled};
+use checkrein_testbed::servers::mariadb::is_mysql;
 use proptest::{
     collection::vec,
     prelude::any,
@@ -112,6 +113,10 @@ fn schema(dice: &mut Dice) -> (Vec<Made>, Vec<String>) {
                     dice.one(&ACTIONS)
                 ));
             }
+        }
+        if is_mysql() {
+            // The one that there is to be had is too old for computed columns.
+            parts.retain(|part| !part.contains(" AS ("));
         }
         let partition = if partitioned { " PARTITION BY HASH(id) PARTITIONS 3" } else { "" };
         sql.push(format!("CREATE TABLE {name}({}){partition}", parts.join(", ")));
@@ -286,9 +291,20 @@ async fn case(choices: Vec<u16>) -> Result<(), String> {
             return Err(said(&format!("not what it was: {:#?}", differ(&before, &now))));
         }
         if let Some(undone) = undone {
-            let (plan, _) =
-                shop.undo(&undone, OnConflict::Refuse).await.map_err(|e| said(&format!("redo: {e}")))?;
+            let redone = shop.undo(&undone, OnConflict::Refuse).await;
             let now = shop.dump(&names).await;
+            // What the action left the server itself could not make again: see `generated`.
+            if matches!(&redone, Err(Error::Irreversible(why)) if why.contains("its expression does not give"))
+            {
+                let stale = schema.iter().any(|sql| sql.contains(" STORED"))
+                    && schema.iter().any(|sql| sql.contains("BEFORE UPDATE"))
+                    && sql.contains(" JOIN ");
+                if !stale || now != before {
+                    return Err(said(&format!("{:?}", redone.err())));
+                }
+                continue;
+            }
+            let (plan, _) = redone.map_err(|e| said(&format!("redo: {e}")))?;
             if plan.conflict_count > 0 || now != after {
                 return Err(said(&format!("the rollback does not roll back: {:#?}", differ(&after, &now))));
             }

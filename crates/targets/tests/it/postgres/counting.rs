@@ -172,3 +172,41 @@ async fn foreign_keys_at_every_depth_of_partitions() {
     assert!(matches!(refused, Err(Error::Irreversible(_))), "{:?}", refused.err());
     assert_eq!(shop.ask("select count(*) from kids").await, "0");
 }
+
+#[tokio::test]
+async fn a_sample_shows_the_first_and_what_follows_from_them() {
+    let shop = Shop::new(SCHEMA).await;
+    shop.sql(
+        "update tree set v = null where id = 2; create table texts (id int primary key, t text, j jsonb, b bytea, n numeric);
+         insert into texts values (1, repeat('é', 9000), '{\"a\": [1, null]}', '\\x00ff', 1.50)",
+    )
+    .await;
+    let before = shop.dump().await;
+    let some = async |sql: &str| shop.target.sample(&Selection::Statements(vec![statement(sql)]), 3).await;
+    let sampled = some("delete from tree where id = 2").await.unwrap();
+    assert_eq!((sampled.len(), sampled[0].resource.as_str()), (1, "public.tree"));
+    assert_eq!(sampled[0].columns, ["id", "up", "v"]);
+    assert_eq!(sampled[0].rows.len(), 3, "it and two of those below it");
+    assert!(sampled[0].rows.contains(&vec![json!("2"), json!("1"), json!(null)]), "{sampled:?}");
+    let sampled = some("delete from days where day < 60").await.unwrap();
+    let names: Vec<_> = sampled.iter().map(|s| (s.resource.as_str(), s.rows.len())).collect();
+    assert_eq!(names, [("public.days", 3), ("public.events", 3)], "partitions are their table");
+    let sampled = some("update texts set n = 0").await.unwrap();
+    let row = &sampled[0].rows[0];
+    assert_eq!(row[1].as_str().map(|t| t.chars().count()), Some(checkrein_targets::SAMPLE_CHARS + 1));
+    assert_eq!(
+        (&row[2], &row[3], &row[4]),
+        (&json!("{\"a\": [1, null]}"), &json!("\\x00ff"), &json!("1.50"))
+    );
+    let what =
+        Selection::Records { resource: "tree".into(), ids: vec![json!(7), json!(7000)], delete: false };
+    let sampled = shop.target.sample(&what, 3).await.unwrap();
+    assert_eq!(sampled[0].rows, [[json!("7"), json!("3"), json!("7")]]);
+    for nothing in ["insert into tree values (900)", "select * from tree", "delete from tree where false"] {
+        assert_eq!(some(nothing).await.unwrap(), [], "{nothing}");
+    }
+    for wrong in ["delete from nothing", "drop table tree", "delete from tree where pg_sleep(20) is null"] {
+        assert!(some(wrong).await.is_err(), "{wrong}");
+    }
+    assert_eq!(shop.dump().await, before);
+}

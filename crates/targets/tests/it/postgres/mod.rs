@@ -6,8 +6,10 @@ mod basics;
 mod concurrent;
 mod counting;
 mod crash;
+mod fallback;
 mod large;
 mod model;
+mod pooler;
 mod property;
 mod refused;
 mod tls;
@@ -35,6 +37,11 @@ fn config(url: &str, limits: Limits) -> TargetConfig {
     TargetConfig { name: "shop".into(), place: Place::Postgres(url.to_owned().into()), limits }
 }
 
+/// The usual limits, but for what only says how busy the machine is.
+fn patient() -> Limits {
+    Limits { connect: std::time::Duration::from_secs(60), ..Limits::default() }
+}
+
 fn statement(sql: &str) -> Statement {
     Statement { sql: sql.into(), params: Vec::new() }
 }
@@ -55,13 +62,13 @@ impl Shop {
         let url = server.database().unwrap();
         let client = connect(&url).await;
         client.batch_execute(schema).await.unwrap();
-        let target = open(config(&url, Limits::default())).unwrap();
+        let target = open(config(&url, patient())).unwrap();
         Self { url, client, target, folder: tempfile::tempdir().unwrap(), snapshots: 0.into() }
     }
 
     /// The same database through a target with connections of its own.
     async fn fresh(&self) -> Self {
-        let target = open(config(&self.url, Limits::default())).unwrap();
+        let target = open(config(&self.url, patient())).unwrap();
         let client = connect(&self.url).await;
         Self {
             url: self.url.clone(),

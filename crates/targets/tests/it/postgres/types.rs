@@ -180,3 +180,43 @@ async fn differences(shop: &Shop) -> Vec<&'static str> {
     }
     different
 }
+
+/// Keys that are one to the server and differ in their bytes: 1.0 and 1.00, 0 and -0, `Ann` and `ANN`.
+#[tokio::test]
+async fn keys_that_are_equal_and_not_the_same_come_back() {
+    let shop = Shop::new(
+        "create extension citext; create collation blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+         create table n (k numeric primary key, v int); insert into n values (1.0, 1), (2, 2);
+         create table f (k float8 primary key, v int); insert into f values (0, 1), (5, 2);
+         create table c (k text collate blind primary key, v int); insert into c values ('Ann', 1), ('bob', 2);
+         create table i (k citext primary key, v int); insert into i values ('Ann', 1), ('bob', 2);",
+    )
+    .await;
+    let before = shop.dump().await;
+    let options = UndoOptions { on_conflict: OnConflict::Refuse, ..UndoOptions::default() };
+    for sql in [
+        &["update n set k = k + 0.00"][..],
+        &["update n set k = k + 0.00, v = 7 where v = 1"],
+        &["delete from n where k = 1", "insert into n values (1, 9)"],
+        &["update f set k = -k where v = 1"],
+        &["update c set k = upper(k)"],
+        &["update c set k = upper(k), v = v + 1"],
+        &["delete from c where k = 'ann'", "insert into c values ('ANN', 9)"],
+        &["insert into c values ('BOB', 7) on conflict (k) do update set k = excluded.k"],
+        &["update i set k = upper(k::text)"],
+        &["delete from i", "insert into i values ('ANN', 9), ('bob', 2)"],
+    ] {
+        let list: Vec<_> = sql.iter().map(|sql| super::statement(sql)).collect();
+        let mut pending = shop.target.execute(&list).await.unwrap_or_else(|e| panic!("{sql:?}: {e}"));
+        let (_, snapshot) = shop.captured(&mut pending).await;
+        pending.commit().await.unwrap();
+        let after = shop.dump().await;
+        assert_ne!(after, before, "{sql:?}");
+        let (plan, undone) = shop.undo(&snapshot, &options).await.unwrap_or_else(|e| panic!("{sql:?}: {e}"));
+        assert_eq!((plan.conflict_count, shop.dump().await), (0, before.clone()), "{sql:?}");
+        let (plan, again) = shop.undo(&undone.unwrap(), &options).await.unwrap();
+        assert_eq!((plan.conflict_count, shop.dump().await), (0, after), "{sql:?}");
+        shop.undo(&again.unwrap(), &options).await.unwrap();
+        assert_eq!(shop.dump().await, before, "{sql:?}");
+    }
+}

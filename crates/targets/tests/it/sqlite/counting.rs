@@ -166,3 +166,32 @@ async fn a_snapshot_of_a_selection_is_sealed_and_rolled_back() {
     file.undo(&undo).await;
     assert_eq!(file.dump(), after);
 }
+
+#[tokio::test]
+async fn a_sample_shows_the_first_and_what_follows_from_them() {
+    let file = Fixture::new("wal", SHOP);
+    file.sql("UPDATE users SET name = printf('%.*c', 9000, 'x') WHERE id = 2; CREATE TABLE bare (a, b); INSERT INTO bare VALUES (x'00ff', NULL)");
+    let before = file.dump();
+    let some = async |what: Selection| file.target.sample(&what, 3).await.unwrap();
+    let of = |sql: &str| Selection::Statements(vec![statement(sql)]);
+    let sampled = some(of("DELETE FROM users WHERE id <= 4")).await;
+    let names: Vec<_> = sampled.iter().map(|s| (s.resource.as_str(), s.rows.len())).collect();
+    assert_eq!(names, [("users", 3), ("lines", 3), ("orders", 3)]);
+    assert_eq!(sampled[0].columns, ["id", "name", "boss"]);
+    assert_eq!(sampled[0].rows[0], [json!(1), json!("user 1"), json!(null)]);
+    assert_eq!(sampled[0].rows[1][1].as_str().map(str::len), Some(checkrein_targets::SAMPLE_CHARS + 1));
+    let sampled = some(of("UPDATE bare SET b = 1")).await;
+    assert_eq!(sampled[0].rows, [[json!(1), json!("X'00FF'"), json!(null)]], "with its rowid");
+    let what =
+        Selection::Records { resource: "users".to_owned(), ids: vec![json!(9), json!(77)], delete: false };
+    assert_eq!(some(what).await[0].rows, [[json!(9), json!("user 9"), json!(4)]]);
+    for nothing in
+        ["INSERT INTO users (name) VALUES ('a')", "SELECT * FROM users", "DELETE FROM users WHERE 0"]
+    {
+        assert_eq!(some(of(nothing)).await, [], "{nothing}");
+    }
+    for wrong in ["DELETE FROM nothing", "DROP TABLE users", "DELETE FROM users; DELETE FROM lines"] {
+        assert!(file.target.sample(&of(wrong), 3).await.is_err(), "{wrong}");
+    }
+    assert_eq!(file.dump(), before);
+}

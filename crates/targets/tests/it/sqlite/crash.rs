@@ -74,7 +74,19 @@ async fn child() {
     step("committed");
 }
 
-struct Victim(std::process::Child, BufReader<std::process::ChildStdout>);
+/// How long a process may take from one step to the next.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A process that is to be killed, and what it says. Dropped: killed.
+struct Victim(std::process::Child, std::sync::mpsc::Receiver<String>);
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _killed = self.0.kill();
+        self.0.wait().unwrap();
+    }
+}
 
 impl Victim {
     fn start(folder: &Path, what: &str) -> Self {
@@ -87,15 +99,16 @@ impl Victim {
             .spawn()
             .unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
-        Self(child, out)
+        let (say, heard) = std::sync::mpsc::channel();
+        // Ends with the process.
+        std::thread::spawn(move || out.lines().map_while(Result::ok).all(|line| say.send(line).is_ok()));
+        Self(child, heard)
     }
 
     /// Runs up to a step.
     fn until(&mut self, name: &str) {
-        let mut line = String::new();
         loop {
-            line.clear();
-            assert!(self.1.read_line(&mut line).unwrap() > 0, "it ended before {name}");
+            let line = self.1.recv_timeout(PATIENCE).unwrap_or_else(|e| panic!("waiting for {name}: {e}"));
             let Some(step) = line.trim().strip_prefix("step ") else { continue };
             if step == name {
                 return;
@@ -104,11 +117,6 @@ impl Victim {
                 self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
             }
         }
-    }
-
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
     }
 }
 
@@ -128,7 +136,7 @@ async fn kill_at(mode: &str, what: &str, at: &str, rows: usize, wait: Duration) 
     if what == "rollback" {
         let mut victim = Victim::start(folder, "execute");
         victim.until("committed");
-        victim.kill();
+        drop(victim);
         assert_ne!(file.dump(), old);
         std::fs::remove_file(folder.join("token")).unwrap();
     }
@@ -136,7 +144,7 @@ async fn kill_at(mode: &str, what: &str, at: &str, rows: usize, wait: Duration) 
     let mut victim = Victim::start(folder, what);
     victim.until(at);
     std::thread::sleep(wait);
-    victim.kill();
+    drop(victim);
     let now = file.dump();
     let done = now != before;
     let snapshot = folder.join(if what == "execute" { "a" } else { "b" });

@@ -1,0 +1,55 @@
+//! Some of the records that a held action would touch, for the person who is asked.
+
+use super::shop;
+use serde_json::json;
+
+#[tokio::test]
+async fn records_that_would_be_touched_are_shown_to_operators_only() {
+    let server = shop::server("[redact]\nfields = [\"users.plan\"]\n").await;
+    server
+        .policy(json!({"name": "ask", "rule": "require_approval", "condition": {"action": "delete"}}))
+        .await;
+    let held = server.execute("DELETE FROM users WHERE id IN (3, 4)").await;
+    let id = held["approval_id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/approvals/{id}/sample");
+    let head = server.app.store().head();
+    let sample = server.get(&path).await;
+    assert_eq!(sample.status, 200, "{sample:?}");
+    let sample = sample.json();
+    assert_eq!(sample["resources"][0]["resource"], "shop.users", "{sample}");
+    assert_eq!(sample["resources"][0]["columns"], json!(["id", "name", "plan"]));
+    let rows = sample["resources"][0]["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!((&rows[0][0], &rows[0][2]), (&json!(3), &json!("[redacted]")), "{sample}");
+    assert_eq!(sample["resources"][1]["resource"], "shop.orders", "what would go with them: {sample}");
+    assert_eq!(server.app.store().head(), head, "nothing of it is on record");
+    // As they stand now, whatever they were when it was asked for.
+    shop::meddle(server.dir.path(), "UPDATE users SET name = 'renamed' WHERE id = 3");
+    assert_eq!(server.get(&path).await.json()["resources"][0]["rows"][0][1], "renamed");
+
+    let agent = server.key("agent", Some("billing-bot")).await;
+    assert_eq!(server.send("GET", &path, &agent, "").await.status, 403);
+    assert_eq!(server.get("/v1/approvals/apr_none/sample").await.status, 404);
+    let by_ids = server.check(json!({"action": "delete", "resource": "shop.users", "record_ids": [5]})).await;
+    let by_ids = format!("/v1/approvals/{}/sample", by_ids["approval_id"].as_str().unwrap());
+    assert_eq!(server.get(&by_ids).await.json()["resources"][0]["rows"][0][0], 5);
+    let elsewhere = server.check(json!({"action": "delete", "resource": "mail.inbox"})).await;
+    let elsewhere = format!("/v1/approvals/{}/sample", elsewhere["approval_id"].as_str().unwrap());
+    assert_eq!(server.get(&elsewhere).await.status, 422);
+    server.post(&format!("/v1/approvals/{id}/decision"), json!({"decision": "deny"})).await;
+    assert_eq!(server.get(&path).await.status, 409, "nobody is asked any more");
+    server.stop_and_verify().await;
+}
+
+#[tokio::test]
+async fn an_operator_can_have_no_records_shown() {
+    let server = shop::server("sample = false").await;
+    server
+        .policy(json!({"name": "ask", "rule": "require_approval", "condition": {"action": "delete"}}))
+        .await;
+    let held = server.execute("DELETE FROM users WHERE id = 3").await;
+    let id = held["approval_id"].as_str().unwrap();
+    let refused = server.get(&format!("/v1/approvals/{id}/sample")).await;
+    assert_eq!(refused.status, 422, "{refused:?}");
+    assert!(refused.json()["detail"].as_str().unwrap().contains("sample = false"), "{refused:?}");
+}

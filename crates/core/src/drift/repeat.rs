@@ -17,6 +17,8 @@ const BRISK: f32 = 3.0;
 const SLACK: f32 = 0.12;
 /// However seldom an agent repeats itself, one repeat proves little.
 const LEAST_CHANCE: f32 = 0.04;
+/// Calls after which an agent is known.
+const KNOWN: f32 = 200.0;
 /// Repeats of one run that teach.
 const TAUGHT: u16 = 4;
 
@@ -117,8 +119,13 @@ impl Repeats {
         }
     }
 
-    /// Begins to count anew, knowing what it knows.
+    /// Begins to count anew, and forgets what the runs that are going on taught: a known agent's, little.
     pub(super) fn begin(&mut self) {
+        let known = self.calls >= KNOWN;
+        for (repeats, run) in self.repeats.iter_mut().zip(self.run) {
+            let taught = if known { run.min(TAUGHT) } else { run };
+            *repeats = (*repeats - f32::from(taught)).max(0.0);
+        }
         (self.last, self.run, self.evidence) = ([0; 3], [0; 3], [0.0; 3]);
     }
 

@@ -13,6 +13,7 @@ use checkrein_core::{
     action::Action,
     check::Check,
     decision::{BlastRadius, Decision, Verdict},
+    drift::breaker::State,
     event::{Checked, Event, Outcome, OutcomeStatus},
     fingerprint::Fingerprint,
     key::Role,
@@ -127,7 +128,7 @@ impl App {
             && self.recent.seen(caller.key_id(), key)
             && let Some(before) = Box::pin(self.store.by_idempotency_key(caller.key_id(), key)).await?
         {
-            return same_answer(before, &fingerprint);
+            return Box::pin(self.again(before, &fingerprint)).await;
         }
         let rules = self.rules();
         let understood = rules.catalogue.understand(&check, agent)?;
@@ -156,6 +157,29 @@ impl App {
         };
         self.metrics.decided(&answer.decision, started.elapsed());
         Ok(answer)
+    }
+
+    /// The answer that the same idempotency key got before; but no allow outlives the breaker, unless the action is
+    /// known to have ended: an agent could ask for it for ever.
+    async fn again(&self, mut before: Checked, fingerprint: &Fingerprint) -> Result<Answer, Error> {
+        // What Checkrein ran itself was another request, whatever it was for.
+        if before.execution.is_some() || before.fingerprint != *fingerprint {
+            return Err(Error::KeyReused);
+        }
+        if before.decision.verdict == Verdict::Allow {
+            let agent = self.agent(&before.action.agent).await?;
+            let outlived = self.drift.outlived(&self.rules().drift, &agent, &before, self.clock.now());
+            if let Some(reason) = outlived
+                && self.store.check(&before.decision.id).await?.is_none_or(|row| row.outcome.is_none())
+            {
+                before.decision.verdict = Verdict::Block;
+                before.decision.reason =
+                    format!("{reason}. It was allowed before that; ask with a new idempotency key");
+                before.decision.breaker = State::Open;
+            }
+        }
+        let json = serde_json::to_string(&before.decision).map_err(|e| unwritable(&e))?;
+        Ok(Answer { decision: before.decision, json })
     }
 
     /// Takes the snapshot that an allowed action leaves, then puts the decision on record; if there is no
@@ -228,7 +252,7 @@ impl App {
                 }
             }
             // The same key was on its way at the same time, or was forgotten by `recent`.
-            Err(AppendError::Duplicate(before)) => same_answer(*before, &fingerprint),
+            Err(AppendError::Duplicate(before)) => Box::pin(self.again(*before, &fingerprint)).await,
             Err(error) => {
                 self.metrics.not_recorded.inc();
                 Err(error.into())
@@ -399,16 +423,6 @@ impl App {
         self.append(std::iter::once(Event::Outcome(outcome)).chain(follows).collect()).await?;
         Ok(report)
     }
-}
-
-/// The answer that the same idempotency key got before.
-fn same_answer(before: Checked, fingerprint: &Fingerprint) -> Result<Answer, Error> {
-    // What Checkrein ran itself was another request, whatever it was for.
-    if before.execution.is_some() || before.fingerprint != *fingerprint {
-        return Err(Error::KeyReused);
-    }
-    let json = serde_json::to_string(&before.decision).map_err(|e| unwritable(&e))?;
-    Ok(Answer { decision: before.decision, json })
 }
 
 fn unwritable(error: &serde_json::Error) -> Error {

@@ -21,15 +21,15 @@ use checkrein_core::{
 use serde::{Deserialize, Serialize};
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicU64, Ordering},
 };
 
 /// An agent in memory. Whoever holds it keeps it there.
 pub(in crate::app) struct Agent {
     pub(super) name: Name,
     known: Mutex<Known>,
-    /// Whether it acted since somebody last looked for room.
-    pub(super) used: AtomicBool,
+    /// When it acted last, as `Agents` counts.
+    pub(super) used: AtomicU64,
     /// Counts what happened to it, and how much of that is on disk.
     changes: AtomicU64,
     kept: AtomicU64,
@@ -81,7 +81,7 @@ impl Agent {
         Self {
             name,
             known: Mutex::new(known),
-            used: AtomicBool::new(true),
+            used: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             kept: AtomicU64::new(0),
         }
@@ -339,6 +339,17 @@ impl Known {
             rest.told &= !bit(*channel);
         }
         over
+    }
+
+    /// A person closed its breaker: what is going on holds and opens nothing any more. A loop does again, after
+    /// as many repeats as at first: whoever closes a breaker expects it to have ended. What was accepted stays so.
+    pub(super) fn closed(&mut self, at: Timestamp) {
+        let accepted = self.rest.excused & bit(Channel::Loop);
+        self.excuse(at);
+        self.rest.excused = (self.rest.excused & !bit(Channel::Loop)) | accepted;
+        if let Some(baseline) = &mut self.baseline {
+            baseline.recount_loop();
+        }
     }
 
     /// From now on, what is going on holds and opens nothing.

@@ -5,7 +5,10 @@ use checkrein_core::name::Name;
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// So many locks, that two checks seldom meet at one.
@@ -18,6 +21,8 @@ pub(super) struct Agents {
     state: RandomState,
     /// Agents of one shard.
     most: usize,
+    /// Counts the agents that came into memory: the time by which it is told who acted lately.
+    now: AtomicU64,
 }
 
 /// There is no room: what is known of others must be written down first.
@@ -29,6 +34,7 @@ impl Agents {
             shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
             state: RandomState::new(),
             most: most.div_ceil(SHARDS).max(2),
+            now: AtomicU64::new(0),
         }
     }
 
@@ -41,7 +47,7 @@ impl Agents {
     /// The agent, if it is in memory.
     pub(super) fn get(&self, name: &Name) -> Option<Arc<Agent>> {
         let agent = self.shard(name)?.get(name).cloned()?;
-        agent.used.store(true, Ordering::Relaxed);
+        agent.used.store(self.now.load(Ordering::Relaxed), Ordering::Relaxed);
         Some(agent)
     }
 
@@ -52,16 +58,12 @@ impl Agents {
             return Ok(Arc::clone(there));
         }
         if shard.len() >= self.most {
-            // Twice: the first look takes their mark from those that were used since the last one.
-            for _ in 0..2 {
-                if shard.len() >= self.most {
-                    make_room(&mut shard, self.most);
-                }
-            }
+            make_room(&mut shard, self.most);
             if shard.len() >= self.most * 2 {
                 return Err(Crowded);
             }
         }
+        agent.used.store(self.now.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         let (name, agent) = (agent.name.clone(), Arc::new(agent));
         shard.insert(name, Arc::clone(&agent));
         Ok(agent)
@@ -83,14 +85,22 @@ impl Agents {
     }
 }
 
-/// Lets go of a quarter: of those that nobody holds, that are on disk as they are, and that did not act lately.
+/// Lets go of a quarter: of those that nobody holds and that are on disk as they are, those that have not acted
+/// for longest.
 fn make_room(shard: &mut Shard, most: usize) {
-    let mut spare = (most / 4).max(1);
-    shard.retain(|_, agent| {
-        let used = agent.used.swap(false, Ordering::Relaxed);
-        let idle = !used && Arc::strong_count(agent) == 1 && !agent.is_dirty();
+    let goes = |agent: &Arc<Agent>| {
         // Whose incident is going on has to be told of its end.
-        let goes = spare > 0 && idle && agent.known().rest.told == 0;
+        Arc::strong_count(agent) == 1 && !agent.is_dirty() && agent.known().rest.told == 0
+    };
+    let mut idle: Vec<u64> =
+        shard.values().filter(|agent| goes(agent)).map(|agent| agent.used.load(Ordering::Relaxed)).collect();
+    let spare = (most / 4).max(1).min(idle.len());
+    let Some(last) = spare.checked_sub(1) else { return };
+    let (_, last, _) = idle.select_nth_unstable(last);
+    let last = *last;
+    let mut spare = spare;
+    shard.retain(|_, agent| {
+        let goes = spare > 0 && agent.used.load(Ordering::Relaxed) <= last && goes(agent);
         spare -= usize::from(goes);
         !goes
     });

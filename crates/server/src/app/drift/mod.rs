@@ -241,6 +241,26 @@ impl Drift {
         })
     }
 
+    /// Why what this check allowed before is not to be allowed again: the breaker opened since.
+    pub(super) fn outlived(
+        &self,
+        config: &Config,
+        agent: &Agent,
+        checked: &Checked,
+        at: Timestamp,
+    ) -> Option<String> {
+        let is_read = checked.decision.category == Category::Read;
+        let is_probe_of_now = checked.probe.is_some() && {
+            let known = agent.known();
+            let breaker = &known.rest.breaker;
+            breaker.state() == State::HalfOpen && checked.decision.logged_at >= breaker.since()
+        };
+        if is_probe_of_now {
+            return self.shut(config, &agent.name, is_read);
+        }
+        self.refuses(config, agent, (is_read, false), at)
+    }
+
     /// What is kept of an agent, and whether it was damaged.
     fn restore(&self, name: &Name) -> Result<(Known, bool), Error> {
         let saved = self.baselines.agent(name)?;

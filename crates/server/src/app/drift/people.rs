@@ -84,7 +84,7 @@ impl App {
                 if opens {
                     known.rest.why = said;
                 } else {
-                    known.excuse(now);
+                    known.closed(now);
                 }
                 changed
             }

@@ -1,4 +1,6 @@
+mod again;
 mod kept;
+mod many;
 mod model;
 
 use crate::{

@@ -161,7 +161,7 @@ impl Feed {
                     }
                     pause.min(Duration::from_secs(3600))
                 }
-                Retry::Later => {
+                Retry::Later | Retry::Refused => {
                     failures = failures.saturating_add(1);
                     if failures == FAILURES {
                         self.dispatcher.fed(&self.name, SinkHealth::Failing, failure.reason);

@@ -97,6 +97,8 @@ pub struct Queue {
     waiting: BTreeMap<u64, Delivery>,
     flying: BTreeSet<u64>,
     failures: u32,
+    /// Refusals in a row. They do not open the circuit: one message that a firewall dislikes keeps no other from its way.
+    refusals: u32,
     /// Nothing is tried before this.
     paused_until: Option<Timestamp>,
     /// Since when it only says that it wants no more yet.
@@ -117,8 +119,14 @@ impl Queue {
     }
 
     /// Goes on at another pace. A sink behind an open circuit is tried at once: it may be what was mended.
-    pub const fn set_pace(&mut self, pace: Pace) {
+    pub fn set_pace(&mut self, pace: Pace) {
         self.pace = pace;
+        if std::mem::take(&mut self.refusals) > 0 {
+            self.paused_until = None;
+            for waiting in self.waiting.values_mut() {
+                waiting.next_at = waiting.queued_at;
+            }
+        }
         if self.failures >= FAILURES {
             self.paused_until = None;
         }
@@ -224,12 +232,12 @@ impl Queue {
             Ok(()) => {
                 (delivery.standing, delivery.settled_at, delivery.error) =
                     (Standing::Delivered, Some(now), None);
-                if self.failures >= FAILURES {
+                if self.failures.max(self.refusals) >= FAILURES {
                     for waiting in self.waiting.values_mut() {
                         waiting.next_at = now;
                     }
                 }
-                (self.failures, self.paused_until, self.full) = (0, None, false);
+                (self.failures, self.refusals, self.paused_until, self.full) = (0, 0, None, false);
                 self.put_off_since = None;
                 if std::mem::take(&mut self.failing) {
                     effects.health = Some((SinkHealth::Recovered, String::new()));
@@ -249,6 +257,16 @@ impl Queue {
                     effects.health = self.fails(reason.clone());
                 }
                 (delivery.next_at, delivery.error) = (until, Some(reason));
+            }
+            Err(Failure { retry: Retry::Refused, reason }) => {
+                (self.failures, self.refusals) = (0, self.refusals.saturating_add(1));
+                delivery.next_at = plus(now, self.pause(delivery.attempts, chance));
+                // A receiver with a wrong setting is not to be asked for every message at once.
+                self.paused_until = Some(plus(now, self.pause(1, chance)));
+                if self.refusals >= FAILURES {
+                    effects.health = self.fails(reason.clone());
+                }
+                delivery.error = Some(reason);
             }
             Err(Failure { retry: Retry::Later, reason }) => {
                 self.failures = self.failures.saturating_add(1);

@@ -23,6 +23,8 @@ pub struct Record {
 pub enum Retry {
     /// After the dispatcher's own pause.
     Later,
+    /// The same, but the receiver answers: it says that a setting is wrong, or minds this message alone. The others are tried.
+    Refused,
     /// Not before this time has passed: the receiver said so.
     After(Duration),
     /// Never: the receiver understood the message and refused it. It becomes a dead letter.

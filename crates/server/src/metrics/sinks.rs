@@ -89,6 +89,8 @@ impl Sinks {
             if let Some(fed) = report.fed {
                 let behind = i64::try_from(head.saturating_sub(fed)).unwrap_or(i64::MAX);
                 self.behind.get_or_create(&labels).set(behind);
+            } else {
+                self.behind.remove(&labels);
             }
             for (family, total) in [
                 (&self.delivered, report.delivered),

@@ -220,6 +220,7 @@ impl Worker {
         }
         for name in gone {
             self.fed.remove(&name);
+            self.own.reports.change(&name, |report| report.fed = None);
             self.mark(feeder::left_mark(&name), now.to_string());
         }
         while self.feed_tasks.try_join_next().is_some() {}

@@ -15,8 +15,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(3600);
 const SHOWN: usize = 300;
 
 /// How a sink reads statuses. 2xx is taken; tried again is what says that the receiver is not well (408, 425, 429, 5xx)
-/// or that a setting is wrong, here or there (3xx, 401, 403, 404, 405, 407, and `later`): no message is to blame for
-/// that. Everything else refuses the message for good.
+/// or that a setting is wrong, here or there (3xx, 401, 403, 404, 405, 407, and `later`): most often no message is to blame
+/// for that. Everything else refuses the message for good.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// Who answers, for the text of a failure: `Slack`.
@@ -79,8 +79,8 @@ impl Answer {
             200..=299 => return Ok(self),
             408 | 425 | 429 | 500..=599 => self.pause(),
             // Whenever it says: somebody must hear of it, as of any receiver that takes nothing.
-            300..=399 | 401 | 403 | 404 | 405 | 407 => Retry::Later,
-            other if rules.later.contains(&other) => Retry::Later,
+            300..=399 | 401 | 403 | 404 | 405 | 407 => Retry::Refused,
+            other if rules.later.contains(&other) => Retry::Refused,
             _ => Retry::Never,
         };
         let advice = match (self.status, (rules.advice)(self.status)) {

@@ -96,6 +96,35 @@ fn one_message_that_fails_does_not_stop_the_others() {
     assert_eq!(delivered.len(), 1);
 }
 
+/// A firewall minds some messages, whose texts come from agents; a page behind them is not held up.
+#[test]
+fn what_a_receiver_refuses_holds_nobody_up() {
+    let mut queue =
+        Queue::new(Pace::default(), (1..=20).map(|n| delivery(n, Severity::Warning, 0)).collect(), false);
+    let answer = |_, d: &Delivery| if d.no <= 20 { failure(Retry::Refused) } else { Ok(()) };
+    let (_, health, attempts) = run(&mut queue, 0..600, answer);
+    assert_eq!(health, [(SinkHealth::Failing, 4)], "somebody is told");
+    assert!(attempts < 300, "{attempts}");
+    queue.push(delivery(21, Severity::Critical, 600), at(600));
+    let (delivered, health, _) = run(&mut queue, 600..700, answer);
+    let [(second, 21)] = *delivered else { panic!("{delivered:?}") };
+    assert!(second <= 630, "{second}");
+    assert_eq!(health.first(), Some(&(SinkHealth::Recovered, second)));
+    // Where a setting was to blame, all arrive in order once it is mended.
+    let (delivered, ..) = run(&mut queue, 700..2_000, |_, _| Ok(()));
+    assert_eq!(delivered.iter().map(|(_, no)| *no).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
+}
+
+/// When the settings change, what was refused is tried at once.
+#[test]
+fn what_was_refused_is_tried_with_new_settings() {
+    let mut queue = Queue::new(Pace::default(), vec![delivery(1, Severity::Warning, 0)], false);
+    run(&mut queue, 0..3_000, |_, _| failure(Retry::Refused));
+    queue.set_pace(Pace::default());
+    let (delivered, ..) = run(&mut queue, 3_000..3_001, |_, _| Ok(()));
+    assert_eq!(delivered, [(3_000, 1)]);
+}
+
 #[test]
 fn what_the_receiver_says_about_time_is_heeded() {
     let mut queue =

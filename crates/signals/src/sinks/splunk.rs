@@ -243,8 +243,8 @@ fn taken(answer: Answer) -> Result<Said, Failure> {
     };
     let (retry, advice) = match said.code {
         0 => return Ok(said),
-        1..=4 | 21 | 22 => (Retry::Later, "Give this sink a token that is enabled; it is sent again"),
-        7 => (Retry::Later, "Allow the index for this token, or set another `index`; it is sent again"),
+        1..=4 | 21 | 22 => (Retry::Refused, "Give this sink a token that is enabled; it is sent again"),
+        7 => (Retry::Refused, "Allow the index for this token, or set another `index`; it is sent again"),
         // Its queues are full, or it stops.
         8 | 9 | 18..=20 | 23..=27 => (answer.pause(), "It is sent again"),
         10 | 11 => (Retry::Never, "Set `channel` to a UUID, or leave it out"),

@@ -158,8 +158,12 @@ pub(crate) async fn fails_well(sink: &dyn Sink, receiver: &Receiver, secrets: &[
         receiver
             .answers([Reply::new(status, echo.clone()).header("location", "http://169.254.169.254/latest")]);
         let failure = sink.notify(&message()).await.unwrap_err();
-        let later = !never.contains(&status);
-        assert_eq!(failure.retry, if later { Retry::Later } else { Retry::Never }, "{status}: {failure}");
+        let expected = match status {
+            _ if never.contains(&status) => Retry::Never,
+            _ if settings.contains(&status) => Retry::Refused,
+            _ => Retry::Later,
+        };
+        assert_eq!(failure.retry, expected, "{status}: {failure}");
         is_fit_to_print(&failure, secrets);
         assert!(failure.reason.contains(&status.to_string()), "{failure}");
         assert_eq!(receiver.take().len(), 1, "{status}: a redirect was followed, or a request repeated");

@@ -163,9 +163,10 @@ async fn what_is_old_or_ahead_is_sent_as_datadog_takes_it() {
 async fn each_status_means_what_the_contract_says() {
     let receiver = start();
     let sink = sink(&receiver);
-    let later = [301, 401, 403, 404, 405, 408, 429, 500, 502, 503, 504];
-    let never = [400, 413];
-    let all = later.map(|s| (s, Retry::Later)).into_iter().chain(never.map(|s| (s, Retry::Never)));
+    let later = [408, 429, 500, 502, 503, 504].map(|s| (s, Retry::Later));
+    let refused = [301, 401, 403, 404, 405].map(|s| (s, Retry::Refused));
+    let never = [400, 413].map(|s| (s, Retry::Never));
+    let all = later.into_iter().chain(refused).chain(never);
     for (status, retry) in all {
         receiver.answers([Reply::new(status, "{\"errors\":[\"words of theirs\"]}")]);
         let failure = sink.notify(&message()).await.unwrap_err();

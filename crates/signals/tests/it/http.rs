@@ -179,7 +179,7 @@ async fn a_pause_is_what_the_receiver_says_by_its_own_clock() {
         assert_eq!(failure.retry, expected, "{headers:?}");
     }
     receiver.answers([Reply::new(423, ""), Reply::new(418, "")]);
-    assert_eq!(http.post(&to).send().await.unwrap().taken(&RULES).unwrap_err().retry, Retry::Later);
+    assert_eq!(http.post(&to).send().await.unwrap().taken(&RULES).unwrap_err().retry, Retry::Refused);
     assert_eq!(http.post(&to).send().await.unwrap().taken(&RULES).unwrap_err().retry, Retry::Never);
 }
 

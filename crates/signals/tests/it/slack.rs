@@ -161,9 +161,9 @@ async fn errors_of_the_api_are_told_apart() {
     for (said, retry, step) in [
         (r#"{"ok":false,"error":"ratelimited"}"#, after, "again"),
         (r#"{"ok":false,"error":"internal_error"}"#, after, "again"),
-        (r#"{"ok":false,"error":"not_in_channel"}"#, Retry::Later, "/invite"),
-        (r#"{"ok":false,"error":"missing_scope","needed":"chat:write"}"#, Retry::Later, "chat:write"),
-        (r#"{"ok":false,"error":"token_revoked"}"#, Retry::Later, "`token`"),
+        (r#"{"ok":false,"error":"not_in_channel"}"#, Retry::Refused, "/invite"),
+        (r#"{"ok":false,"error":"missing_scope","needed":"chat:write"}"#, Retry::Refused, "chat:write"),
+        (r#"{"ok":false,"error":"token_revoked"}"#, Retry::Refused, "`token`"),
         (r#"{"ok":false,"error":"something_new"}"#, Retry::Never, "docs.slack.dev"),
         (r#"{"ok":"yes"}"#, Retry::Later, "`url`"),
         ("[]", Retry::Later, "`url`"),

@@ -139,23 +139,12 @@ async fn delivered_means_indexed_where_it_acknowledges() {
 async fn each_code_means_what_the_contract_says() {
     let hec = Hec::start(PLAIN);
     let sink = sink(&hec);
-    let later = [
-        (403, 1),
-        (401, 2),
-        (401, 3),
-        (403, 4),
-        (400, 7),
-        (500, 8),
-        (503, 9),
-        (503, 18),
-        (503, 20),
-        (503, 23),
-        (429, 26),
-    ];
+    let refused = [(403, 1), (401, 2), (401, 3), (403, 4), (400, 7)].map(|said| (said, Retry::Refused));
+    let later = [(500, 8), (503, 9), (503, 18), (503, 20), (503, 23), (429, 26)];
     let never =
         [(400, 5), (400, 6), (400, 10), (400, 11), (400, 12), (400, 13), (400, 14), (400, 15), (400, 16)];
-    let all =
-        later.map(|said| (said, Retry::Later)).into_iter().chain(never.map(|said| (said, Retry::Never)));
+    let all = later.map(|said| (said, Retry::Later)).into_iter();
+    let all = all.chain(refused).chain(never.map(|said| (said, Retry::Never)));
     for ((status, code), retry) in all {
         hec.receiver.answers([said(status, code, "words of theirs")]);
         let failure = sink.notify(&message()).await.unwrap_err();
@@ -165,7 +154,7 @@ async fn each_code_means_what_the_contract_says() {
     }
     // A proxy before it speaks for itself.
     for (status, retry) in
-        [(404, Retry::Later), (302, Retry::Later), (502, Retry::Later), (401, Retry::Later)]
+        [(404, Retry::Refused), (302, Retry::Refused), (502, Retry::Later), (401, Retry::Refused)]
     {
         hec.receiver.answers([Reply::new(status, "<html>").header("location", "http://127.0.0.1:1/")]);
         assert_eq!(sink.notify(&message()).await.unwrap_err().retry, retry, "{status}");

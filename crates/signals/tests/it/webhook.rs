@@ -78,9 +78,9 @@ async fn the_stream_of_all_actions_goes_the_same_way() {
         json!({ "seq": 9, "at": at(0), "kind": "check", "body": { "verdict": "allow" } })
     );
     for (status, retry) in [
-        (401, Retry::Later),
-        (403, Retry::Later),
-        (404, Retry::Later),
+        (401, Retry::Refused),
+        (403, Retry::Refused),
+        (404, Retry::Refused),
         (400, Retry::Never),
         // It wants no more, as Standard Webhooks has it.
         (410, Retry::Never),

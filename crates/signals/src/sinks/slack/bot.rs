@@ -92,7 +92,7 @@ impl Bot {
                 let advice = explain(error);
                 let retry = match error {
                     passing if is_passing(passing) => answer.pause(),
-                    setting if is_setting(setting) && !changing => Retry::Later,
+                    setting if is_setting(setting) && !changing => Retry::Refused,
                     _ => Retry::Never,
                 };
                 Err(answer.failure("Slack", retry, advice))

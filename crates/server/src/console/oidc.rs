@@ -11,7 +11,7 @@ use crate::app::{
 };
 use axum::{
     extract::{Query, RawQuery, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse as _, Redirect, Response},
 };
 use serde::Deserialize;
@@ -26,10 +26,19 @@ pub(super) struct Params {
     next: Option<String>,
 }
 
-/// Leads to the provider.
-pub(super) async fn begin(State(here): State<Here>, Query(params): Query<Params>) -> Response {
+/// Leads to the provider. Who is signed in goes on instead: any site can lead a browser here, and must not change who
+/// somebody is.
+pub(super) async fn begin(
+    State(here): State<Here>,
+    headers: HeaderMap,
+    uri: Uri,
+    Query(params): Query<Params>,
+) -> Response {
     let Some(oidc) = here.app.oidc() else { return nowhere() };
     let next = local(params.next.as_deref().unwrap_or("/"));
+    if sign_in::holds(&here, &headers, &uri) {
+        return Redirect::to(next).into_response();
+    }
     match oidc.begin(next).await {
         Ok(begun) => {
             let cookie = cookie(&oidc, Some(&begun.cookie));

@@ -60,6 +60,17 @@ async fn a_person_comes_in_and_leads_on_to_their_page() {
     assert!(page.status == 200 && page.body.contains("oidc:ann@example.com <small>operator"), "{page:?}");
     let again = visit(&server, "/sign-in?next=/agents", &session(&back).unwrap()).await;
     assert_eq!(header(&again, "location"), Some("/agents"), "who is signed in goes on");
+    for (next, to) in [("/agents", "/agents"), ("//evil.example/", "/")] {
+        let again = visit(&server, &format!("/sign-in/oidc?next={next}"), &session(&back).unwrap()).await;
+        assert_eq!(
+            (again.status, header(&again, "location")),
+            (303, Some(to)),
+            "no sign-in begins: {again:?}"
+        );
+        assert_eq!(header(&again, "set-cookie"), None, "{again:?}");
+    }
+    let over = visit(&server, "/sign-in/oidc?next=/agents", "checkrein=over").await;
+    assert!(header(&over, "location").unwrap().starts_with(&provider.issuer()), "{over:?}");
 }
 
 #[tokio::test]

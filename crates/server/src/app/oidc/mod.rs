@@ -117,7 +117,7 @@ impl Oidc {
     /// When the provider cannot be asked where that is done.
     pub(crate) async fn begin(&self, next: &str) -> Result<Begun, Refused> {
         let provider = self.provider.metadata(&self.config).await.map_err(Refused::Provider)?;
-        let begun = self.flows.begin(next).map_err(|e| Refused::Provider(e.to_string()))?;
+        let begun = self.flows.begin(next, Instant::now()).map_err(|e| Refused::Provider(e.to_string()))?;
         let mut url = provider.authorization.clone();
         url.query_pairs_mut()
             .append_pair("response_type", "code")
@@ -138,7 +138,7 @@ impl Oidc {
                 "this browser has begun no sign-in here, or it took too long; begin again",
             ));
         };
-        let flow = self.flows.take(state, browser).ok_or(Refused::Again(
+        let flow = self.flows.take(state, browser, Instant::now()).ok_or(Refused::Again(
             "this sign-in was used before, took too long, or was begun in another browser; begin again",
         ))?;
         let name = self.name();

@@ -218,14 +218,22 @@ impl Metadata {
         if !more.contains_key("sub") || more.get("sub") != claims.get("sub") {
             return Err(format!("{} answers for somebody else at its userinfo_endpoint", config.name));
         }
-        let same_email = !claims.contains_key("email") || more.get("email") == claims.get("email");
-        for (name, value) in more {
-            // What was signed counts, and one address does not verify another.
-            if same_email || name != "email_verified" {
-                claims.entry(name).or_insert(value);
-            }
-        }
+        add(claims, more);
         Ok(())
+    }
+}
+
+/// Adds to what was signed, which counts, what else the provider says. An address of e-mail and that it was verified are
+/// taken from one and the same: one address does not verify another.
+fn add(claims: &mut Map<String, Value>, more: Map<String, Value>) {
+    if !claims.contains_key("email") && more.contains_key("email") {
+        claims.remove("email_verified");
+    }
+    let same_email = !claims.contains_key("email") || more.get("email") == claims.get("email");
+    for (name, value) in more {
+        if same_email || name != "email_verified" {
+            claims.entry(name).or_insert(value);
+        }
     }
 }
 
@@ -316,6 +324,42 @@ mod tests {
         let plain = config("http://127.0.0.1:9", true);
         assert!(understood(&plain, &[]).is_ok(), "one without may be used where that is permitted");
         assert!(understood(&plain, &[("jwks_uri", "https://127.0.0.1:9/jwks")]).is_ok());
+    }
+
+    #[test]
+    fn an_address_is_verified_by_whoever_says_it() {
+        let (ann, bob) = ("ann@example.com", "bob@example.com");
+        for (signed, more, email, verified) in [
+            (json!({"email_verified": true}), json!({"email": bob}), bob, None),
+            (
+                json!({"email_verified": true}),
+                json!({"email": bob, "email_verified": false}),
+                bob,
+                Some(false),
+            ),
+            (
+                json!({"email_verified": false}),
+                json!({"email": bob, "email_verified": true}),
+                bob,
+                Some(true),
+            ),
+            (json!({"email": ann}), json!({"email": ann, "email_verified": true}), ann, Some(true)),
+            (json!({"email": ann}), json!({"email": bob, "email_verified": true}), ann, None),
+            (json!({"email": ann}), json!({"email_verified": true}), ann, None),
+            (
+                json!({"email": ann, "email_verified": false}),
+                json!({"email": ann, "email_verified": true}),
+                ann,
+                Some(false),
+            ),
+            (json!({"email": ann, "email_verified": true}), json!({"email": bob}), ann, Some(true)),
+        ] {
+            let [mut claims, more] = [signed, more].map(|said| said.as_object().unwrap().clone());
+            let shown = format!("{claims:?} and {more:?}");
+            add(&mut claims, more);
+            assert_eq!(claims["email"], email, "{shown}");
+            assert_eq!(claims.get("email_verified").and_then(Value::as_bool), verified, "{shown}");
+        }
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub(super) async fn finish(
         Some(brought) => here.app.finish_sign_in(&oidc, &brought, browser).await,
         None => Err(Refused::Again("the provider's answer says one thing twice; begin again")),
     };
+    let unused = matches!(done, Err(Refused::Busy));
     let entered = match done {
         Ok(SignedIn { caller, life, next }) => {
             let opened = here.sessions.open(&here.app, caller, life);
@@ -69,7 +70,7 @@ pub(super) async fn finish(
     };
     let mut response = entered.unwrap_or_else(axum::response::IntoResponse::into_response);
     // Good for one answer, whatever came of it.
-    if let Ok(over) = HeaderValue::try_from(cookie(&oidc, None)) {
+    if !unused && let Ok(over) = HeaderValue::try_from(cookie(&oidc, None)) {
         response.headers_mut().append(header::SET_COOKIE, over);
     }
     response
@@ -97,6 +98,7 @@ fn brought(query: &str) -> Option<Brought> {
 fn page(here: &Here, next: &str, refused: &Refused) -> Response {
     let (status, also) = match refused {
         Refused::Again(_) => (StatusCode::BAD_REQUEST, ""),
+        Refused::Busy => (StatusCode::SERVICE_UNAVAILABLE, ""),
         Refused::Provider(_) => {
             (StatusCode::BAD_GATEWAY, " Whoever has a key can sign in with that meanwhile.")
         }

@@ -119,7 +119,7 @@ mod tests {
         let (flows, now) = (Flows::default(), Instant::now());
         let first = flows.begin("/", now).unwrap();
         for _ in 0..MAX_FLOWS {
-            flows.begin("/", now).unwrap();
+            flows.begin("/", now + Duration::from_millis(1)).unwrap();
         }
         assert_eq!(flows.0.lock().unwrap().flows.len(), MAX_FLOWS);
         assert!(flows.take(&first.state, &first.browser, now).is_none());

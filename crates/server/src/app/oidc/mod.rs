@@ -34,6 +34,8 @@ use tokio::sync::Semaphore;
 pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
 /// Sign-ins that the provider is asked about at a time. What comes from outside must not become a flood to there.
 const AT_A_TIME: usize = 64;
+/// How long somebody waits until it is their turn.
+const TURN: Duration = Duration::from_secs(5);
 /// Longest code that is taken, in bytes.
 const MAX_CODE: usize = 4096;
 /// The most that is shown of what the provider says, in characters.
@@ -45,6 +47,9 @@ pub(crate) enum Refused {
     /// This sign-in is not one that was begun here, is over, or was used.
     #[error("{0}")]
     Again(&'static str),
+    /// Too many end a sign-in at this moment. This one was not used.
+    #[error("too many people sign in at this moment; reload this page in a minute, or begin again")]
+    Busy,
     /// The provider could not be asked, or what it said cannot be believed.
     #[error("{0}")]
     Provider(String),
@@ -138,14 +143,14 @@ impl Oidc {
                 "this browser has begun no sign-in here, or it took too long; begin again",
             ));
         };
+        // Before the sign-in is used up: whoever sends codes that lead nowhere must not cost others theirs.
+        let Ok(Ok(_place)) = tokio::time::timeout(TURN, self.places.acquire()).await else {
+            return Err(Refused::Busy);
+        };
         let flow = self.flows.take(state, browser, Instant::now()).ok_or(Refused::Again(
             "this sign-in was used before, took too long, or was begun in another browser; begin again",
         ))?;
         let name = self.name();
-        let _place = self
-            .places
-            .try_acquire()
-            .map_err(|_| Refused::Again("too many people sign in at this moment; begin again in a minute"))?;
         let provider = self.provider.metadata(&self.config).await.map_err(Refused::Provider)?;
         let said = brought.iss.as_deref();
         if said.is_some_and(|said| said != self.config.issuer) || (said.is_none() && provider.names_itself) {

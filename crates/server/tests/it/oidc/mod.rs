@@ -1,6 +1,7 @@
 //! Signing in with a provider of OpenID Connect that is not always honest. One that others wrote signs people in, in a
 //! browser, in `tests/console/test_single_sign_on.py`.
 
+mod limits;
 mod people;
 mod provider;
 mod tokens;

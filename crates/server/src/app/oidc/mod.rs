@@ -137,7 +137,6 @@ impl Oidc {
     }
 
     async fn finish(self: &Arc<Self>, brought: &Brought, browser: Option<&str>) -> Result<SignedIn, Refused> {
-        let began = Instant::now();
         let (Some(state), Some(browser)) = (&brought.state, browser) else {
             return Err(Refused::Again(
                 "this browser has begun no sign-in here, or it took too long; begin again",
@@ -147,7 +146,8 @@ impl Oidc {
         let Ok(Ok(_place)) = tokio::time::timeout(TURN, self.places.acquire()).await else {
             return Err(Refused::Busy);
         };
-        let flow = self.flows.take(state, browser, Instant::now()).ok_or(Refused::Again(
+        let began = Instant::now();
+        let flow = self.flows.take(state, browser, began).ok_or(Refused::Again(
             "this sign-in was used before, took too long, or was begun in another browser; begin again",
         ))?;
         let name = self.name();

@@ -117,19 +117,28 @@ pub struct Actor {
     #[serde(skip_serializing_if = "Via::is_key", default)]
     #[cfg_attr(feature = "schema", schema(required = false))]
     pub via: Via,
+    /// By a link: the name of the key that made it, who could have opened it as well.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[cfg_attr(feature = "schema", schema(required = false))]
+    pub made_by: Option<String>,
 }
 
 impl Actor {
     /// Whether both may be one person: they share a name, or one key stands behind both. Ann is one person
-    /// whether she uses her key, Slack or the organisation's sign-in, and whoever makes links for two people can open
-    /// both. Where one of them signed in by OpenID Connect and the other did not, what stands before an `@` is
-    /// compared: `ann` has the key, and `oidc:ann@example.com` signed in.
+    /// whether she uses her key, Slack or the organisation's sign-in, and whoever makes links can open them: a link is
+    /// also whoever made it. Where one of them signed in by OpenID Connect and the other did not, what stands before an
+    /// `@` is compared: `ann` has the key, and `oidc:ann@example.com` signed in.
     pub fn may_be(&self, other: &Self) -> bool {
-        let (mine, theirs) = (self.person(), other.person());
         let one_signed_in = (self.via == Via::Oidc) != (other.via == Via::Oidc);
-        same_name(mine, theirs)
-            || self.key_id == other.key_id
-            || (one_signed_in && same_name(mailbox(mine), mailbox(theirs)))
+        let same = |mine: &str, theirs: &str| {
+            same_name(mine, theirs) || (one_signed_in && same_name(mailbox(mine), mailbox(theirs)))
+        };
+        self.key_id == other.key_id || self.names().any(|mine| other.names().any(|theirs| same(mine, theirs)))
+    }
+
+    /// What everybody is called who may stand behind it.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.person()).chain(self.made_by.as_deref())
     }
 
     /// The name, without what says how they were recognised.
@@ -438,7 +447,11 @@ mod tests {
     use super::*;
 
     fn actor(key_id: &str, name: &str, via: Via) -> Actor {
-        Actor { key_id: key_id.to_owned(), name: name.to_owned(), role: Role::Operator, via }
+        Actor { key_id: key_id.to_owned(), name: name.to_owned(), role: Role::Operator, via, made_by: None }
+    }
+
+    fn link(key_id: &str, name: &str, made_by: &str) -> Actor {
+        Actor { made_by: Some(made_by.to_owned()), ..actor(key_id, name, Via::Link) }
     }
 
     #[test]
@@ -464,5 +477,33 @@ mod tests {
         assert!(!actor("1", "ann@a", Via::Key).may_be(&actor("2", "ann@b", Via::Key)));
         assert!(is_oidc_name("oidc:ann") && is_oidc_name(" OIDC:ann") && !is_oidc_name("oidcann"));
         assert!(!is_oidc_name("") && !is_oidc_name("öidc:"));
+    }
+
+    #[test]
+    fn a_link_is_also_whoever_made_it() {
+        let ann_for_bob = link("key_1", "bob", "ann");
+        for same in [
+            actor("oidc:https://idp#1", "oidc:ANN@example.com", Via::Oidc),
+            actor("oidc:https://idp#2", "oidc:bob@example.com", Via::Oidc),
+            actor("slack:T1/U1", "ann", Via::Slack),
+            actor("key_2", "Ann", Via::Key),
+            actor("key_3", "bob", Via::Key),
+            link("key_2", "cid", "ann"),
+            link("key_3", "ann", "dora"),
+            link("key_3", "cid", "bob"),
+        ] {
+            assert!(ann_for_bob.may_be(&same) && same.may_be(&ann_for_bob), "{same:?}");
+        }
+        for other in [
+            actor("oidc:https://idp#3", "oidc:cid@example.com", Via::Oidc),
+            actor("key_4", "cid", Via::Key),
+            link("key_4", "dora", "cid"),
+        ] {
+            assert!(!ann_for_bob.may_be(&other) && !other.may_be(&ann_for_bob), "{other:?}");
+        }
+        // What was logged before is read, and written as it was.
+        let before = r#"{"key_id":"key_1","name":"bob","role":"operator","via":"link"}"#;
+        let read: Actor = serde_json::from_str(before).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), before);
     }
 }

@@ -15,6 +15,8 @@ export interface components {
        * Connect: `oidc:<issuer>#<subject>`.
        */
       key_id: string;
+      /** By a link: the name of the key that made it, who could have opened it as well. */
+      made_by?: string | null;
       /** What people call it. By OpenID Connect: `oidc:<name>`. */
       name: string;
       /** What it may do. */

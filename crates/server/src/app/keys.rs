@@ -84,6 +84,7 @@ impl Caller {
             name: self.record.name.clone(),
             role: self.record.role,
             via: if self.provider.is_some() { Via::Oidc } else { Via::Key },
+            made_by: None,
         }
     }
 
@@ -210,12 +211,6 @@ impl App {
         }
         let map = self.keys.by_hash.read().unwrap_or_else(PoisonError::into_inner);
         map.get(&caller.record.sha256).is_some_and(|c| c.record.id == caller.record.id)
-    }
-
-    /// Whether the key of this id is in force, and one that may answer approvals.
-    pub(super) fn is_operator(&self, key_id: &str) -> bool {
-        let map = self.keys.by_hash.read().unwrap_or_else(PoisonError::into_inner);
-        map.values().any(|c| c.record.id == key_id && c.record.role >= Role::Operator)
     }
 
     /// The operator or admin whose key has this id, if it is in force.

@@ -161,18 +161,22 @@ impl App {
     /// # Errors
     /// When it was not made here, is over, or the key that made it is gone.
     pub(crate) async fn open_link(&self, token: &str) -> Result<(Link, ApprovalView), Error> {
+        let (link, _, approval) = self.read_link(token).await?;
+        Ok((link, approval))
+    }
+
+    /// The same, with whose key made it.
+    async fn read_link(&self, token: &str) -> Result<(Link, Actor, ApprovalView), Error> {
         let missing = || Error::NotFound("link", String::new());
         let link = self.links.read(token).ok_or_else(missing)?;
         if self.clock.now() >= Timestamp::from_micros(link.until) {
             return Err(Error::Forbidden("this link is over; ask for another one".to_owned()));
         }
-        if !self.is_operator(&link.key_id) {
-            return Err(Error::Forbidden(
-                "the key that made this link was revoked, and the link with it".to_owned(),
-            ));
-        }
+        let maker = self.operator(&link.key_id).ok_or_else(|| {
+            Error::Forbidden("the key that made this link was revoked, and the link with it".to_owned())
+        })?;
         let approval = self.store.approval(&link.approval).await?.ok_or_else(missing)?;
-        Ok((link, self.approval_view(approval)))
+        Ok((link, maker, self.approval_view(approval)))
     }
 
     /// Answers an approval by a link, in the name of the person whom it was made for.
@@ -184,8 +188,9 @@ impl App {
         token: &str,
         answer: ApprovalDecision,
     ) -> Result<ApprovalView, Error> {
-        let (Link { approval, person, key_id, .. }, _) = self.open_link(token).await?;
-        let by = Actor { key_id, name: person, role: Role::Operator, via: Via::Link };
+        let (Link { approval, person, key_id, .. }, maker, _) = self.read_link(token).await?;
+        let made_by = Some(maker.name);
+        let by = Actor { key_id, name: person, role: Role::Operator, via: Via::Link, made_by };
         self.answer_approval(by, &approval, answer).await
     }
 }

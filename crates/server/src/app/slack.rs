@@ -213,6 +213,7 @@ impl App {
                     name: name.clone(),
                     role: Role::Operator,
                     via: Via::Slack,
+                    made_by: None,
                 };
                 match self.decide_patiently(&by, &click).await {
                     Ok(approval) => update(&approval, click.blocks),

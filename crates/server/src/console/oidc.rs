@@ -11,7 +11,7 @@ use crate::app::{
 };
 use axum::{
     extract::{Query, RawQuery, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse as _, Redirect, Response},
 };
 use serde::Deserialize;
@@ -26,10 +26,19 @@ pub(super) struct Params {
     next: Option<String>,
 }
 
-/// Leads to the provider.
-pub(super) async fn begin(State(here): State<Here>, Query(params): Query<Params>) -> Response {
+/// Leads to the provider. Who is signed in goes on instead: any site can lead a browser here, and must not change who
+/// somebody is.
+pub(super) async fn begin(
+    State(here): State<Here>,
+    headers: HeaderMap,
+    uri: Uri,
+    Query(params): Query<Params>,
+) -> Response {
     let Some(oidc) = here.app.oidc() else { return nowhere() };
     let next = local(params.next.as_deref().unwrap_or("/"));
+    if sign_in::holds(&here, &headers, &uri) {
+        return Redirect::to(next).into_response();
+    }
     match oidc.begin(next).await {
         Ok(begun) => {
             let cookie = cookie(&oidc, Some(&begun.cookie));
@@ -51,6 +60,7 @@ pub(super) async fn finish(
         Some(brought) => here.app.finish_sign_in(&oidc, &brought, browser).await,
         None => Err(Refused::Again("the provider's answer says one thing twice; begin again")),
     };
+    let unused = matches!(done, Err(Refused::Busy));
     let entered = match done {
         Ok(SignedIn { caller, life, next }) => {
             let opened = here.sessions.open(&here.app, caller, life);
@@ -60,7 +70,7 @@ pub(super) async fn finish(
     };
     let mut response = entered.unwrap_or_else(axum::response::IntoResponse::into_response);
     // Good for one answer, whatever came of it.
-    if let Ok(over) = HeaderValue::try_from(cookie(&oidc, None)) {
+    if !unused && let Ok(over) = HeaderValue::try_from(cookie(&oidc, None)) {
         response.headers_mut().append(header::SET_COOKIE, over);
     }
     response
@@ -88,6 +98,7 @@ fn brought(query: &str) -> Option<Brought> {
 fn page(here: &Here, next: &str, refused: &Refused) -> Response {
     let (status, also) = match refused {
         Refused::Again(_) => (StatusCode::BAD_REQUEST, ""),
+        Refused::Busy => (StatusCode::SERVICE_UNAVAILABLE, ""),
         Refused::Provider(_) => {
             (StatusCode::BAD_GATEWAY, " Whoever has a key can sign in with that meanwhile.")
         }

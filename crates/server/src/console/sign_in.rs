@@ -46,11 +46,16 @@ pub(super) async fn show(
     Query(params): Query<Params>,
 ) -> Response {
     let next = params.next.as_deref().unwrap_or("/");
-    let strict = request::strict(&here.app, &headers, &uri);
-    if request::secret(&headers, strict).is_some_and(|s| here.sessions.find(&here.app, s).is_some()) {
+    if holds(&here, &headers, &uri) {
         return Redirect::to(local(next)).into_response();
     }
     page(&here, StatusCode::OK, next, None)
+}
+
+/// Whether somebody is signed in already.
+pub(super) fn holds(here: &Here, headers: &HeaderMap, uri: &Uri) -> bool {
+    let secret = request::secret(headers, request::strict(&here.app, headers, uri));
+    secret.is_some_and(|secret| here.sessions.find(&here.app, secret).is_some())
 }
 
 pub(super) async fn sign_in(State(here): State<Here>, headers: HeaderMap, uri: Uri, form: Form) -> Response {

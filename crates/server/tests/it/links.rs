@@ -7,12 +7,12 @@ use super::{
 use serde_json::{Value, json};
 
 impl Server {
-    async fn link(&self, key: &str, approval: &str, body: Value) -> Reply {
+    pub(crate) async fn link(&self, key: &str, approval: &str, body: Value) -> Reply {
         self.send("POST", &format!("/v1/approvals/{approval}/links"), key, &body.to_string()).await
     }
 
     /// As a browser sends the form.
-    async fn fill_in(&self, path: &str, form: &str) -> Reply {
+    pub(crate) async fn fill_in(&self, path: &str, form: &str) -> Reply {
         self.send("POST", path, "", form).await
     }
 }

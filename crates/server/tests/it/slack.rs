@@ -230,6 +230,38 @@ async fn somebody_unknown_changes_nothing_and_is_told_how() {
 }
 
 #[tokio::test]
+async fn a_click_and_a_link_of_ones_own_key_are_one_person() {
+    let mut receiver = Receiver::start().await;
+    let server = server(&receiver, "U1 = \"ann\", U2 = \"dora\"").await;
+    ask_for(&server, 2).await;
+    let agent = server.key("agent", Some("shop-bot")).await;
+    let ann = server.operator("Ann").await;
+    for (order, click_first) in [(1, true), (2, false)] {
+        let mut refund = refund();
+        refund["payload"]["order"] = json!(order);
+        let held = server.ask(&agent, &refund).await;
+        let id = text(&held["approval_id"]);
+        let path = server.link(&ann, id, json!({"for": "bob"})).await.json();
+        let path = text(&path["path"]);
+        if click_first {
+            server.signed(&payload(&receiver, "U1", "approve", id)).await;
+            assert!(receiver.said().await["blocks"].is_array());
+            assert_eq!(server.fill_in(path, "decision=approve").await.status, 409);
+        } else {
+            assert_eq!(server.fill_in(path, "decision=approve").await.status, 303);
+            server.signed(&payload(&receiver, "U1", "approve", id)).await;
+            let said = receiver.said().await;
+            assert!(text(&said["text"]).contains("bob approved it already"), "{said}");
+        }
+        let shown = server.approval(id).await;
+        assert_eq!((&shown["state"], &shown["approvals_given"]), (&json!("pending"), &json!(1)), "{shown}");
+        server.signed(&payload(&receiver, "U2", "approve", id)).await;
+        receiver.said().await;
+        assert_eq!(server.approval(id).await["state"], "approved");
+    }
+}
+
+#[tokio::test]
 async fn fifty_clicks_are_one_decision() {
     let mut receiver = Receiver::start().await;
     let people: Vec<_> = (0..50).map(|n| format!("U{n} = \"person {n}\"")).collect();

@@ -64,7 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// Persons 0 and 1 are Olga with two keys; 2, 3 and 4 are others.
 fn person(who: u8) -> Actor {
     let name = if who < 2 { "Olga".to_owned() } else { format!("person {who}") };
-    Actor { key_id: format!("key_{who}"), name, role: Role::Operator, via: Via::Key }
+    Actor { key_id: format!("key_{who}"), name, role: Role::Operator, via: Via::Key, made_by: None }
 }
 
 fn human(who: u8) -> u8 {

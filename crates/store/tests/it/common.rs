@@ -137,7 +137,7 @@ pub(crate) fn outcome(check_id: &str) -> Event {
 }
 
 pub(crate) fn actor(role: Role) -> Actor {
-    Actor { key_id: "key_ops".into(), name: "Olga".into(), role, via: Via::Key }
+    Actor { key_id: "key_ops".into(), name: "Olga".into(), role, via: Via::Key, made_by: None }
 }
 
 pub(crate) fn approval(id: &str, check_id: &str) -> Approval {

@@ -34,6 +34,8 @@ use tokio::sync::Semaphore;
 pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
 /// Sign-ins that the provider is asked about at a time. What comes from outside must not become a flood to there.
 const AT_A_TIME: usize = 64;
+/// How long somebody waits until it is their turn.
+const TURN: Duration = Duration::from_secs(5);
 /// Longest code that is taken, in bytes.
 const MAX_CODE: usize = 4096;
 /// The most that is shown of what the provider says, in characters.
@@ -45,6 +47,9 @@ pub(crate) enum Refused {
     /// This sign-in is not one that was begun here, is over, or was used.
     #[error("{0}")]
     Again(&'static str),
+    /// Too many end a sign-in at this moment. This one was not used.
+    #[error("too many people sign in at this moment; reload this page in a minute, or begin again")]
+    Busy,
     /// The provider could not be asked, or what it said cannot be believed.
     #[error("{0}")]
     Provider(String),
@@ -117,7 +122,7 @@ impl Oidc {
     /// When the provider cannot be asked where that is done.
     pub(crate) async fn begin(&self, next: &str) -> Result<Begun, Refused> {
         let provider = self.provider.metadata(&self.config).await.map_err(Refused::Provider)?;
-        let begun = self.flows.begin(next).map_err(|e| Refused::Provider(e.to_string()))?;
+        let begun = self.flows.begin(next, Instant::now()).map_err(|e| Refused::Provider(e.to_string()))?;
         let mut url = provider.authorization.clone();
         url.query_pairs_mut()
             .append_pair("response_type", "code")
@@ -132,20 +137,20 @@ impl Oidc {
     }
 
     async fn finish(self: &Arc<Self>, brought: &Brought, browser: Option<&str>) -> Result<SignedIn, Refused> {
-        let began = Instant::now();
         let (Some(state), Some(browser)) = (&brought.state, browser) else {
             return Err(Refused::Again(
                 "this browser has begun no sign-in here, or it took too long; begin again",
             ));
         };
-        let flow = self.flows.take(state, browser).ok_or(Refused::Again(
+        // Before the sign-in is used up: whoever sends codes that lead nowhere must not cost others theirs.
+        let Ok(Ok(_place)) = tokio::time::timeout(TURN, self.places.acquire()).await else {
+            return Err(Refused::Busy);
+        };
+        let began = Instant::now();
+        let flow = self.flows.take(state, browser, began).ok_or(Refused::Again(
             "this sign-in was used before, took too long, or was begun in another browser; begin again",
         ))?;
         let name = self.name();
-        let _place = self
-            .places
-            .try_acquire()
-            .map_err(|_| Refused::Again("too many people sign in at this moment; begin again in a minute"))?;
         let provider = self.provider.metadata(&self.config).await.map_err(Refused::Provider)?;
         let said = brought.iss.as_deref();
         if said.is_some_and(|said| said != self.config.issuer) || (said.is_none() && provider.names_itself) {

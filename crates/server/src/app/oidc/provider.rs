@@ -120,7 +120,11 @@ impl Provider {
 
 async fn describe(config: &config::Oidc) -> Result<Metadata, String> {
     let asked = config.http.request(Method::GET, &config.discovery);
-    let said: Described = ask(config, "its description", asked).await?;
+    understand(config, ask(config, "its description", asked).await?)
+}
+
+/// What the provider says of itself, as far as it can be used.
+fn understand(config: &config::Oidc, said: Described) -> Result<Metadata, String> {
     let name = &config.name;
     if said.issuer != config.issuer {
         return Err(format!(
@@ -130,10 +134,12 @@ async fn describe(config: &config::Oidc) -> Result<Metadata, String> {
         ));
     }
     let endpoint = |what: &str, address: &str| {
-        config
-            .http
-            .endpoint(address, "")
-            .map_err(|e| format!("{name} names a {what} that cannot be used: {e}"))
+        let wrong = |e: &str| format!("{name} names a {what} that cannot be used: {e}");
+        // A provider may be without TLS (`allow_private`); one that has it sends nothing of ours elsewhere without.
+        if over_tls(&config.issuer) && !over_tls(address) {
+            return Err(wrong("it does not begin with https:// as the issuer does"));
+        }
+        config.http.endpoint(address, "").map_err(|e| wrong(&e))
     };
     // The browser goes there: judged as if we did, or a provider could send people into a private network.
     endpoint("authorization_endpoint", &said.authorization_endpoint)?;
@@ -158,6 +164,10 @@ async fn describe(config: &config::Oidc) -> Result<Metadata, String> {
             .transpose()?,
         secret_in_form: !takes("client_secret_basic"),
     })
+}
+
+fn over_tls(address: &str) -> bool {
+    Url::parse(address).is_ok_and(|url| url.scheme() == "https")
 }
 
 impl Metadata {
@@ -208,14 +218,22 @@ impl Metadata {
         if !more.contains_key("sub") || more.get("sub") != claims.get("sub") {
             return Err(format!("{} answers for somebody else at its userinfo_endpoint", config.name));
         }
-        let same_email = !claims.contains_key("email") || more.get("email") == claims.get("email");
-        for (name, value) in more {
-            // What was signed counts, and one address does not verify another.
-            if same_email || name != "email_verified" {
-                claims.entry(name).or_insert(value);
-            }
-        }
+        add(claims, more);
         Ok(())
+    }
+}
+
+/// Adds to what was signed, which counts, what else the provider says. An address of e-mail and that it was verified are
+/// taken from one and the same: one address does not verify another.
+fn add(claims: &mut Map<String, Value>, more: Map<String, Value>) {
+    if !claims.contains_key("email") && more.contains_key("email") {
+        claims.remove("email_verified");
+    }
+    let same_email = !claims.contains_key("email") || more.get("email") == claims.get("email");
+    for (name, value) in more {
+        if same_email || name != "email_verified" {
+            claims.entry(name).or_insert(value);
+        }
     }
 }
 
@@ -251,4 +269,114 @@ async fn ask<T: for<'de> Deserialize<'de>>(
     }
     serde_json::from_str(&answer.body)
         .map_err(|_| failed("its answer is not what OpenID Connect says".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Overrides};
+    use serde_json::json;
+
+    fn config(issuer: &str, allow_private: bool) -> config::Oidc {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("checkrein.toml");
+        let toml = format!(
+            "[server]\npublic_url = 'https://checkrein.example.com'\n[console.oidc]\nissuer = '{issuer}'\nname = 'Corp'\n\
+             client_id = 'checkrein'\nroles_claim = 'groups'\nroles = {{ ops = 'operator' }}\n\
+             allow_private = {allow_private}\n"
+        );
+        std::fs::write(&file, toml).unwrap();
+        let overrides = Overrides { config: Some(file), ..Overrides::default() };
+        Config::load(&overrides, &|_: &str| None).unwrap().oidc.unwrap()
+    }
+
+    /// What comes of a provider that differs from a good one in these.
+    fn understood(config: &config::Oidc, odd: &[(&str, &str)]) -> Result<Metadata, String> {
+        let base = &config.issuer;
+        let mut said = json!({
+            "issuer": base, "authorization_endpoint": format!("{base}/auth"),
+            "token_endpoint": format!("{base}/token"), "jwks_uri": format!("{base}/jwks"),
+            "userinfo_endpoint": format!("{base}/me"),
+        });
+        for (name, value) in odd {
+            said[name] = json!(value);
+        }
+        understand(config, serde_json::from_value(said).unwrap())
+    }
+
+    const ENDPOINTS: [&str; 4] =
+        ["authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"];
+
+    #[test]
+    fn a_provider_with_tls_does_everything_with_tls() {
+        for allow_private in [true, false] {
+            let config = config("https://idp.example.com", allow_private);
+            assert!(understood(&config, &[]).is_ok());
+            for name in ENDPOINTS {
+                for address in
+                    ["http://idp.example.com/x", "HTTP://idp.example.com/x", "http://127.0.0.1/x", "//x"]
+                {
+                    let wrong = understood(&config, &[(name, address)]).err().unwrap_or_default();
+                    assert!(wrong.contains(name) && wrong.contains("https://"), "{name} {address}: {wrong}");
+                }
+            }
+        }
+        let plain = config("http://127.0.0.1:9", true);
+        assert!(understood(&plain, &[]).is_ok(), "one without may be used where that is permitted");
+        assert!(understood(&plain, &[("jwks_uri", "https://127.0.0.1:9/jwks")]).is_ok());
+    }
+
+    #[test]
+    fn an_address_is_verified_by_whoever_says_it() {
+        let (ann, bob) = ("ann@example.com", "bob@example.com");
+        for (signed, more, email, verified) in [
+            (json!({"email_verified": true}), json!({"email": bob}), bob, None),
+            (
+                json!({"email_verified": true}),
+                json!({"email": bob, "email_verified": false}),
+                bob,
+                Some(false),
+            ),
+            (
+                json!({"email_verified": false}),
+                json!({"email": bob, "email_verified": true}),
+                bob,
+                Some(true),
+            ),
+            (json!({"email": ann}), json!({"email": ann, "email_verified": true}), ann, Some(true)),
+            (json!({"email": ann}), json!({"email": bob, "email_verified": true}), ann, None),
+            (json!({"email": ann}), json!({"email_verified": true}), ann, None),
+            (
+                json!({"email": ann, "email_verified": false}),
+                json!({"email": ann, "email_verified": true}),
+                ann,
+                Some(false),
+            ),
+            (json!({"email": ann, "email_verified": true}), json!({"email": bob}), ann, Some(true)),
+        ] {
+            let [mut claims, more] = [signed, more].map(|said| said.as_object().unwrap().clone());
+            let shown = format!("{claims:?} and {more:?}");
+            add(&mut claims, more);
+            assert_eq!(claims["email"], email, "{shown}");
+            assert_eq!(claims.get("email_verified").and_then(Value::as_bool), verified, "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_provider_leads_nobody_into_a_private_network() {
+        for name in ENDPOINTS {
+            for address in
+                ["https://127.0.0.1/x", "https://10.0.0.7/x", "https://[::1]/x", "https://169.254.169.254/"]
+            {
+                let odd = [(name, address)];
+                let wrong =
+                    understood(&config("https://idp.example.com", false), &odd).err().unwrap_or_default();
+                assert!(
+                    wrong.contains(name) && wrong.contains("not a public address"),
+                    "{name} {address}: {wrong}"
+                );
+                assert!(understood(&config("https://idp.example.com", true), &odd).is_ok());
+            }
+        }
+    }
 }

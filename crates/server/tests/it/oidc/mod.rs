@@ -1,6 +1,8 @@
 //! Signing in with a provider of OpenID Connect that is not always honest. One that others wrote signs people in, in a
 //! browser, in `tests/console/test_single_sign_on.py`.
 
+mod limits;
+mod people;
 mod provider;
 mod tokens;
 
@@ -59,6 +61,17 @@ async fn a_person_comes_in_and_leads_on_to_their_page() {
     assert!(page.status == 200 && page.body.contains("oidc:ann@example.com <small>operator"), "{page:?}");
     let again = visit(&server, "/sign-in?next=/agents", &session(&back).unwrap()).await;
     assert_eq!(header(&again, "location"), Some("/agents"), "who is signed in goes on");
+    for (next, to) in [("/agents", "/agents"), ("//evil.example/", "/")] {
+        let again = visit(&server, &format!("/sign-in/oidc?next={next}"), &session(&back).unwrap()).await;
+        assert_eq!(
+            (again.status, header(&again, "location")),
+            (303, Some(to)),
+            "no sign-in begins: {again:?}"
+        );
+        assert_eq!(header(&again, "set-cookie"), None, "{again:?}");
+    }
+    let over = visit(&server, "/sign-in/oidc?next=/agents", "checkrein=over").await;
+    assert!(header(&over, "location").unwrap().starts_with(&provider.issuer()), "{over:?}");
 }
 
 #[tokio::test]
@@ -167,7 +180,10 @@ async fn a_code_that_is_not_exchanged_lets_nobody_in() {
         provider.receiver.answers([said]);
         let reply = flow.back(&server).await;
         refused(&reply, 502, why);
-        assert!(!reply.body.contains(provider::SECRET), "{reply:?}");
+        // The page writes `'` otherwise.
+        for shown in [provider::SECRET, &provider::SECRET.replace('\'', "&#39;"), "secret of 32 bytes"] {
+            assert!(!reply.body.contains(shown), "{reply:?}");
+        }
         let asked = provider.asked();
         assert!(
             asked.iter().all(|path| path == "/token" || path == "/jwks"),

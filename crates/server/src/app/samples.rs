@@ -68,6 +68,8 @@ impl App {
             )));
         }
         let read = async {
+            // First its own, so that those who wait for a slow target keep nobody from another.
+            let _own = target.sampling.acquire().await.map_err(|_| Error::Stopping)?;
             let _turn = self.samples.turns.acquire().await.map_err(|_| Error::Stopping)?;
             target.target.sample(&what, ROWS).await.map_err(Error::of_target)
         };

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Response, expect
 
 from agents import client, policies
 from conftest import key_of
@@ -106,6 +106,20 @@ def test_an_approval_shows_what_was_counted_with_its_cascade(shop: Shop, visit: 
     expect(page.get_by_role("region", name="Records of shop.orders").locator("tbody tr")).to_have_count(6)
     shop.sql("UPDATE users SET plan = '<b>gold</b>' WHERE id = 1")
     page.reload()
+    expect(users.nth(1)).to_contain_text("<b>gold</b>")
+    # A page that keeps itself fresh shows what it showed and reads no records again.
+    answers: list[Response] = []
+    page.on("response", lambda got: answers.append(got) if got.url == page.url else None)
+    shop.sql("UPDATE users SET plan = 'silver' WHERE id = 1")
+    other = visit(shop.server, shop.server.admin_key)
+    other.goto(page.url)
+    other.locator("#more summary").click()
+    other.get_by_label("Say", exact=True).fill("just looking")
+    other.get_by_role("button", name="Say it").click()
+    expect(page.get_by_text("just looking")).to_be_visible()
+    texts = [answer.text() for answer in answers]
+    assert any("just looking" in text for text in texts)
+    assert not any("sample-h" in text or "silver" in text for text in texts)
     expect(users.nth(1)).to_contain_text("<b>gold</b>")
     page.get_by_role("button", name="Deny").click()
     expect(page.locator("#sample")).to_have_count(0)

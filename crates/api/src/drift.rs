@@ -153,9 +153,10 @@ pub struct AgentView {
     pub breaker: BreakerView,
     /// What is unusual of it now.
     pub incidents: Vec<Channel>,
-    /// This hour.
+    /// This hour; `seen` at least where `hours` is empty.
     pub rate: AgentRate,
-    /// The hours that were asked for, oldest first; this one is the last.
+    /// The hours that were asked for, oldest first; this one is the last. Only those that lie wholly within the newest
+    /// 100,000 entries of the log, of all agents.
     pub hours: Vec<AgentHour>,
     /// Actions expected of each hour of the week, from Monday 00:00 UTC on: 168 figures.
     pub expected_by_hour_of_week: Vec<f32>,

@@ -38,7 +38,8 @@ pub use error::{AppendError, Difference, StoreError, VerifyError};
 pub use grants::{GrantFilter, GrantPage};
 pub use outbox::{SignalFilter, SignalPage, SignalRow};
 pub use read::{
-    ApprovalFilter, ApprovalPage, BreakerRow, CheckFilter, CheckPage, CheckRow, EntryFilter, MAX_PAGE,
+    ApprovalFilter, ApprovalPage, BreakerRow, CheckFilter, CheckPage, CheckRow, ChecksByHour, EntryFilter,
+    MAX_PAGE,
 };
 pub use reader::Reader;
 pub use snapshots::{LiveSnapshot, OpenExecution, SnapshotFilter, SnapshotPage};

@@ -277,14 +277,36 @@ pub(crate) fn checks(
     Ok(page)
 }
 
+/// How many checks of an agent each hour has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChecksByHour {
+    /// The first hour since 1970 whose figure is complete, as all later ones are; may lie in the future.
+    pub whole_from: i64,
+    /// (Hours since 1970, checks), oldest first, without hours that have none.
+    pub hours: Vec<(i64, u64)>,
+}
+
+/// In microseconds.
+const HOUR: i64 = 3_600_000_000;
+
 pub(crate) fn checks_by_hour(
     db: &Connection,
     agent: &Name,
     since: Timestamp,
-) -> Result<Vec<(i64, u64)>, StoreError> {
+    most: u64,
+) -> Result<ChecksByHour, StoreError> {
     let tx = db.unchecked_transaction()?;
     let (first, last) = ends(&tx)?;
-    let from = first_at(&tx, since, first, last)?;
+    let wanted = first_at(&tx, since, first, last)?;
+    let from = wanted.max(last.saturating_add(1).saturating_sub(most));
+    let mut whole_from = since.as_micros().div_euclid(HOUR);
+    if from > wanted {
+        // The hour of the last entry that is not looked at is incomplete.
+        let before = tx
+            .prepare_cached("SELECT at FROM log WHERE seq < ?1 ORDER BY seq DESC LIMIT 1")?
+            .query_row([from.cast_signed()], |r| r.get::<_, i64>(0))?;
+        whole_from = before.div_euclid(HOUR).saturating_add(1);
+    }
     let mut rows = tx.prepare_cached(
         "SELECT at / 3600000000, count(*) FROM log
          WHERE seq >= ?1 AND kind = 'check' AND agent = ?2 GROUP BY 1 ORDER BY 1",
@@ -292,7 +314,7 @@ pub(crate) fn checks_by_hour(
     let rows = rows.query_map(params![from.cast_signed(), agent.as_str()], |r| {
         Ok((r.get(0)?, schema::seq(r.get(1)?)))
     })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    Ok(ChecksByHour { whole_from, hours: rows.collect::<Result<_, _>>()? })
 }
 
 /// The first and the last entry; `(1, 0)` when there is none.

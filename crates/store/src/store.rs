@@ -9,7 +9,10 @@ use crate::{
     journal::{Frame, Journal},
     postman::Postman,
     queue::{self, Queue},
-    read::{self, ApprovalFilter, ApprovalPage, BreakerRow, CheckFilter, CheckPage, CheckRow, EntryFilter},
+    read::{
+        self, ApprovalFilter, ApprovalPage, BreakerRow, CheckFilter, CheckPage, CheckRow, ChecksByHour,
+        EntryFilter,
+    },
     schema,
     writer::{self, Call, Limits, Rejection, Request, Writer},
 };
@@ -452,8 +455,8 @@ impl Store {
         self.read(read::breakers).await
     }
 
-    /// How many checks of `agent` each hour has from `since` on, as (hours since 1970, checks), oldest first;
-    /// hours without any are left out. Looks at every entry since then.
+    /// How many checks of `agent` each hour has from `since` on. Looks at the newest `most` entries of the
+    /// log, whosever they are; hours that begin before those are incomplete.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -461,9 +464,10 @@ impl Store {
         &self,
         agent: &Name,
         since: Timestamp,
-    ) -> Result<Vec<(i64, u64)>, StoreError> {
+        most: u64,
+    ) -> Result<ChecksByHour, StoreError> {
         let agent = agent.clone();
-        self.read(move |db| read::checks_by_hour(db, &agent, since)).await
+        self.read(move |db| read::checks_by_hour(db, &agent, since, most)).await
     }
 
     /// What agents normally do, in a file of its own.

@@ -68,7 +68,10 @@ export interface components {
       first_seen?: string | null;
       /** The group of the configuration that it belongs to. */
       group?: string | null;
-      /** The hours that were asked for, oldest first; this one is the last. */
+      /**
+       * The hours that were asked for, oldest first; this one is the last. Only those that lie wholly within the newest
+       * 100,000 entries of the log, of all agents.
+       */
       hours: Array<components["schemas"]["AgentHour"]>;
       /** What is unusual of it now. */
       incidents: Array<components["schemas"]["DriftChannel"]>;
@@ -80,7 +83,7 @@ export interface components {
       mix: Array<components["schemas"]["MixShare"]>;
       /** What Checkrein does about its drift: `enforce`, `alert` or `off`. */
       mode: string;
-      /** This hour. */
+      /** This hour; `seen` at least where `hours` is empty. */
       rate: components["schemas"]["AgentRate"];
       /** Its last 10 checks, newest first. */
       recent: Array<components["schemas"]["CheckView"]>;
@@ -859,7 +862,7 @@ export interface components {
       conflict_count: number;
       /** Records that somebody worked on since; the first 200. */
       conflicts: Array<components["schemas"]["RollbackConflict"]>;
-      /** Names `conflicts` and their number as they are here, for `plan_digest` of the rollback itself. */
+      /** Names `conflicts` (the first 200) and `conflict_count` as they are here, for `plan_digest` of the rollback itself. */
       digest?: string;
       /** What else a person should know. */
       notes: Array<string>;

@@ -85,6 +85,12 @@ pub(super) fn explain(agent: &str, svg: Option<&PathBuf>, remote: &Remote, out: 
     if let Some(path) = svg {
         out.flush()?;
         note(&format!("the plot is in {}", path.display()));
+        if view.hours.len() < usize::from(SHOWN) {
+            note(&format!(
+                "it has the last {} hours: no more of them lie within the newest 100,000 entries of the log",
+                view.hours.len()
+            ));
+        }
     }
     Ok(())
 }
@@ -106,7 +112,9 @@ fn tell(view: &AgentView, out: &mut Out) -> Result {
     out.line(&format!("unusual   {incidents} (drift: {})", clean(&view.mode)))?;
     let rate = view.rate;
     out.line(&format!(
-        "this hour {} actions; expected {:.1}, up to {:.1}",
+        "this hour {}{} actions; expected {:.1}, up to {:.1}",
+        // The log of this hour is longer than what is looked through.
+        if view.hours.is_empty() { "at least " } else { "" },
         number(rate.seen),
         rate.expected,
         rate.high

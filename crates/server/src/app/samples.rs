@@ -68,6 +68,8 @@ impl App {
             )));
         }
         let read = async {
+            // First its own, so that those who wait for a slow target keep nobody from another.
+            let _own = target.sampling.acquire().await.map_err(|_| Error::Stopping)?;
             let _turn = self.samples.turns.acquire().await.map_err(|_| Error::Stopping)?;
             target.target.sample(&what, ROWS).await.map_err(Error::of_target)
         };
@@ -151,15 +153,15 @@ fn shown(target: &Connected, samples: Vec<Sampled>, redactor: &Redactor) -> Vec<
 fn cell(redactor: &Redactor, table: &str, column: &str, value: Value) -> Value {
     let cut = value.as_str().is_some_and(|text| text.chars().nth(SAMPLE_CHARS).is_some());
     let before = cut.then(|| value.clone());
-    // Where it stands may be what makes it a secret.
-    let record = Map::from_iter([(column.to_owned(), value)]);
-    let mut whole = Value::Object(Map::from_iter([(table.to_owned(), Value::Object(record))]));
-    redactor.value(&mut whole);
-    let value = std::iter::successors(Some(whole), |value| match value {
-        Value::Object(members) => members.values().next().cloned(),
-        _ => None,
-    });
-    let value = value.last().unwrap_or_default();
+    let value = match value.as_str().map(parsed) {
+        // A column of JSON comes as text; within it, too, the name of a field may be what makes it a secret.
+        Some(Parsed::Whole(inner)) => match redacted(redactor, table, column, inner) {
+            Value::String(hidden) => hidden.into(),
+            inner => redactor.text(&inner.to_string()).into_owned().into(),
+        },
+        Some(Parsed::Part) => return REDACTED.into(),
+        Some(Parsed::Text) | None => redacted(redactor, table, column, value),
+    };
     if before.is_some_and(|before| before != value) {
         // A secret that is cut through might no longer look like one.
         return REDACTED.into();
@@ -167,6 +169,41 @@ fn cell(redactor: &Redactor, table: &str, column: &str, value: Value) -> Value {
     match value.as_str().and_then(|text| Some((text, text.char_indices().nth(CHARS)?.0))) {
         Some((text, end)) => format!("{}…", text.get(..end).unwrap_or_default()).into(),
         None => value,
+    }
+}
+
+/// Where it stands may be what makes it a secret.
+fn redacted(redactor: &Redactor, table: &str, column: &str, value: Value) -> Value {
+    let record = Map::from_iter([(column.to_owned(), value)]);
+    let mut whole = Value::Object(Map::from_iter([(table.to_owned(), Value::Object(record))]));
+    redactor.value(&mut whole);
+    let inner = |value: Value| match value {
+        Value::Object(members) => members.into_iter().next().map_or(Value::Null, |(_, value)| value),
+        hidden => hidden,
+    };
+    inner(inner(whole))
+}
+
+/// What a text is.
+enum Parsed {
+    /// JSON with fields, or a list.
+    Whole(Value),
+    /// The beginning of something with fields, or something like JSON: which text is of which field cannot be told.
+    Part,
+    /// Anything else.
+    Text,
+}
+
+fn parsed(text: &str) -> Parsed {
+    let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    if !text.starts_with(['{', '[']) {
+        return Parsed::Text;
+    }
+    match serde_json::from_str(text) {
+        Ok(value) => Parsed::Whole(value),
+        // Without a colon no field is named: an array or a range as PostgreSQL writes it.
+        Err(_) if text.contains(':') => Parsed::Part,
+        Err(_) => Parsed::Text,
     }
 }
 
@@ -190,6 +227,44 @@ mod tests {
         assert_eq!(shown("users", "note", json!(long)), json!(REDACTED), "its end was not looked at");
         let plain = "x ".repeat(SAMPLE_CHARS);
         assert_eq!(shown("users", "note", json!(plain)), json!(format!("{}…", "x ".repeat(100))));
+    }
+
+    #[test]
+    fn fields_of_json_are_taken_out_by_their_names() {
+        let redactor = Redactor::new(&["ssn".to_owned(), "users.vault".to_owned()], false).unwrap();
+        let shown = |column: &str, text: &str| match cell(&redactor, "users", column, json!(text)) {
+            Value::String(text) => text,
+            other => panic!("{other}"),
+        };
+        assert_eq!(shown("profile", r#"{"ssn": "078", "n": 1}"#), r#"{"n":1,"ssn":"[redacted]"}"#);
+        assert_eq!(shown("profile", " \n[{\"a\": {\"SSN\": 78}}]"), r#"[{"a":{"SSN":"[redacted]"}}]"#);
+        assert_eq!(shown("profile", "\u{feff}{\"ssn\": \"078\"}"), r#"{"ssn":"[redacted]"}"#);
+        assert!(!shown("profile", r#"{"a": {"ssn": "078"}, "a": {}}"#).contains("078"), "a field twice");
+        assert!(!shown("profile", r#"{"my_token": "abc12"}"#).contains("abc12"), "shapes count, too");
+        assert_eq!(shown("profile", r#"{"vault": 1}"#), r#"{"vault":1}"#, "users.profile.vault is another");
+        assert_eq!(shown("vault", r#"{"a": 1}"#), REDACTED, "the whole column is one");
+        assert_eq!(shown("ssn", "[1, 2]"), REDACTED);
+        assert_eq!(shown("profile", "{}"), "{}");
+
+        let long = format!(r#"{{"note": "{}", "ssn": "078"}}"#, "x ".repeat(500));
+        assert!(shown("profile", &long).ends_with('…'), "whole, so that it can be told");
+        let cut: String = format!(r#"{{"ssn": "078", "note": "{}"}}"#, "x ".repeat(SAMPLE_CHARS))
+            .chars()
+            .take(SAMPLE_CHARS + 1)
+            .collect();
+        for unclear in [
+            cut.as_str(),
+            r#"{"ssn": "078"} "#.trim_end_matches(['}', ' ']),
+            "{ssn: 078}",
+            r#"{"{\"ssn\":\"078\"}"}"#,
+        ] {
+            assert_eq!(shown("profile", unclear), REDACTED, "{unclear}");
+        }
+        for plain in ["{1,2,NULL}", "[1,10)", "[draft] x"] {
+            assert_eq!(shown("profile", plain), plain);
+        }
+        let deep = format!("{}{}", "[".repeat(3000), r#"{"ssn": "078"}"#);
+        assert_eq!(shown("profile", &deep), REDACTED);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use checkrein_core::{action::Environment, name::Name};
 use checkrein_targets::{Place, Target, TargetConfig};
 use secrecy::ExposeSecret as _;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
 
 /// A target, and what the operator says of it.
 pub struct Connected {
@@ -20,6 +21,8 @@ pub struct Connected {
     pub sample: bool,
     /// The system. Whoever holds it keeps it, even when a reload has taken it out of the configuration.
     pub target: Arc<dyn Target>,
+    /// Whose turn it is to read a sample: one at a time, for checks are counted over the same connections.
+    pub(super) sampling: Arc<Semaphore>,
     config: TargetConfig,
 }
 
@@ -65,9 +68,12 @@ impl Targets {
                 Error::Invalid(format!("the target {}: {why}", config.name.escape_debug()))
             };
             let name = Name::new(&config.name).map_err(|e| invalid(&e))?;
-            let target = match before.by_name.get(&name).filter(|old| same(&old.config, config)) {
-                Some(old) => Arc::clone(&old.target),
-                None => checkrein_targets::open(config.clone()).map_err(|e| invalid(&e))?,
+            let (target, sampling) = match before.by_name.get(&name).filter(|old| same(&old.config, config)) {
+                Some(old) => (Arc::clone(&old.target), Arc::clone(&old.sampling)),
+                None => (
+                    checkrein_targets::open(config.clone()).map_err(|e| invalid(&e))?,
+                    Arc::new(Semaphore::new(1)),
+                ),
             };
             targets.dots = targets.dots.max(name.matches('.').count());
             let connected = Connected {
@@ -76,6 +82,7 @@ impl Targets {
                 snapshot_when: *snapshot_when,
                 sample: *sample,
                 target,
+                sampling,
                 config: config.clone(),
             };
             targets.by_name.insert(name, Arc::new(connected));

@@ -118,6 +118,8 @@ struct Normal {
     learning: bool,
     unusual: String,
     band: String,
+    /// Fewer hours than usual are known.
+    short: bool,
     mix: Vec<(String, String)>,
 }
 
@@ -127,6 +129,7 @@ fn normal(view: &AgentView) -> Normal {
         learning: view.learning,
         unusual: view.incidents.iter().map(|c| c.as_str()).collect::<Vec<_>>().join(", "),
         band: plot::band(&view.hours),
+        short: view.hours.len() < usize::from(HOURS),
         mix: view
             .mix
             .iter()

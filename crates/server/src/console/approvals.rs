@@ -14,7 +14,7 @@ use crate::app::{App, ApprovalQuery, CheckQuery, Error};
 use askama::{Template, filters::Safe};
 use axum::{
     extract::{Path, Query, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Redirect, Response},
 };
 use checkrein_api::{Answer, ApprovalDecision, ApprovalView};
@@ -35,6 +35,9 @@ const LAST: usize = 8;
 const PAGE: usize = 50;
 /// How long a page waits for records.
 const PATIENCE: Duration = Duration::from_millis(700);
+
+/// Sent by the script when it keeps an open page fresh.
+const LIVE: &str = "checkrein-live";
 
 /// An approval in a list.
 pub(super) struct Waiting {
@@ -104,8 +107,7 @@ struct Table {
 
 /// What the target says now. Whoever is asked does not wait long for it, and can answer without.
 async fn sample(app: &App, session: &Session, approval: &ApprovalView) -> Option<Sample> {
-    let waits = approval.state == Standing::Pending;
-    if !waits || approval.blast_radius.basis == Basis::Declared {
+    if approval.state != Standing::Pending || approval.blast_radius.basis == Basis::Declared {
         return None;
     }
     let read = app.sample_approval(&session.caller, &approval.id, PATIENCE).await;
@@ -160,14 +162,26 @@ pub(super) async fn show(
     State(here): State<Here>,
     Visitor(session): Visitor,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, Error> {
-    one(&here.app, &session, &id, None, "").await
+    let looks = if headers.contains_key(LIVE) { Looks::Again } else { Looks::First };
+    one(&here.app, &session, &id, looks, None, "").await
+}
+
+/// Who reads a page.
+#[derive(PartialEq, Eq)]
+enum Looks {
+    /// A person, to whom records are shown.
+    First,
+    /// The script of a page that is open, which leaves the records there as they are.
+    Again,
 }
 
 async fn one(
     app: &App,
     session: &Session,
     id: &str,
+    looks: Looks,
     problem: Option<(StatusCode, String)>,
     said: &str,
 ) -> Result<Response, Error> {
@@ -198,7 +212,10 @@ async fn one(
         switch: agents::switch(&breaker),
         here: format!("/approvals/{}", approval.id),
         parts: deed::parts(&approval.check),
-        sample: sample(app, session, &approval).await,
+        sample: match looks {
+            Looks::First => sample(app, session, &approval).await,
+            Looks::Again => None,
+        },
         session: approval.check.session.clone(),
         last: last.iter().map(actions::line).collect(),
         problem: problem.as_ref().map(|(_, why)| why.clone()),
@@ -254,7 +271,7 @@ pub(super) async fn decide(
         Err(error @ Error::Invalid(_)) => (StatusCode::BAD_REQUEST, error.to_string()),
         Err(error) => return Err(error),
     };
-    one(&here.app, &by, &id, Some((status, why)), &said).await
+    one(&here.app, &by, &id, Looks::First, Some((status, why)), &said).await
 }
 
 /// Says something without answering.

@@ -154,3 +154,46 @@ async fn mariadb_counts() {
     database.kill().unwrap();
     gone(&server).await;
 }
+
+/// However many people look at records of a slow database, checks are counted on it.
+#[tokio::test]
+async fn samples_leave_connections_to_counts() {
+    let database = Postgres::start(&[]).unwrap();
+    let url = database.database().unwrap();
+    let (mut client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute(SHOP).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("shop.url"), &url).unwrap();
+    // Two of the connections look on.
+    let config = "[targets.shop]\nkind = 'postgres'\nurl = { file = 'shop.url' }\nenvironment = 'staging'\n\
+                  [targets.shop.limits]\nconnections = 4\nconnect = '1s'\nlock = '20s'\ncount = '20s'\n";
+    let server = std::sync::Arc::new(Server::on(dir, config).await);
+    server
+        .policy(json!({"name": "ask", "rule": "require_approval", "condition": {"action": "delete"}}))
+        .await;
+    let held = server.check(json!({"action": "delete", "resource": "shop.users", "record_ids": [1]})).await;
+    let path = format!("/v1/approvals/{}/sample", held["approval_id"].as_str().unwrap());
+    let lock = client.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let looks: Vec<_> = (0..4)
+        .map(|_| {
+            let (server, path) = (std::sync::Arc::clone(&server), path.clone());
+            tokio::spawn(async move { server.get(&path).await.status })
+        })
+        .collect();
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    while lock.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    // All that were let through have taken their connection by now.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let counted =
+        server.check(json!({"action": "update", "resource": "shop.notes", "record_ids": [1]})).await;
+    assert_eq!(counted["blast_radius"]["basis"], "counted", "{counted}");
+    assert_eq!(counted["blast_radius"]["records"], 1, "{counted}");
+    lock.rollback().await.unwrap();
+    for look in looks {
+        assert_eq!(look.await.unwrap(), 200, "each has its turn");
+    }
+}

@@ -7,6 +7,8 @@ mod checks;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod console;
+#[cfg(test)]
 mod databases;
 #[cfg(test)]
 mod databases_undo;

@@ -5,7 +5,7 @@ use serde_json::json;
 
 #[tokio::test]
 async fn records_that_would_be_touched_are_shown_to_operators_only() {
-    let server = shop::server("[redact]\nfields = [\"users.plan\"]\n").await;
+    let server = shop::server("[redact]\nfields = [\"users.plan\", \"ssn\"]\n").await;
     server
         .policy(json!({"name": "ask", "rule": "require_approval", "condition": {"action": "delete"}}))
         .await;
@@ -26,6 +26,12 @@ async fn records_that_would_be_touched_are_shown_to_operators_only() {
     // As they stand now, whatever they were when it was asked for.
     shop::meddle(server.dir.path(), "UPDATE users SET name = 'renamed' WHERE id = 3");
     assert_eq!(server.get(&path).await.json()["resources"][0]["rows"][0][1], "renamed");
+    shop::meddle(
+        server.dir.path(),
+        r#"UPDATE users SET name = '{"ssn": "078-05-1120", "n": 1}' WHERE id = 3"#,
+    );
+    let json = server.get(&path).await.json();
+    assert_eq!(json["resources"][0]["rows"][0][1], r#"{"n":1,"ssn":"[redacted]"}"#, "{json}");
 
     let agent = server.key("agent", Some("billing-bot")).await;
     assert_eq!(server.send("GET", &path, &agent, "").await.status, 403);

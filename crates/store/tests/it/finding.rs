@@ -117,3 +117,32 @@ async fn what_waits_is_found_among_what_is_over() {
     let over = ApprovalFilter { open: Some(false), ..ApprovalFilter::default() };
     assert_eq!(page(over).await.unwrap().rows.len(), 4);
 }
+
+#[tokio::test]
+async fn checks_are_counted_by_the_hour_within_the_newest_entries() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    // At the hours 0, 0, 1, 1, … 4 after a first one, the second of each by somebody else.
+    let begin = at(0).as_micros().div_euclid(3_600_000_000) + 1;
+    let hour = |n: i64| checkrein_core::time::Timestamp::from_micros((begin + n) * 3_600_000_000);
+    for n in 0..9_i64 {
+        let check = Event::Check(Box::new(checked(&format!("chk_{n}"), &format!("bot-{}", n % 2), None)));
+        store.append(vec![check], hour(n / 2)).await.unwrap();
+    }
+    let counted = async |since: i64, most: u64| {
+        let found = store.checks_by_hour(&name("bot-0"), hour(since), most).await.unwrap();
+        let hours: Vec<_> = found.hours.iter().map(|(at, n)| (at - begin, *n)).collect();
+        (found.whole_from - begin, hours)
+    };
+    let all = vec![(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)];
+    assert_eq!(counted(0, 100).await, (0, all.clone()));
+    assert_eq!(counted(0, 9).await, (0, all.clone()), "exactly all");
+    assert_eq!(counted(-20, 100).await, (-20, all), "nothing was before");
+    assert_eq!(counted(3, 100).await, (3, vec![(3, 1), (4, 1)]));
+    // Entries 5 to 9: both of hour 2, both of hour 3, one of hour 4.
+    assert_eq!(counted(0, 5).await, (2, vec![(2, 1), (3, 1), (4, 1)]));
+    // The first of hour 2 is left out, and with it what that hour had.
+    assert_eq!(counted(0, 4).await, (3, vec![(3, 1), (4, 1)]));
+    assert_eq!(counted(3, 5).await.0, 3, "more than enough");
+    assert_eq!(counted(0, 0).await, (5, vec![]), "not even the hour that goes on");
+}

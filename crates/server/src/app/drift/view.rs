@@ -22,6 +22,8 @@ const RECENT: usize = 10;
 const MIXED: usize = 500;
 /// Seconds after which an action is on record, and more.
 const ON_RECORD: i64 = 60;
+/// The newest entries of the log, of all agents, that are looked at for what each hour had.
+const COUNTED: u64 = 100_000;
 /// The longest past that is drawn, in hours: two weeks.
 pub(crate) const MAX_HOURS: u16 = 336;
 
@@ -83,8 +85,9 @@ impl App {
         let now = self.clock.now();
         let hour = now.as_micros().div_euclid(HOUR);
         let first = hour - i64::from(hours.clamp(1, MAX_HOURS)) + 1;
-        let seen =
-            self.store.checks_by_hour(&name, Timestamp::from_micros(first.saturating_mul(HOUR))).await?;
+        let since = Timestamp::from_micros(first.saturating_mul(HOUR));
+        let counted = self.store.checks_by_hour(&name, since, COUNTED).await?;
+        let (first, seen) = (first.max(counted.whole_from), counted.hours);
         let mut filter = CheckFilter { agent: Pattern::new(&name).ok(), ..CheckFilter::default() };
         let mut page = self.store.checks(filter.clone(), None, MIXED).await?;
         if page.rows.is_empty() && page.next.is_some() {

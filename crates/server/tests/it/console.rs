@@ -1,0 +1,78 @@
+//! The console's forms, as anybody might send them.
+
+use super::common::{ADMIN, Reply, Server};
+
+/// What the console's pages are: the test reads it, so that no form is forgotten.
+const ROUTER: &str = include_str!("../../src/console/mod.rs");
+
+/// Every path of the console that takes a form, with something in the place of what is variable.
+fn forms() -> Vec<String> {
+    let routes =
+        ROUTER.lines().filter(|line| line.trim_start().starts_with(".route(\"") && line.contains("post("));
+    let path = |line: &str| line.split('"').nth(1).unwrap().replace("{id}", "x_1").replace("{name}", "x");
+    routes.map(path).collect()
+}
+
+async fn send(server: &Server, method: &str, path: &str, headers: &str, body: &str) -> Reply {
+    let text = format!(
+        "{method} {path} HTTP/1.1\r\nhost: console.test\r\nconnection: close\r\n{headers}\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    server.raw(text.as_bytes()).await
+}
+
+#[tokio::test]
+async fn no_other_site_sends_forms_in_somebodys_name() {
+    let server = Server::start().await;
+    let entered = send(&server, "POST", "/sign-in", "", &format!("key={ADMIN}&next=%2Fgrants")).await;
+    assert_eq!(entered.status, 303, "{entered:?}");
+    let cookie = entered.headers.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    let cookie = format!("cookie: {}\r\n", cookie.split(';').next().unwrap());
+    let page = send(&server, "GET", "/grants", &cookie, "").await;
+    let token = page.body.split("name=\"token\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let own = format!("token={}", token.unwrap_or_else(|| panic!("{page:?}")));
+    let head = server.app.store().head();
+
+    let paths = forms();
+    assert_eq!(paths.len(), ROUTER.matches("post(").count(), "{paths:?}");
+    for known in
+        ["/grants", "/grants/x_1", "/silences", "/silences/x_1", "/approvals/x_1", "/breakers", "/sign-out"]
+    {
+        assert!(paths.iter().any(|path| path == known), "{known} is none of {paths:?}");
+    }
+    let foreign = format!("{cookie}origin: https://evil.example\r\n");
+    let fetched = format!("{cookie}sec-fetch-site: cross-site\r\n");
+    for path in &paths {
+        let mut refused =
+            vec![("another site's", 403, &foreign, own.as_str()), ("another site's", 403, &fetched, &own)];
+        let nobody = String::new();
+        let wrong = "cookie: checkrein=0123456789abcdef\r\n".to_owned();
+        // Signing in is what nobody has a session for.
+        if path != "/sign-in" {
+            refused.extend([
+                ("no token", 403, &cookie, ""),
+                ("an empty token", 403, &cookie, "token="),
+                ("another token", 403, &cookie, "token=0123456789abcdef"),
+                ("no session", 401, &nobody, &own),
+                ("a session that is none", 401, &wrong, &own),
+            ]);
+        }
+        for (what, status, headers, body) in refused {
+            let answer = send(&server, "POST", path, headers, body).await;
+            assert_eq!(answer.status, status, "{what}, {path}: {answer:?}");
+            assert!(answer.body.contains("nothing was done"), "{what}, {path}: {answer:?}");
+        }
+    }
+    assert_eq!(server.app.store().head(), head, "nothing of it is on record");
+    // What refuses is the token and the origin, not the form: with both right, each is looked at, the sign-out last.
+    for path in paths.iter().filter(|path| !["/sign-in", "/sign-out"].contains(&path.as_str())) {
+        let answer =
+            send(&server, "POST", path, &format!("{cookie}origin: http://console.test\r\n"), &own).await;
+        assert!(!answer.body.contains("nothing was done"), "{path}: {answer:?}");
+    }
+    let left = send(&server, "POST", "/sign-out", &cookie, &own).await;
+    assert_eq!(left.status, 303, "{left:?}");
+    assert_eq!(send(&server, "POST", "/grants", &cookie, &own).await.status, 401, "the session is over");
+    server.stop_and_verify().await;
+}

@@ -12,7 +12,7 @@ use checkrein_core::{
     name::Pattern,
     trace::Traceparent,
 };
-use http_body_util::LengthLimitError;
+use http_body_util::{BodyExt as _, LengthLimitError};
 use serde::de::DeserializeOwned;
 use std::{convert::Infallible, error::Error as _, time::Duration};
 
@@ -72,12 +72,22 @@ impl FromRequest<Shared> for Form {
     }
 }
 
+/// What is read of a body only to be thrown away, in bytes, and for how long: whoever is still sending when the connection is
+/// closed hears of that, and not why.
+const THROWN_AWAY: (u64, Duration) = (16 * 1024 * 1024, Duration::from_secs(2));
+
 /// The whole body, within what one may be.
 pub(crate) async fn read(request: Request, app: &Shared) -> Result<Bytes, BadBody> {
     // Said beforehand: no need to wait for what is refused anyway.
     let announced =
         request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|n| n > app.body_limit() as u64) {
+    if let Some(announced) = announced.filter(|n| *n > app.body_limit() as u64) {
+        if announced <= THROWN_AWAY.0 {
+            let mut body = request.into_body();
+            let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+            // Whether it came or not, the answer is the same.
+            drop(tokio::time::timeout(THROWN_AWAY.1, rest).await);
+        }
         return Err(BadBody::TooLarge);
     }
     let read = axum::body::to_bytes(request.into_body(), app.body_limit());

@@ -78,7 +78,7 @@ const THROWN_AWAY: (u64, Duration) = (16 * 1024 * 1024, Duration::from_secs(2));
 
 /// The whole body, within what one may be.
 pub(crate) async fn read(request: Request, app: &Shared) -> Result<Bytes, BadBody> {
-    // Said beforehand: no need to wait for what is refused anyway.
+    // Said beforehand: none of it is kept.
     let announced =
         request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if let Some(announced) = announced.filter(|n| *n > app.body_limit() as u64) {

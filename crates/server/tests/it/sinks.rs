@@ -35,8 +35,9 @@ async fn settled(server: &Server, standing: &str, count: usize) -> Vec<Value> {
     panic!("never {standing}: {page}; {}", server.get("/v1/signals").await.body)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_back_soon_goes_on_where_it_stopped() {
+/// A sink that took one message, still has one to take, and was then taken out of the configuration; with the
+/// configuration that has it.
+async fn taken_away() -> (Server, Receiver, String) {
     let (dir, team) = (tempfile::tempdir().unwrap(), Receiver::start().await);
     let with = format!("{RULES}{}feed = \"both\"\n", sink(dir.path(), "team", &team));
     let server = Server::on(dir, &with).await;
@@ -52,6 +53,12 @@ async fn one_that_is_back_soon_goes_on_where_it_stopped() {
     settled(&server, "queued", 1).await;
     server.app.reload(&config(server.dir.path(), RULES)).await.unwrap();
     server.check(delete("meanwhile")).await;
+    (server, team, with)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_back_soon_goes_on_where_it_stopped() {
+    let (server, team, with) = taken_away().await;
     assert_eq!(server.get("/v1/sinks").await.json()["sinks"], json!([]));
     team.answers(200);
     // Over a restart without it, and one with it.
@@ -70,21 +77,7 @@ async fn one_that_is_back_soon_goes_on_where_it_stopped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_is_back_late_begins_with_what_is_new() {
-    let (dir, team) = (tempfile::tempdir().unwrap(), Receiver::start().await);
-    let with = format!("{RULES}{}feed = \"both\"\n", sink(dir.path(), "team", &team));
-    let server = Server::on(dir, &with).await;
-    server.check(delete("first")).await;
-    within("both feeds", || async {
-        (agents(&team) == (vec!["first".into()], vec!["first".into()])).then_some(())
-    })
-    .await;
-    // What its receiver has taken is noted a moment later.
-    settled(&server, "delivered", 1).await;
-    team.answers(503);
-    server.check(delete("waits")).await;
-    settled(&server, "queued", 1).await;
-    server.app.reload(&config(server.dir.path(), RULES)).await.unwrap();
-    server.check(delete("meanwhile")).await;
+    let (server, team, with) = taken_away().await;
     let dir = server.stop().await;
     team.answers(200);
     // Four days pass.

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 const ADMIN: &str = "ck_admin_0123456789abcdef0123456789abcdef";
 const BINARY: &str = env!("CARGO_BIN_EXE_checkrein");
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server with a key for the agent `bot`. Killed when it goes out of scope.
 pub(crate) struct Server {

@@ -152,6 +152,9 @@ pub(super) async fn check(session: &Session, sql: &str, writes: bool) -> Result<
             if ["prepare", "deallocate", "discard"].into_iter().any(has) {
                 return Err(refused(&name, "changes what the session has prepared"));
             }
+            if guard::sets(&source) {
+                return Err(refused(&name, "writes to `pg_settings`, which changes settings of the session"));
+            }
             if let Some((word, why)) = guard::forbidden(&source, sends) {
                 return Err(refused(&name, &format!("names `{word}`, which {why}")));
             }

@@ -23,9 +23,14 @@ use tokio_postgres::{Client, error::SqlState};
 /// How long a transaction may wait for its decision before the server gives up on it, beyond the limits of
 /// the work itself.
 const DECISION: Duration = Duration::from_secs(120);
+/// How often what waits for the end of the transaction may make something else wait for it.
+const PASSES: u32 = 16;
 /// Settings that, changed by what a statement called, would deceive the measurement; and who serves us, which
 /// a pooler may change.
-const WATCHED: &str = "SELECT pg_catalog.concat_ws(' ', pg_catalog.current_setting('role'), \
+const WATCHED: &str = "SELECT pg_catalog.concat_ws(' ', pg_catalog.current_setting('search_path'), \
+    pg_catalog.current_setting('statement_timeout'), pg_catalog.current_setting('lock_timeout'), \
+    pg_catalog.current_setting('idle_in_transaction_session_timeout'), pg_catalog.current_setting('row_security'), \
+    pg_catalog.current_setting('transaction_isolation'), pg_catalog.current_setting('role'), \
     pg_catalog.current_setting('session_authorization'), pg_catalog.current_setting('session_replication_role'), \
     pg_catalog.current_setting('track_counts'), pg_catalog.pg_backend_pid())";
 
@@ -146,9 +151,13 @@ impl Postgres {
             removed: statements.iter().all(|s| guard::verb(&s.sql).as_deref() == Some("delete")),
             ..Hints::default()
         };
-        // What waits for the end of the transaction happens now, so that it is measured too.
+        // What waits for the end of the transaction happens now, so that it is measured too. With the settings that
+        // the statement ran with: ours can be taken back, should this have to be done once more.
         let touched = measure::asked(&session);
-        let last = format!("SET CONSTRAINTS ALL IMMEDIATE; {}; {WATCHED}; {touched}", pinned());
+        let last = format!(
+            "SET CONSTRAINTS ALL IMMEDIATE; {WATCHED}; SAVEPOINT checkrein_settled; {}; {touched}",
+            pinned()
+        );
         let work = async {
             if let ([only], Some(prepared)) = (statements, &telling) {
                 let (result, last) =
@@ -158,19 +167,39 @@ impl Postgres {
             }
             for statement in statements {
                 results.push(run(&session, statement, &mut room).await?);
+                if statements.len() > 1 {
+                    same_settings(&ask(&session, WATCHED).await?, before)?;
+                }
             }
             Ok(ask(&session, &last).await?)
         };
         let (done, durable) = tokio::join!(work, remember(&watch));
-        let (settings, rows): (Texts, Texts) = done?.into_iter().partition(|row| row.len() == 1);
         durable?;
-        if settings.last().is_none_or(|after| *after != [Some(before.clone())]) {
-            return Err(Error::Unmeasurable(
-                "something that it called changed the session's role or settings, so that its effect cannot be measured".to_owned(),
-            )
-            .into());
+        let mut rows = settled(done?, before)?;
+        let (mut touched, mut keys) = measure::touched(&watch, rows.clone()).await?;
+        // A trigger that waited may have made others wait again. They do so for rows alone: once nothing more has
+        // changed, nothing waits.
+        let waits =
+            |touched: &[Touched]| touched.iter().any(|t| t.relation.triggers > 0 || t.relation.partition);
+        let mut passes = 0;
+        while waits(&touched) {
+            passes += 1;
+            let again = format!(
+                "ROLLBACK TO SAVEPOINT checkrein_settled; RELEASE SAVEPOINT checkrein_settled; {last}"
+            );
+            let now = settled(ask(&session, &again).await?, before)?;
+            if same_rows(&now, &rows) {
+                break;
+            }
+            if passes == PASSES {
+                return Err(Error::Unmeasurable(
+                    "its deferred triggers defer others again and again, so that what it changes is known only at the commit: let a person do it".to_owned(),
+                )
+                .into());
+            }
+            (touched, keys) = measure::touched(&watch, now.clone()).await?;
+            rows = now;
         }
-        let (touched, keys) = measure::touched(&watch, rows).await?;
         let said = match (statements, results.as_slice()) {
             ([statement], [result]) => Some(said(&statement.sql, result)),
             _ => None,
@@ -189,6 +218,27 @@ impl Postgres {
             captured: false,
         })
     }
+}
+
+/// What the last questions about a transaction answered, without its settings, which must be as they were.
+fn settled(answers: Texts, before: &str) -> Result<Texts, Error> {
+    let (settings, rows): (Texts, Texts) = answers.into_iter().partition(|row| row.len() == 1);
+    same_settings(&settings, before)?;
+    Ok(rows)
+}
+
+fn same_settings(found: &Texts, before: &str) -> Result<(), Error> {
+    if found.first().is_some_and(|row| row.iter().map(Option::as_deref).eq([Some(before)])) {
+        return Ok(());
+    }
+    Err(Error::Unmeasurable(
+        "something that it called changed the session's role or settings, so that its effect cannot be measured".to_owned(),
+    ))
+}
+
+/// Whether the same was changed; in which order the server tells it means nothing.
+fn same_rows(now: &Texts, then: &Texts) -> bool {
+    now.len() == then.len() && now.iter().all(|row| then.contains(row))
 }
 
 /// Whether a session can be measured.

@@ -91,10 +91,27 @@ pub(super) fn check(sql: &str) -> Result<(), Error> {
             "names in Unicode escapes (U&\"…\") are not run: write the name itself".to_owned(),
         ));
     }
+    if sets(sql) {
+        return Err(Error::Unmeasurable(
+            "a write to `pg_settings` changes settings of the session: let a person do it".to_owned(),
+        ));
+    }
     if let Some((word, why)) = forbidden(sql, &[]) {
         return Err(Error::Unmeasurable(format!("`{word}` {why}: let a person do it")));
     }
     Ok(())
+}
+
+/// Whether a text may write to the view through which settings are changed.
+pub(super) fn sets(sql: &str) -> bool {
+    let lower = sql.to_lowercase();
+    let mut words = lower.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'));
+    let (mut settings, mut writes) = (false, false);
+    words.any(|word| {
+        settings |= word == "pg_settings";
+        writes |= matches!(word, "update" | "merge");
+        settings && writes
+    })
 }
 
 /// The first word of a text, but for those `permitted`, that names what acts where it cannot be measured, and why.
@@ -186,6 +203,7 @@ mod tests {
             "select lo_unlink(1)",
             "update t set a = 1 where b = (select status from http_post('http://x', c, 'text/plain'))",
             "select aws_lambda.invoke('f', '{}')",
+            "Update PG_catalog.\"pg_settings\" set setting = 'x' where name = 'y'",
             "",
         ] {
             assert!(check(sql).is_err(), "{sql}");
@@ -193,6 +211,7 @@ mod tests {
         for sql in [
             "update t set a = 'it is notified', url = 'http://x', http_status = 1",
             "select 1",
+            "select setting from pg_settings",
             "call p()",
             "with x as (select 1) delete from t",
         ] {

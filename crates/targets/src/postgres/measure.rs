@@ -47,7 +47,7 @@ pub(super) fn asked(session: &Session) -> String {
         "SELECT 'catalogue', t, {} FROM pg_catalog.unnest('{}'::pg_catalog.oid[]) t WHERE 0 < {}; \
          SELECT CASE WHEN pg_catalog.bool_or(mode = 'AccessExclusiveLock') THEN 'exclusive' ELSE 'rows' END, relation, {} \
          FROM pg_catalog.pg_lock_status() WHERE pid = pg_catalog.pg_backend_pid() AND locktype = 'relation' \
-           AND mode NOT IN ('AccessShareLock', 'RowShareLock') AND relation >= {FIRST_OWN} GROUP BY relation",
+           AND mode NOT IN ('AccessShareLock', 'RowShareLock') GROUP BY relation",
         own.join(", "),
         session.catalogue(),
         own.join(" + "),
@@ -69,6 +69,16 @@ pub(super) async fn touched(
         let (Ok(oid), Some(&[inserted, updated, deleted])) = (oid.parse::<u32>(), counts.as_deref()) else {
             return Err(strange().into());
         };
+        // Tables show by their rows. Views show by their lock, which whoever writes to one takes, by whatever way:
+        // one of them changes the settings of the session.
+        if how != "catalogue" && oid < FIRST_OWN {
+            let name = format!("SELECT {oid}::pg_catalog.regclass");
+            let name = ask_one(watch, &name).await?.unwrap_or_default();
+            return Err(Error::Unmeasurable(format!(
+                "it writes to {name}, which belongs to the server itself: what follows from that, such as changed settings, cannot be measured; let a person do it"
+            ))
+            .into());
+        }
         if how == "catalogue" {
             let name = format!("SELECT {oid}::pg_catalog.regclass");
             let name = ask_one(watch, &name).await?.unwrap_or_default();

@@ -2,6 +2,7 @@
 //! by statements over sets, in one transaction.
 
 mod compare;
+mod deferred;
 mod in_place;
 mod keys;
 mod restore;
@@ -146,6 +147,7 @@ impl Postgres {
             .await?;
         let (measured, alike) = restore::restore(&session, &staged, &compared, &keys, out).await?;
         keys::check(&session, &staged, &compared, &keys).await?;
+        deferred::check(&session, &staged, &compared).await?;
         restore::nothing_else(&session, &staged, &compared).await?;
         super::identify(&session, out, &alike);
         out.sealed();

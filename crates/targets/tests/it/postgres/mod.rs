@@ -6,12 +6,14 @@ mod basics;
 mod concurrent;
 mod counting;
 mod crash;
+mod deferred;
 mod fallback;
 mod large;
 mod model;
 mod pooler;
 mod property;
 mod refused;
+mod settings;
 mod tls;
 mod types;
 

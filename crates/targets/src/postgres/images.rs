@@ -45,6 +45,9 @@ use tokio_postgres::Client;
 const BLOCKS: u64 = 32_768;
 /// Groups of lockers that no server makes in a second.
 const MOST_GROUPS: i64 = 10_000_000;
+/// Of a larger table, in blocks, records that are like an added one are not counted: their place in time is told by
+/// the number that the server wrote on them.
+const COUNTED: u64 = 4_096;
 /// Places that are handled together.
 pub(super) const MOST_PLACES: usize = 100_000;
 
@@ -114,9 +117,23 @@ impl Looks<'_> {
     }
 }
 
-/// For tables without a key, by number: how many records were like one of those captured before. Only this
-/// tells, later, whether they have been put back already.
+/// Under which name [`Alike`] holds the number of the transaction, which the server wrote on what it made.
+pub(super) const NUMBER: &str = "number";
+
+/// For tables without a key, by number: how many records were like one of those captured before ([`alike_before`]),
+/// and how many are like one of those captured after ([`alike_after`]). Only this tells, later, whether they have been
+/// put back already.
 pub(super) type Alike = serde_json::Map<String, serde_json::Value>;
+
+/// Under which name [`Alike`] holds how many records of a table were like a before-image.
+pub(super) fn alike_before(table: u32) -> String {
+    table.to_string()
+}
+
+/// Under which name [`Alike`] holds how many records of a table were left that are like an after-image.
+pub(super) fn alike_after(table: u32) -> String {
+    format!("{table}+")
+}
 
 /// Takes the images of everything that `touched` names.
 pub(super) async fn capture(
@@ -127,7 +144,7 @@ pub(super) async fn capture(
     measured: &Measured,
     out: &mut SnapshotWriter,
 ) -> Result<(Captured, Alike), Trouble> {
-    let mut alike = Alike::new();
+    let mut alike = Alike::from_iter([(NUMBER.to_owned(), looks.number.into())]);
     let mut digest = RowsDigest::default();
     let mut sums: BTreeMap<(&str, How), u64> = BTreeMap::new();
     let since = Instant::now();
@@ -152,6 +169,8 @@ pub(super) async fn capture(
         let follows = !found.knows(relation.oid) && worth_it(most_after, pages);
         let useful = relation.key.is_empty() || follows || found.is_parent(relation.oid, keys);
         let mut left = (useful && most_before <= MOST_PLACES as u64).then(Vec::new);
+        let counted = relation.key.is_empty() && (most_before > 0 || pages <= COUNTED);
+        let mut right = (counted && most_after <= MOST_PLACES as u64).then(Vec::new);
         let resource = relation.resource.as_str();
         let shared = Mutex::new(&mut *out);
         let (mut old, mut new) = (RowsDigest::default(), RowsDigest::default());
@@ -186,7 +205,7 @@ pub(super) async fn capture(
                 side: Side::After,
                 digest: key.map(|key| DigestOf { digest: &mut new, resource, columns: Some(key) }),
             },
-            kept: None,
+            kept: right.as_mut(),
         };
         let (before, after) = if follows {
             let before = befores.run(pages, most_before, &guess).await?;
@@ -207,17 +226,16 @@ pub(super) async fn capture(
         digest.merge(&old);
         digest.merge(&new);
         let left = left.unwrap_or_default();
-        if relation.key.is_empty() && before > 0 && !left.is_empty() {
-            let image = |alias: &str| format!("ROW({})::text", relation.list(alias));
-            let count = format!(
-                "SELECT pg_catalog.count(*) FROM ONLY {t} x WHERE {} IN (SELECT {} FROM ONLY {t} y WHERE {})",
-                image("x"),
-                image("y"),
-                at(&left)?,
-                t = relation.sql()
-            );
-            let number = ask_one(looks.outside, &count).await?.and_then(|n| n.parse().ok());
-            alike.extend(number.map(|number: u64| (relation.oid.to_string(), number.into())));
+        if relation.key.is_empty() {
+            let right = right.unwrap_or_default();
+            let sides = [
+                (looks.outside, alike_before(relation.oid), &left),
+                (looks.inside, alike_after(relation.oid), &right),
+            ];
+            for (client, name, places) in sides {
+                let number = like(client, relation, places).await?;
+                alike.extend(number.map(|number| (name, number.into())));
+            }
         }
         found.are(relation.oid, left);
         digest.add(&relation.resource, format!("+{}", t.inserted).as_bytes());
@@ -248,6 +266,22 @@ pub(super) async fn capture(
     let same = affected.iter().map(|a| a.records).sum::<u64>() == measured.records();
     let affected = if same { measured.affected.clone() } else { affected };
     Ok((Captured { affected, digest: Some(digest.finish()) }, alike))
+}
+
+/// How many records `client` sees that are like one of those at these places; none where there are no places.
+async fn like(client: &Client, relation: &Relation, places: &[Place]) -> Result<Option<u64>, Trouble> {
+    if places.is_empty() {
+        return Ok(None);
+    }
+    let image = |alias: &str| format!("ROW({})::text", relation.list(alias));
+    let count = format!(
+        "SELECT pg_catalog.count(*) FROM ONLY {t} x WHERE {} IN (SELECT {} FROM ONLY {t} y WHERE {})",
+        image("x"),
+        image("y"),
+        at(places)?,
+        t = relation.sql()
+    );
+    Ok(ask_one(client, &count).await?.and_then(|number| number.parse().ok()))
 }
 
 /// Where the key's columns are in a row; `None` without a key, or with one that the database fills.

@@ -15,12 +15,17 @@ const AFTER: u8 = 2;
 const NOW: u8 = 4;
 const BEFORE_IS_NOW: u8 = 8;
 const AFTER_IS_NOW: u8 = 16;
+/// Without a key: an after-image that is not there any more.
+const CHANGED: u8 = BEFORE + AFTER;
+/// Without a key: one of which it cannot be told whether the record that is like it is the action's.
+const UNTOLD: u8 = AFTER + NOW;
 
 /// A table's records by their code, and what is done with each code.
 pub(super) struct Compared {
     records: BTreeMap<u8, u64>,
     sealed: bool,
     on_conflict: OnConflict,
+    keyed: bool,
     /// Without a key one record cannot be left out: which other one belongs to it is not known.
     left_alone: bool,
 }
@@ -50,7 +55,7 @@ impl Compared {
             (BEFORE, before.saturating_sub(after)),
         ];
         let records = codes.into_iter().filter(|(_, records)| *records > 0).collect();
-        Self { records, sealed: true, on_conflict: OnConflict::Refuse, left_alone: false }
+        Self { records, sealed: true, on_conflict: OnConflict::Refuse, keyed: true, left_alone: false }
     }
 
     /// Each step and its number of records.
@@ -62,6 +67,8 @@ impl Compared {
     fn taken(&self, code: u8) -> Step {
         match step(code, self.sealed) {
             _ if self.left_alone => Step::Keep,
+            // Without a key its before-image is another one's, which comes back by itself; there is nothing to remove.
+            Step::Conflict(_) if !self.keyed && code == CHANGED => Step::Keep,
             Step::Conflict(_) if self.on_conflict == OnConflict::Force => {
                 states(code, self.sealed).overwrite()
             }
@@ -105,13 +112,25 @@ impl Compared {
     }
 
     /// What a person should know.
-    pub(super) fn note(&self, staged: &Staged) -> Option<String> {
-        self.left_alone.then(|| {
-            format!(
-                "{} has no key, so with records in conflict none of its records is restored",
-                staged.now.resource
-            )
-        })
+    pub(super) fn notes(&self, staged: &Staged) -> Vec<String> {
+        let name = &staged.now.resource;
+        let mut notes = Vec::new();
+        if self.left_alone {
+            notes.push(format!(
+                "{name} has no key, so with records in conflict none of its records is restored"
+            ));
+        }
+        if !self.keyed && self.records.contains_key(&UNTOLD) {
+            let why = if staged.left.is_some() {
+                "neither as many as the action left nor as many as there were before"
+            } else {
+                "an unknown number of them, as the snapshot does not say how many there were"
+            };
+            notes.push(format!(
+                "{name} has no key, and of records like those that the action made there are {why}: whether this was rolled back already cannot be told; with `force` they are removed"
+            ));
+        }
+        notes
     }
 }
 
@@ -142,7 +161,8 @@ pub(super) async fn compare(
         _ => None,
     });
     let records: BTreeMap<u8, u64> = records.collect();
-    let mut compared = Compared { records, sealed: staged.sealed, on_conflict, left_alone: false };
+    let (sealed, keyed) = (staged.sealed, staged.keyed);
+    let mut compared = Compared { records, sealed, on_conflict, keyed, left_alone: false };
     compared.left_alone =
         !staged.keyed && on_conflict != OnConflict::Force && !compared.in_conflict().is_empty();
     Ok(compared)
@@ -190,15 +210,25 @@ fn by_key(staged: &Staged) -> String {
 /// the rest, before-images come back and after-images must still be there as often as they were made. What is
 /// missing of those somebody changed, if the action changed records here rather than only made some; unless
 /// everything already is as it was.
+///
+/// What is there may also be another record that is like it, and the action's own gone. On its own the server wrote
+/// the action's number; others may have it no more. Then there must be as many as the action left.
 fn by_content(staged: &Staged) -> String {
     let (before, after, now) = (staged.before(), staged.after(), staged.now.sql());
-    let numbered = |table: &str, alias: &str, condition: &str| {
+    let numbered = |table: &str, alias: &str, own: &str, condition: &str| {
         let image = staged.image(alias);
         format!(
-            "SELECT {alias}.ctid AS place, {image} AS image, \
-             pg_catalog.row_number() OVER (PARTITION BY {image} ORDER BY {alias}.ctid) AS n FROM {table} {alias}{condition}"
+            "SELECT {alias}.ctid AS place, {image} AS image, {own} AS own, \
+             pg_catalog.row_number() OVER (PARTITION BY {image} ORDER BY {own} DESC, {alias}.ctid) AS n FROM {table} {alias}{condition}"
         )
     };
+    // Such a number is given again after four thousand million others.
+    let own = staged.made_by.map_or("false".to_owned(), |number| {
+        format!(
+            "(n.xmin = '{}'::pg_catalog.xid AND pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::numeric < {number} + 2000000000::numeric)",
+            number & u64::from(u32::MAX)
+        )
+    });
     let image = staged.image("n");
     let among = format!(
         " WHERE {image} IN (SELECT {i} FROM {before} w UNION ALL SELECT {i} FROM {after} w)",
@@ -206,9 +236,9 @@ fn by_content(staged: &Staged) -> String {
     );
     let with = format!(
         "WITH b AS ({}), a AS ({}), n AS ({})",
-        numbered(&before, "b", ""),
-        numbered(&after, "a", ""),
-        numbered(&format!("ONLY {now}"), "n", &among)
+        numbered(&before, "b", "false", ""),
+        numbered(&after, "a", "false", ""),
+        numbered(&format!("ONLY {now}"), "n", &own, &among)
     );
     if !staged.sealed {
         let (same, other) = (BEFORE + NOW + BEFORE_IS_NOW, BEFORE);
@@ -217,7 +247,7 @@ fn by_content(staged: &Staged) -> String {
              b.place AS b, NULL::tid AS a, n.place AS n FROM b LEFT JOIN n ON n.image = b.image AND n.n = b.n"
         );
     }
-    let (there, changed) = (AFTER + NOW + AFTER_IS_NOW, BEFORE + AFTER);
+    let there = AFTER + NOW + AFTER_IS_NOW;
     let restored = BEFORE + NOW + BEFORE_IS_NOW;
     // Everything is as it was when nothing that was made is there, and of what was there as much as then.
     let done = match staged.alike {
@@ -228,15 +258,29 @@ fn by_content(staged: &Staged) -> String {
             ON n.image = back.image AND n.n = back.m WHERE n.place IS NULL)"
             .to_owned(),
     };
+    // Of what is like an after-image: how many the action added, whether there are as many as without those, and
+    // whether there are as many as with them.
+    let more = "((SELECT pg_catalog.count(*) FROM a) - (SELECT pg_catalog.count(*) FROM b WHERE b.image IN (SELECT image FROM a)))";
+    let missing = "NOT EXISTS (SELECT 1 FROM gone JOIN n ON n.image = gone.image AND n.n = gone.m)";
+    let (without, with_them) = match staged.left {
+        Some(left) => {
+            let now = "(SELECT pg_catalog.count(*) FROM n WHERE n.image IN (SELECT image FROM a))";
+            (
+                format!("CASE WHEN {more} = 0 THEN {missing} ELSE {now} = {left} - {more} END"),
+                format!("{now} = {left}"),
+            )
+        }
+        None => (missing.to_owned(), "EXISTS (SELECT 1 FROM b)".to_owned()),
+    };
     format!(
         "{with}, back AS (SELECT b.*, pg_catalog.row_number() OVER (PARTITION BY b.image ORDER BY b.place) AS m \
            FROM b LEFT JOIN a ON a.image = b.image AND a.n = b.n WHERE a.place IS NULL), \
          gone AS (SELECT a.*, pg_catalog.row_number() OVER (PARTITION BY a.image ORDER BY a.place) AS m \
            FROM a LEFT JOIN b ON b.image = a.image AND b.n = a.n WHERE b.place IS NULL), \
-         done AS (SELECT {done} AND NOT EXISTS (SELECT 1 FROM gone JOIN n ON n.image = gone.image AND n.n = gone.m) AS done) \
+         done AS (SELECT {done} AND {without} AS done, {with_them} AS as_left) \
          SELECT CASE WHEN done THEN {restored} ELSE {BEFORE} END AS code, back.place AS b, NULL::tid AS a, NULL::tid AS n FROM back, done \
-         UNION ALL SELECT CASE WHEN done THEN {AFTER} WHEN n.place IS NOT NULL THEN {there} \
-             WHEN EXISTS (SELECT 1 FROM back) THEN {changed} ELSE {AFTER} END, \
+         UNION ALL SELECT CASE WHEN done THEN {AFTER} WHEN n.own OR n.place IS NOT NULL AND as_left THEN {there} \
+             WHEN n.place IS NOT NULL THEN {UNTOLD} WHEN EXISTS (SELECT 1 FROM back) THEN {CHANGED} ELSE {AFTER} END, \
            NULL, gone.place, n.place FROM done, gone LEFT JOIN n ON n.image = gone.image AND n.n = gone.m"
     )
 }

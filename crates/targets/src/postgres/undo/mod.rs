@@ -240,7 +240,7 @@ async fn compared(
             }
         }
         plan.notes.extend(staged.notes.iter().cloned());
-        plan.notes.extend(compared.note(staged));
+        plan.notes.extend(compared.notes(staged));
         compare::conflicts(session, staged, &compared, &mut plan.conflicts).await?;
         all.push(compared);
     }

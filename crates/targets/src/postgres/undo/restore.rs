@@ -5,7 +5,7 @@ use super::{
     super::{
         connect::Session,
         copy::{Sink, copy_rows},
-        images::Alike,
+        images::{Alike, alike_after, alike_before},
         schema::{self, ForeignKey},
         sql::{ask, ask_one, ident},
         values::Trouble,
@@ -44,6 +44,16 @@ pub(super) async fn restore(
     for ((one, done), table) in staged.iter().zip(compared).zip(&tables) {
         if let Some(table) = table {
             put_back(session, one, done, out, *table).await?;
+            if one.now.key.is_empty() && !done.restored().is_empty() {
+                let restored = format!(
+                    "(SELECT r.* FROM ONLY {} r WHERE pg_catalog.age(r.xmin) <= 0 AND {} IN (SELECT {} FROM {}))",
+                    one.now.sql(),
+                    one.image("r"),
+                    one.image("b"),
+                    one.chosen(&compare::list(&done.restored()))
+                );
+                count_alike(session, one, &restored, alike_after(one.now.oid), &mut alike).await?;
+            }
         }
     }
     Ok((measured(staged, compared), alike))
@@ -71,15 +81,7 @@ async fn remove(
         ask(session, &keep).await?;
     }
     if one.now.key.is_empty() {
-        let image = |alias: &str| format!("ROW({})::text", one.now.list(alias));
-        let count = format!(
-            "SELECT pg_catalog.count(*) FROM ONLY {now} x WHERE {} IN (SELECT {} FROM {} y)",
-            image("x"),
-            image("y"),
-            one.removed()
-        );
-        let number = ask_one(session, &count).await?.and_then(|n| n.parse().ok());
-        alike.extend(number.map(|number: u64| (one.now.oid.to_string(), number.into())));
+        count_alike(session, one, &one.removed(), alike_before(one.now.oid), alike).await?;
     }
     let replaced = done.replaced();
     if !one.added.is_empty() && !replaced.is_empty() {
@@ -98,6 +100,26 @@ async fn remove(
     if deleted != expected {
         return Err(lost(one, expected, deleted).into());
     }
+    Ok(())
+}
+
+/// Counts the records that are like one of those in `among`, for the snapshot that undoes the rollback.
+async fn count_alike(
+    session: &Session,
+    one: &Staged,
+    among: &str,
+    name: String,
+    alike: &mut Alike,
+) -> Result<(), Trouble> {
+    let image = |alias: &str| format!("ROW({})::text", one.now.list(alias));
+    let count = format!(
+        "SELECT pg_catalog.count(*) FROM ONLY {} x WHERE {} IN (SELECT {} FROM {among} y)",
+        one.now.sql(),
+        image("x"),
+        image("y"),
+    );
+    let number = ask_one(session, &count).await?.and_then(|n| n.parse().ok());
+    alike.extend(number.map(|number: u64| (name, number.into())));
     Ok(())
 }
 

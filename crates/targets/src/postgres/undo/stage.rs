@@ -4,6 +4,7 @@ use super::{
     super::{
         connect::Session,
         copy::{Sink, cells, copy_out, lines},
+        images::{NUMBER, alike_after, alike_before},
         schema::{self, Relation},
         sql::{ask, ident},
         values::Trouble,
@@ -54,6 +55,10 @@ pub(super) struct Staged {
     pub(super) keyed: bool,
     /// How many records were like one of those recorded before, where there is no key and this is known.
     pub(super) alike: Option<u64>,
+    /// How many records the action left that are like one of those recorded after, where the same holds.
+    pub(super) left: Option<u64>,
+    /// The number of the action's transaction, where it is known.
+    pub(super) made_by: Option<u64>,
     /// What a person should know.
     pub(super) notes: Vec<String>,
     /// How its records are written over in place, where they are.
@@ -181,10 +186,12 @@ pub(super) async fn describe(session: &Session, snapshot: &Snapshot) -> Result<V
                 then.resource
             ))
         })?;
-        let alike = snapshot.footer(0)?.system.get("alike").and_then(|all| all.get(then.oid.to_string()));
+        let known = |name: &str| snapshot.footer(0).ok()?.system.get("alike")?.get(name)?.as_u64();
+        let (alike, left) = (known(&alike_before(then.oid)), known(&alike_after(then.oid)));
+        let made_by = known(NUMBER);
         let places = places.iter().filter(|(_, oid)| **oid == then.oid).map(|(place, _)| *place).collect();
         let one = fit(number, then, now, snapshot.is_sealed())?;
-        staged.push(Staged { alike: alike.and_then(serde_json::Value::as_u64), places, ..one });
+        staged.push(Staged { alike, left, made_by, places, ..one });
     }
     Ok(staged)
 }
@@ -270,6 +277,8 @@ fn fit(number: usize, then: &Relation, now: &Relation, sealed: bool) -> Result<S
     let added = added.into_iter().filter(|name| !generated_added(name)).collect();
     Ok(Staged {
         alike: None,
+        left: None,
+        made_by: None,
         in_place: None,
         now: now.clone(),
         then: then.clone(),

@@ -210,10 +210,7 @@ async fn a_rollback_twice_also_without_a_key() {
         shop.undo(&snapshot, &how(OnConflict::Refuse)).await.unwrap();
         assert_eq!(shop.dump().await, before, "{sql}");
         let (plan, again) = shop.undo(&snapshot, &how(OnConflict::Refuse)).await.unwrap();
-        assert!(again.is_none() || sql.starts_with("insert"), "{sql}: {plan:?}");
-        if let Some(again) = again {
-            shop.undo(&again, &how(OnConflict::Refuse)).await.unwrap();
-        }
+        assert!(again.is_none(), "{sql}: {plan:?}");
         assert_eq!(shop.dump().await, before, "{sql}, twice");
     }
 }

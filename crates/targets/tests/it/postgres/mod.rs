@@ -8,6 +8,7 @@ mod counting;
 mod crash;
 mod deferred;
 mod fallback;
+mod keyless;
 mod large;
 mod model;
 mod pooler;

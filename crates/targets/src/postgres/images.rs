@@ -228,12 +228,9 @@ pub(super) async fn capture(
         let left = left.unwrap_or_default();
         if relation.key.is_empty() {
             let right = right.unwrap_or_default();
-            let sides = [
-                (looks.outside, alike_before(relation.oid), &left),
-                (looks.inside, alike_after(relation.oid), &right),
-            ];
-            for (client, name, places) in sides {
-                let number = like(client, relation, places).await?;
+            let (were, are) =
+                tokio::try_join!(like(looks.outside, relation, &left), like(looks.inside, relation, &right))?;
+            for (name, number) in [(alike_before(relation.oid), were), (alike_after(relation.oid), are)] {
                 alike.extend(number.map(|number| (name, number.into())));
             }
         }

@@ -155,7 +155,7 @@ impl Target for Postgres {
     }
 
     async fn execute(&self, statements: &[Statement]) -> Result<Box<dyn Pending>, Error> {
-        self.run_pending(statements).await
+        Box::pin(self.run_pending(statements)).await
     }
 
     async fn capture(&self, what: &Selection, out: &mut SnapshotWriter) -> Result<Captured, Error> {

@@ -143,11 +143,11 @@ fn page(
     // Few are open, however many there were.
     let along = if filter.open == Some(true) { "INDEXED BY grants_open WHERE open = 1" } else { "WHERE 1" };
     let mut statement = db.prepare_cached(&format!(
-        "SELECT seq, agent, body, ?2 IS NULL OR open = ?2
+        "SELECT seq, agent, ?2 IS NULL OR open = ?2
          FROM grants {along} AND seq < ?1 ORDER BY seq DESC"
     ))?;
     let before = before.map_or(i64::MAX, u64::cast_signed);
     let rows = statement.query(params![before, filter.open])?;
-    let (rows, next) = page_of(rows, filter.agent.as_ref(), limit)?;
+    let (rows, next) = page_of(db, "grants", rows, filter.agent.as_ref(), limit)?;
     Ok(GrantPage { rows, next })
 }

@@ -534,24 +534,28 @@ pub(crate) fn approvals(
         "WHERE 1"
     };
     let mut statement = db.prepare_cached(&format!(
-        "SELECT seq, agent, body,
+        "SELECT seq, agent,
                 (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR open = ?3) AND (?4 IS NULL OR agent = ?4)
          FROM approvals {along} AND seq < ?1 ORDER BY seq DESC"
     ))?;
     let before = before.map_or(i64::MAX, u64::cast_signed);
     let rows = statement.query(params![before, filter.state.map(State::as_str), filter.open, agent])?;
-    let (rows, next) = page_of(rows, filter.agent.as_ref(), limit)?;
+    let (rows, next) = page_of(db, "approvals", rows, filter.agent.as_ref(), limit)?;
     Ok(ApprovalPage { rows, next })
 }
 
-/// A page from rows of `(seq, agent, body, whether it is wanted)`, newest first: at most `limit` of those of such
-/// an agent, from at most [`MAX_SCAN`] rows. With it, what to pass as `before` for the next page; none at the end.
+/// A page of `table` from its rows of `(seq, agent, whether it is wanted)`, newest first: at most `limit` of those of
+/// such an agent, from at most [`MAX_SCAN`] rows. With it, what to pass as `before` for the next page; none at the end.
 pub(crate) fn page_of<T: DeserializeOwned>(
+    db: &Connection,
+    table: &str,
     mut rows: Rows<'_>,
     agent: Option<&Pattern>,
     limit: usize,
 ) -> Result<(Vec<T>, Option<u64>), StoreError> {
     let limit = limit.clamp(1, MAX_PAGE);
+    // Bodies are long: only those that are wanted are read.
+    let mut body = db.prepare_cached(&format!("SELECT body FROM {table} WHERE seq = ?1"))?;
     let (mut found, mut last, mut looked_at) = (Vec::new(), None, 0);
     while let Some(row) = rows.next()? {
         if found.len() == limit || looked_at == MAX_SCAN {
@@ -561,8 +565,9 @@ pub(crate) fn page_of<T: DeserializeOwned>(
         let seq = schema::seq(row.get(0)?);
         last = Some(seq);
         let whose = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-        if row.get::<_, bool>(3)? && agent.is_none_or(|agent| agent.matches(whose)) {
-            found.push(parse(seq, row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?)?);
+        if row.get::<_, bool>(2)? && agent.is_none_or(|agent| agent.matches(whose)) {
+            let body = body.query_row([seq.cast_signed()], |row| row.get::<_, String>(0))?;
+            found.push(parse(seq, &body)?);
         }
     }
     Ok((found, None))

@@ -203,12 +203,12 @@ fn page(
     let along =
         if filter.live == Some(true) { "INDEXED BY snapshots_live WHERE live = 1" } else { "WHERE 1" };
     let mut statement = db.prepare_cached(&format!(
-        "SELECT seq, agent, body, (?2 IS NULL OR target = ?2) AND (?3 IS NULL OR live = ?3)
+        "SELECT seq, agent, (?2 IS NULL OR target = ?2) AND (?3 IS NULL OR live = ?3)
          FROM snapshots {along} AND seq < ?1 ORDER BY seq DESC"
     ))?;
     let before = before.map_or(i64::MAX, |seq| i64::try_from(seq).unwrap_or(i64::MAX));
     let rows = statement.query(params![before, filter.target, filter.live])?;
-    let (rows, next) = page_of(rows, filter.agent.as_ref(), limit)?;
+    let (rows, next) = page_of(db, "snapshots", rows, filter.agent.as_ref(), limit)?;
     Ok(SnapshotPage { rows, next })
 }
 

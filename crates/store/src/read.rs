@@ -540,11 +540,11 @@ pub(crate) fn approvals(
     ))?;
     let before = before.map_or(i64::MAX, u64::cast_signed);
     let rows = statement.query(params![before, filter.state.map(State::as_str), filter.open, agent])?;
-    let (rows, next) = page_of(db, "approvals", rows, filter.agent.as_ref(), limit)?;
-    Ok(ApprovalPage { rows, next })
+    page_of(db, "approvals", rows, filter.agent.as_ref(), limit)
+        .map(|(rows, next)| ApprovalPage { rows, next })
 }
 
-/// A page of `table` from its rows of `(seq, agent, whether it is wanted)`, newest first: at most `limit` of those of
+/// A page of `table` from its rows, without the long bodies, of `(seq, agent, whether it is wanted)`, newest first: at most `limit` of those of
 /// such an agent, from at most [`MAX_SCAN`] rows. With it, what to pass as `before` for the next page; none at the end.
 pub(crate) fn page_of<T: DeserializeOwned>(
     db: &Connection,
@@ -554,7 +554,6 @@ pub(crate) fn page_of<T: DeserializeOwned>(
     limit: usize,
 ) -> Result<(Vec<T>, Option<u64>), StoreError> {
     let limit = limit.clamp(1, MAX_PAGE);
-    // Bodies are long: only those that are wanted are read.
     let mut body = db.prepare_cached(&format!("SELECT body FROM {table} WHERE seq = ?1"))?;
     let (mut found, mut last, mut looked_at) = (Vec::new(), None, 0);
     while let Some(row) = rows.next()? {

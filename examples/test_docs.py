@@ -77,7 +77,7 @@ def run(*args: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
     assert binary, "CHECKREIN_BIN must name the checkrein binary; `make test` sees to that"
     env = {k: v for k, v in os.environ.items() if not k.startswith("CHECKREIN_")}
     command = [str(Path(binary).resolve()), *map(str, args)]
-    return subprocess.run(command, cwd=cwd, env=env, text=True, capture_output=True, timeout=20, check=False)
+    return subprocess.run(command, cwd=cwd, env=env, text=True, capture_output=True, timeout=120, check=False)
 
 
 @of("toml")

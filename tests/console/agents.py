@@ -22,7 +22,7 @@ BLOCKS = {
 
 
 def client(server: RealServer, key: str | None = None, **more: Any) -> Checkrein:
-    return Checkrein(url=server.url, api_key=key or server.admin_key, timeout=10, **more)
+    return Checkrein(url=server.url, api_key=key or server.admin_key, timeout=30, **more)
 
 
 def send(server: RealServer, method: str, path: str, body: Any) -> None:
@@ -54,7 +54,7 @@ class Waiting:
         self._thread.start()
 
     def _wait(self) -> None:
-        self.result = self.result.wait(timeout=30)
+        self.result = self.result.wait(timeout=60)
         if self.result.allowed:
             self.ran = True
 

@@ -15,6 +15,7 @@ from playwright.sync_api import (
     BrowserContext,
     ConsoleMessage,
     Page,
+    expect,
     sync_playwright,
 )
 
@@ -24,7 +25,8 @@ sys.path.insert(0, str(ROOT / "sdk/python/tests"))
 from real_server import RealServer, serving  # noqa: E402
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-PATIENCE_MS = 10_000
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)  # its own is 5 s, little beside other tests on two cores
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def test_revoking_a_key_ends_its_session_at_once(server: RealServer, visit: Call
     expect(page.get_by_role("heading", name="Now")).to_be_visible()
     assert server.command("keys", "revoke", made["id"]).returncode == 0
     # Without a click: the page finds out by itself.
-    expect(page.get_by_label("Your key")).to_be_visible(timeout=20_000)
+    expect(page.get_by_label("Your key")).to_be_visible()
 
 
 def test_signing_out_ends_the_session_on_the_server(server: RealServer, visit: Callable[..., Page]) -> None:

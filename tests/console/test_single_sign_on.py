@@ -76,7 +76,7 @@ def signing_on(tmp_path: Path) -> Iterator[tuple[RealServer, subprocess.Popen[st
             roles_claim = "groups"
             roles = {{ sre = "operator", platform = "admin" }}
             allow_private = true
-            timeout = "5s"
+            timeout = "30s"
             """
         )
         with serving(config, listen=at) as server:

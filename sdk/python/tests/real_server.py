@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def serving(config: Path | None = None, listen: str = "127.0.0.1:0") -> Iterator
         finally:
             child.terminate()
             try:
-                child.wait(10)
+                child.wait(60)
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()

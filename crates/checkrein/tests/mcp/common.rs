@@ -16,7 +16,7 @@ use tempfile::TempDir;
 const ADMIN: &str = "ck_admin_0123456789abcdef0123456789abcdef";
 const BINARY: &str = env!("CARGO_BIN_EXE_checkrein");
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server with a key for the agent `bot`. Killed when it goes out of scope.
 pub(crate) struct Server {
@@ -245,8 +245,9 @@ impl Echo {
         Self { file: dir.join("got") }
     }
 
-    pub(crate) fn command(&self) -> [&str; 2] {
-        ["tee", self.file.to_str().unwrap()]
+    /// `tee` writes to its output first, and this is the file: who hears the echo finds the line there.
+    pub(crate) fn command(&self) -> [&str; 4] {
+        ["sh", "-c", r#"exec tee /dev/fd/3 3>&1 >"$0""#, self.file.to_str().unwrap()]
     }
 
     pub(crate) fn got(&self) -> Vec<u8> {

@@ -53,7 +53,7 @@ async fn a_policy_on_record_is_in_force_though_the_client_left() {
     drop(client);
     tokio::time::sleep(Duration::from_millis(200)).await;
     lock.release();
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while server.app.store().policies().await.unwrap().is_empty() {
         assert!(Instant::now() < deadline, "the policy should come on record");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -89,7 +89,7 @@ async fn stops_though_every_place_is_taken() {
         clients.push(TcpStream::connect(server.addr).await.unwrap());
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let stopped = tokio::time::timeout(Duration::from_secs(5), server.stop()).await;
+    let stopped = tokio::time::timeout(Duration::from_secs(60), server.stop()).await;
     assert!(stopped.is_ok(), "the stop waits for a place");
 }
 
@@ -101,7 +101,7 @@ async fn a_body_that_does_not_arrive_is_waited_for_as_long_as_configured() {
         "POST /v1/checks HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {ADMIN}\r\ncontent-length: 50\r\n\r\n{{"
     );
     assert_eq!(server.raw(head.as_bytes()).await.problem(), "body-broken-off");
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn a_policy_change_in_doubt_is_settled_by_what_is_on_record() {
     lock.release();
     assert_eq!(doubtful.problem(), "not-recorded");
     assert!(doubtful.body.contains("unknown whether"), "{doubtful:?}");
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while server.check(json!({"action": "delete", "resource": "x"})).await["verdict"] != "block" {
         assert!(Instant::now() < deadline, "the policy is on record and should come into force");
         tokio::time::sleep(Duration::from_millis(50)).await;

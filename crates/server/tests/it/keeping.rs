@@ -35,7 +35,7 @@ async fn shown(server: &Server, id: &str) -> Value {
 
 /// Retention looks at the start, and not much later.
 async fn removed(server: &Server, id: &str) -> Value {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let shown = shown(server, id).await;
         if shown["state"] == "removed" {

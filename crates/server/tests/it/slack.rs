@@ -37,7 +37,7 @@ impl Receiver {
     }
 
     async fn said(&mut self) -> Value {
-        tokio::time::timeout(Duration::from_secs(30), self.said.recv()).await.unwrap().unwrap()
+        tokio::time::timeout(Duration::from_secs(60), self.said.recv()).await.unwrap().unwrap()
     }
 }
 

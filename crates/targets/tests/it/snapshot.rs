@@ -121,7 +121,7 @@ async fn a_finish_that_nobody_waits_for_leaves_all_or_nothing() {
         let finished = tokio::time::timeout(limit, &mut finish).await.is_ok();
         drop(finish);
         // The thread ends soon: it holds nothing but the file.
-        let settled = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let settled = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while path.exists() != finished || folder.path().join(format!("{polls}.part")).exists() {
             assert!(std::time::Instant::now() < settled, "{polls}");
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;

@@ -31,7 +31,9 @@ async fn a_sign_in_waits_for_its_turn_and_is_not_used_up() {
         crowd.push(stream);
     }
     let mut asked = 0;
+    let deadline = Instant::now() + Duration::from_secs(60);
     while asked < 64 {
+        assert!(Instant::now() < deadline, "{asked} of 64 codes reached the provider");
         asked += provider.asked().iter().filter(|path| *path == "/token").count();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

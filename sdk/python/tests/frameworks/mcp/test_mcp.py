@@ -153,7 +153,7 @@ def test_a_tool_that_changed_waits_to_be_accepted(
     assert error
     accepted = subprocess.run(
         [binary(), "mcp", "--name", "shop", "--accept", "count_users"],
-        env=env, text=True, capture_output=True, check=True, timeout=20,
+        env=env, text=True, capture_output=True, check=True, timeout=120,
     )  # fmt: skip
     assert accepted.stdout == "accepted count_users\n"
     assert told(evil) == ("3 users", False)

@@ -60,14 +60,14 @@ impl Drift {
         let all_refuse = || all.as_ref().and_then(|all| refusal(config, all, (is_read, true), at));
         let refused = shut.clone().or_else(all_refuse);
         let act = Act { action, exact: &exact.0, at, id, shut: refused.is_some(), of: Of::One };
-        let mut look = agent.change().look(&agent.name, act, world);
+        let mut look = agent.change().look(&agent.name, &act, world);
         if let Some(all) = all {
             // Equal calls are equal whoever makes them.
             let exact = Fingerprint::of(check, &all.name, None);
             let of = Of::Many { is_new: look.is_new };
             let shut = shut.is_some() || look.blocks.is_some();
             let act = Act { action, exact: &exact.0, at, id, shut, of };
-            look.add(all.change().look(&all.name, act, world));
+            look.add(all.change().look(&all.name, &act, world));
         }
         if shut.is_some() {
             (look.blocks, look.breaker) = (None, State::Open);

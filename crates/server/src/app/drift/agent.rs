@@ -169,15 +169,15 @@ impl Known {
     }
 
     /// The agent acts: how unusual is it, and what of it?
-    pub(super) fn look(&mut self, name: &Name, act: Act<'_>, world: (&Arc<Config>, &Groups, u64)) -> Look {
+    pub(super) fn look(&mut self, name: &Name, act: &Act<'_>, world: (&Arc<Config>, &Groups, u64)) -> Look {
         let (config, groups, salt) = world;
-        let Act { action, at, id, shut, .. } = act;
+        let Act { action, at, id, shut, .. } = *act;
         let Own { settings, prior } = self.own(name, config, groups);
         let mut look = Look { is_read: action.category == Category::Read, ..Look::default() };
         if settings.mode != DriftMode::Off {
             let frozen = shut || self.rest.breaker.state() != State::Closed;
             look.is_new = self.baseline.is_none();
-            self.observe(name, &act, (&settings, &prior), (salt, frozen), &mut look);
+            self.observe(name, act, (&settings, &prior), (salt, frozen), &mut look);
         }
         let by = By { person: None, check_id: Some(id) };
         if !shut {

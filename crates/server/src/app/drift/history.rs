@@ -73,7 +73,7 @@ impl Lesson {
     fn take(&mut self, entry: &Entry, wanted: impl Fn(&Name) -> bool) -> Result<(), Error> {
         if entry.kind == "check" {
             return match Name::new(&entry.agent) {
-                Ok(name) => self.check(entry, name, wanted),
+                Ok(name) => self.check(entry, &name, wanted),
                 Err(_) => Ok(()),
             };
         }
@@ -110,16 +110,16 @@ impl Lesson {
         Ok(())
     }
 
-    fn check(&mut self, entry: &Entry, name: Name, wanted: impl Fn(&Name) -> bool) -> Result<(), Error> {
-        let own = wanted(&name).then(|| name.clone());
+    fn check(&mut self, entry: &Entry, name: &Name, wanted: impl Fn(&Name) -> bool) -> Result<(), Error> {
+        let own = wanted(name).then(|| name.clone());
         if own.is_none() && !self.patterns.values().any(&wanted) {
             return Ok(());
         }
         let checked: Checked = serde_json::from_str(&entry.body).map_err(|e| unclear(entry, &e))?;
-        let pattern = self.patterns.get(&checked.key_id).filter(|pattern| **pattern != name).cloned();
-        let is_new = !self.patterns.is_empty() && self.acted.insert(self.state.hash_one(&name));
+        let pattern = self.patterns.get(&checked.key_id).filter(|pattern| *pattern != name).cloned();
+        let is_new = !self.patterns.is_empty() && self.acted.insert(self.state.hash_one(name));
         let frozen =
-            [Some(&name), pattern.as_ref()].into_iter().flatten().any(|n| self.is_frozen(n, entry.at));
+            [Some(name), pattern.as_ref()].into_iter().flatten().any(|n| self.is_frozen(n, entry.at));
         let all = pattern.filter(&wanted);
         if own.is_none() && all.is_none() {
             return Ok(());

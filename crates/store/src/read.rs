@@ -9,7 +9,7 @@ use checkrein_core::{
     event::{Checked, Entry, Outcome},
     fingerprint::Fingerprint,
     key::KeyRecord,
-    name::{Name, Pattern},
+    name::Pattern,
     time::Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension as _, Rows, params, params_from_iter, types::Value as Sql};
@@ -291,7 +291,7 @@ const HOUR: i64 = 3_600_000_000;
 
 pub(crate) fn checks_by_hour(
     db: &Connection,
-    agent: &Name,
+    agent: &Pattern,
     since: Timestamp,
     most: u64,
 ) -> Result<ChecksByHour, StoreError> {
@@ -307,13 +307,17 @@ pub(crate) fn checks_by_hour(
             .query_row([from.cast_signed()], |r| r.get::<_, i64>(0))?;
         whole_from = before.div_euclid(HOUR).saturating_add(1);
     }
-    let mut rows = tx.prepare_cached(
+    // In both `*` is any run of characters; what else means something to SQLite is put into brackets.
+    let (fits, whose) = match agent.literal() {
+        Some(name) => ("=", name.to_string()),
+        None => ("GLOB", agent.as_str().replace('[', "[[]").replace('?', "[?]")),
+    };
+    let mut rows = tx.prepare_cached(&format!(
         "SELECT at / 3600000000, count(*) FROM log
-         WHERE seq >= ?1 AND kind = 'check' AND agent = ?2 GROUP BY 1 ORDER BY 1",
-    )?;
-    let rows = rows.query_map(params![from.cast_signed(), agent.as_str()], |r| {
-        Ok((r.get(0)?, schema::seq(r.get(1)?)))
-    })?;
+         WHERE seq >= ?1 AND kind = 'check' AND agent {fits} ?2 GROUP BY 1 ORDER BY 1",
+    ))?;
+    let rows =
+        rows.query_map(params![from.cast_signed(), whose], |r| Ok((r.get(0)?, schema::seq(r.get(1)?))))?;
     Ok(ChecksByHour { whole_from, hours: rows.collect::<Result<_, _>>()? })
 }
 

@@ -433,6 +433,8 @@ export interface components {
     DriftSeverity: "notice" | "warning" | "critical";
     /** How far an action departs from what its agent normally does. Told from a score of 5 on. */
     DriftVerdict: {
+      /** Where it is seen of all agents of a key together: the pattern that the key stands for. */
+      agents?: string | null;
       /** In which way it departs. */
       channel: components["schemas"]["DriftChannel"];
       /** What is normal: a count, or a share for `mix` and `errors`. */

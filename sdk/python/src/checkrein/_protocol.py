@@ -407,6 +407,7 @@ def _drift(found: Any) -> Drift | None:
         reason=str(found.get("reason", "")),
         expected=_figure(found.get("expected")),
         seen=_figure(found.get("seen")),
+        agents=str(found["agents"]) if found.get("agents") is not None else None,
     )
 
 

@@ -137,6 +137,7 @@ async fn take(
     rows: &[Image],
 ) -> Result<(), Error> {
     for row in rows {
+        table.can_come_back(row, None)?;
         digest.add(&table.resource, row);
     }
     if rows.is_empty() { Ok(()) } else { chunks.before(table, rows).await }

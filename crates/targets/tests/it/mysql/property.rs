@@ -4,7 +4,6 @@
 use super::common::{Shop, statement};
 use checkrein_core::rollback::OnConflict;
 use checkrein_targets::{Affected, Error, Settled};
-use checkrein_testbed::servers::mariadb::is_mysql;
 use proptest::{
     collection::vec,
     prelude::any,
@@ -113,10 +112,6 @@ fn schema(dice: &mut Dice) -> (Vec<Made>, Vec<String>) {
                     dice.one(&ACTIONS)
                 ));
             }
-        }
-        if is_mysql() {
-            // The one that there is to be had is too old for computed columns.
-            parts.retain(|part| !part.contains(" AS ("));
         }
         let partition = if partitioned { " PARTITION BY HASH(id) PARTITIONS 3" } else { "" };
         sql.push(format!("CREATE TABLE {name}({}){partition}", parts.join(", ")));

@@ -396,6 +396,15 @@ def hear(receivers: Receivers, screen: Screen) -> None:
         screen.say(f"  {where:<10}{textwrap.shorten(plain(text), WIDTH - 12, placeholder='…')}")
 
 
+interrupted: list[int] = []
+
+
+def interrupt(number: int, _frame: object) -> None:
+    """On Ctrl-C."""
+    interrupted.append(number)
+    raise KeyboardInterrupt
+
+
 def keep(server: Server, screen: Screen) -> None:
     """Leaves the server to whoever looks on, with something to decide."""
     screen.title("The server still runs, and the agent waits for you")
@@ -408,8 +417,10 @@ def keep(server: Server, screen: Screen) -> None:
         screen.say("  Ctrl-C ends the server and removes everything.")
         done = held.wait(timeout=86_400)
         screen.step("allowed" if done.executed else "BLOCKED", "cancel 300 orders", done.reason)
-    while True:
-        signal.pause()
+    # Not `pause`: a Ctrl-C just before it, or while something is being cleared away, would be lost.
+    while not interrupted:
+        time.sleep(0.5)
+    raise KeyboardInterrupt
 
 
 def goodbye(screen: Screen, binary: Path) -> None:
@@ -442,6 +453,7 @@ def main() -> int:
         return 2
     # So that the server is stopped and the folder removed also when this is told to end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, interrupt)
     screen = Screen()
     try:
         with tempfile.TemporaryDirectory(prefix="checkrein-demo-") as folder, receiving() as receivers:

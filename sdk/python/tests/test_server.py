@@ -367,7 +367,7 @@ def test_the_demo_stays_for_a_person_who_decides(tmp_path: Path) -> None:
             assert httpx.post(decision, headers=headers, json={"decision": "approve"}).status_code == 200
             assert demo.stdout.readline().startswith("  allowed  cancel 300 orders · Approved by you")
             demo.send_signal(signal.SIGINT)
-            assert demo.wait(30) == 130
+            assert demo.wait(60) == 130
         finally:
             demo.kill()
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"

@@ -245,8 +245,9 @@ impl Echo {
         Self { file: dir.join("got") }
     }
 
-    pub(crate) fn command(&self) -> [&str; 2] {
-        ["tee", self.file.to_str().unwrap()]
+    /// `tee` writes to its output first, and this is the file: who hears the echo finds the line there.
+    pub(crate) fn command(&self) -> [&str; 4] {
+        ["sh", "-c", r#"exec tee /dev/fd/3 3>&1 >"$0""#, self.file.to_str().unwrap()]
     }
 
     pub(crate) fn got(&self) -> Vec<u8> {

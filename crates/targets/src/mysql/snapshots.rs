@@ -129,6 +129,9 @@ impl Taking<'_> {
 }
 
 async fn take(chunks: &mut ChunkWriter<'_>, table: &Table, rows: &[Image]) -> Result<(), Error> {
+    for row in rows {
+        table.can_come_back(row, None)?;
+    }
     if rows.is_empty() { Ok(()) } else { chunks.before(table, rows).await }
 }
 

@@ -83,10 +83,10 @@ reached(class, oid) AS (
         -- What belongs to it.
         SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
             WHERE d.refclassid = r.class AND d.refobjid = r.oid AND r.class IN (class.rel, class.type)
-            AND (d.deptype IN ('a', 'i') OR d.deptype = 'n' AND d.classid = class.rel)
+            AND (d.deptype IN ('a', 'i') OR d.deptype = 'n' AND d.classid = class.rel AND r.class = class.rel)
             AND (d.classid IN (class.rule, class.policy)
                 -- Whatever is cast to a domain is checked, and so is each column of a composite type.
-                OR r.class = class.type AND d.classid IN (class.rel, class.constraint)
+                OR r.class = class.type AND d.deptype IN ('a', 'i') AND d.classid IN (class.rel, class.constraint)
                 OR $4 AND d.classid IN (class.rel, class.attrdef, class.constraint)
                 OR $4 AND d.classid = class.trigger
                     AND EXISTS (SELECT 1 FROM pg_catalog.pg_trigger g WHERE g.oid = d.objid AND g.tgenabled <> 'D'))

@@ -158,7 +158,7 @@ const CORPUS: &[(&str, &str)] = &[
     ("COPY (SELECT 1) TO '/etc/cron.d/x'", "execute execute_sql; ?"),
     ("SELECT pg_terminate_backend(1)", "execute execute_sql; ?"),
     ("SELECT pg_catalog.pg_terminate_backend(1)", "execute execute_sql; ?"),
-    ("SELECT * FROM dblink('h', 'DELETE FROM x') AS t(a int)", "execute execute_sql; ?"),
+    ("SELECT * FROM dblink('h', 'DELETE FROM x') AS t(a int)", "delete execute_sql, execute execute_sql; ?"),
     ("SELECT lo_import('/etc/passwd')", "execute execute_sql; ?"),
     ("SELECT \"pg_read_file\"('/etc/passwd')", "execute execute_sql; ?"),
     ("SELECT set_config('role', 'postgres', false)", "execute execute_sql; ?"),

@@ -53,7 +53,7 @@ pub(super) struct Findings<'a> {
     /// A message's text calls a whole channel.
     pub(super) calls_everybody: bool,
     /// The value of a key that names a database.
-    pub(super) target: Option<&'a str>,
+    pub(super) targets: Vec<&'a str>,
 }
 
 /// How sure it is that a text is SQL.
@@ -296,7 +296,7 @@ impl<'a> Reader<'a, '_> {
             }
             Role::Operation => self.found.operations.push(text),
             Role::Database => {
-                self.found.target.get_or_insert(text);
+                self.found.targets.push(text);
                 self.found.hosts.any_argument(text);
             }
             _ => self.found.hosts.any_argument(text),

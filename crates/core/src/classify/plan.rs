@@ -186,6 +186,10 @@ impl<'a> Plan<'a> {
         notes: &mut Notes,
     ) -> Result<OfSql, Refused> {
         let database = self.database(findings);
+        let others = self.other_targets(findings);
+        for other in &others {
+            notes.say(|| format!("an argument names the target `{other}`: it may run there as well"));
+        }
         let (mut gravest, mut rows) = (None, None::<Rows>);
         let mut seen: HashSet<SqlEffect> = HashSet::new();
         for analysis in sql::analyse_all(texts) {
@@ -195,10 +199,16 @@ impl<'a> Plan<'a> {
                 gravest = gravest.max(Some(effect.category));
                 if seen.insert(effect.clone()) {
                     self.sql(&effect, database.as_ref(), replaced)?;
+                    for other in &others {
+                        let other = Database { name: other.to_string(), guessed: false };
+                        self.sql(&effect, Some(&other), replaced)?;
+                    }
                 }
             }
         }
-        let vouched = database.filter(|database| !database.guessed).map(|database| database.name);
+        // Where it is counted must be where it runs.
+        let sure = |database: &Database| !database.guessed && others.is_empty();
+        let vouched = database.filter(sure).map(|database| database.name);
         Ok(OfSql { gravest, rows, database: vouched })
     }
 
@@ -267,8 +277,23 @@ impl<'a> Plan<'a> {
         if let Some(target) = &self.named_target {
             return Some(Database { name: target.clone(), guessed: false });
         }
-        let name = Name::new(findings.target?).ok()?;
+        let name = Name::new(findings.targets.first()?).ok()?;
         Some(Database { name: name.to_string(), guessed: true })
+    }
+
+    /// Other targets than the tool's own that arguments name. Nobody vouches for that, but what holds there must
+    /// allow it too.
+    fn other_targets(&self, findings: &Findings<'_>) -> Vec<Name> {
+        let Some(named) = self.named_target.as_deref() else { return Vec::new() };
+        if self.rule.is_some_and(|r| r.resource.is_some()) {
+            return Vec::new();
+        }
+        let distinct: HashSet<&str> = findings.targets.iter().copied().collect();
+        let mut others: Vec<Name> = distinct.into_iter().filter_map(|text| Name::new(text).ok()).collect();
+        others.retain(|name| name.as_str() != named && self.catalogue.targets.knows(name));
+        others.sort();
+        others.dedup();
+        others
     }
 
     /// Distinct systems: the targets of the effects and the hosts.

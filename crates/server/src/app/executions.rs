@@ -32,7 +32,7 @@ use checkrein_core::{
     touched::{Found, Touched},
 };
 use checkrein_store::ApprovalFilter;
-use checkrein_targets::{Affected, Error as TargetError, Pending, Selection};
+use checkrein_targets::{Affected, Error as TargetError, How, Pending, Selection};
 use std::{
     sync::{Arc, PoisonError},
     time::Instant,
@@ -256,7 +256,15 @@ impl App {
         };
         let measured = pending.measured();
         let mut action = run.action.clone();
-        let found = found_by(&run.target, Basis::Measured, &measured.affected, true)
+        // What changes nothing and returns records has read them, whatever it was taken for.
+        let returned: usize = pending.results().iter().map(|result| result.rows.len()).sum();
+        let read = [Affected {
+            resource: String::new(),
+            how: How::Read,
+            records: u64::try_from(returned).unwrap_or(u64::MAX),
+        }];
+        let affected = if measured.records() == 0 { read.as_slice() } else { measured.affected.as_slice() };
+        let found = found_by(&run.target, Basis::Measured, affected, true)
             .and_then(|found| action.affect(&found).map(|()| found).map_err(Error::from));
         let found = match found {
             Ok(found) => found,

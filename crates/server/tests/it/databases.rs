@@ -197,3 +197,40 @@ async fn samples_leave_connections_to_counts() {
         assert_eq!(look.await.unwrap(), 200, "each has its turn");
     }
 }
+
+/// What changes nothing and returns records has read them: also where the parser does not know how it is spelt.
+#[tokio::test]
+async fn what_an_execution_reads_counts_however_it_is_spelt() {
+    let url = Postgres::shared().database().unwrap();
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute(SHOP).await.unwrap();
+    let server = server("postgres", &url).await;
+    let run = async |sql: &str| server.try_execute(json!({"target": "shop", "statement": sql})).await.json();
+    let reads = ["TABLE users", "(TABLE users)", "SELECT * FROM ONLY (users)", "SELECT * FROM users *"];
+    for sql in reads {
+        let ran = run(sql).await;
+        assert_eq!(
+            (&ran["verdict"], ran["rows"].as_array().map(Vec::len)),
+            (&json!("allow"), Some(3)),
+            "{ran}"
+        );
+    }
+    server.policy(json!({"name": "few", "rule": "block", "condition": {"record_count_exceeds": 2}})).await;
+    for sql in reads {
+        let ran = run(sql).await;
+        assert_eq!((&ran["verdict"], &ran["executed"]), (&json!("block"), &json!(false)), "{sql}: {ran}");
+        assert_eq!(ran["blast_radius"]["records"], 3, "{sql}: {ran}");
+    }
+    let few = run("TABLE users LIMIT 2").await;
+    assert_eq!((&few["verdict"], &few["blast_radius"]["records"]), (&json!("allow"), &json!(2)), "{few}");
+    let condition = json!({"category": "read", "resource_pattern": "shop.orders"});
+    server.policy(json!({"name": "no_orders", "rule": "block", "condition": condition})).await;
+    for sql in
+        ["TABLE orders LIMIT 1", "SELECT 1 FROM ONLY orders o LIMIT 1", "SELECT * FROM orders * LIMIT 1"]
+    {
+        let ran = run(sql).await;
+        let matched = ran["policies"].as_array().unwrap().iter().any(|policy| policy["name"] == "no_orders");
+        assert!(ran["verdict"] == "block" && matched, "{sql}: {ran}");
+    }
+}

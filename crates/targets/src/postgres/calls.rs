@@ -5,7 +5,8 @@
 //! looked at, and the source of what they call. A word of a text that is the name of a function counts as a call
 //! of it, and one that is the name of a table or a view counts as a use of it: with the views below it, its
 //! policies, and, where something may be written, its triggers, defaults, checks and rules, its partitions, and
-//! the tables that a foreign key takes along. Operators, casts and aggregates are functions too.
+//! the tables that a foreign key takes along. One that is the name of a domain counts as a cast to it, which calls
+//! its checks. Operators, casts and aggregates are functions too.
 
 use super::{connect::Session, guard, values::Trouble};
 use crate::Error;
@@ -61,6 +62,10 @@ named(class, oid) AS (
         AND (p.proname = ANY ($1) OR $2 <> '' AND p.proname ~ '[^[:alnum:]_$]'
             AND pg_catalog.strpos($2, pg_catalog.replace(p.proname, '"', '""')) > 0)
     UNION ALL
+    SELECT class.type, t.oid FROM pg_catalog.pg_type t, class WHERE t.oid >= 16384 AND t.typtype IN ('c', 'd')
+        AND (t.typname = ANY ($1) OR $2 <> '' AND t.typname ~ '[^[:alnum:]_$]'
+            AND pg_catalog.strpos($2, pg_catalog.replace(t.typname, '"', '""')) > 0)
+    UNION ALL
     SELECT class.operator, o.oid FROM pg_catalog.pg_operator o, class
         WHERE o.oid >= 16384 AND pg_catalog.strpos($3, o.oprname) > 0
     UNION ALL
@@ -78,8 +83,10 @@ reached(class, oid) AS (
         -- What belongs to it.
         SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
             WHERE d.refclassid = r.class AND d.refobjid = r.oid AND r.class IN (class.rel, class.type)
-            AND (d.deptype IN ('a', 'i') OR d.deptype = 'n' AND d.classid = class.rel)
+            AND (d.deptype IN ('a', 'i') OR d.deptype = 'n' AND d.classid = class.rel AND r.class = class.rel)
             AND (d.classid IN (class.rule, class.policy)
+                -- Whatever is cast to a domain is checked, and so is each column of a composite type.
+                OR r.class = class.type AND d.deptype IN ('a', 'i') AND d.classid IN (class.rel, class.constraint)
                 OR $4 AND d.classid IN (class.rel, class.attrdef, class.constraint)
                 OR $4 AND d.classid = class.trigger
                     AND EXISTS (SELECT 1 FROM pg_catalog.pg_trigger g WHERE g.oid = d.objid AND g.tgenabled <> 'D'))
@@ -146,7 +153,9 @@ pub(super) async fn check(session: &Session, sql: &str, writes: bool) -> Result<
             // A notification leaves with the commit, and never without it: where the operator's own functions send one
             // with a change, as triggers do, the change is judged before. A read is judged by nobody.
             let sends: &[&str] = if writes { &["pg_notify"] } else { &[] };
-            if (has("notify") && !writes) || (has("copy") && has("program")) {
+            let copies =
+                || words(&without_comments(&source), &mut HashSet::new()).iter().any(|word| word == "copy");
+            if (has("notify") && !writes) || (has("copy") && copies()) {
                 return Err(refused(&name, "acts outside of the transaction"));
             }
             if ["prepare", "deallocate", "discard"].into_iter().any(has) {
@@ -172,17 +181,69 @@ fn refused(name: &str, why: &str) -> Trouble {
     .into()
 }
 
-/// The words of a text that are new, as they are and in lower case.
+/// The words of a text that are new, as they are and as the server may fold them.
 fn words(sql: &str, seen: &mut HashSet<String>) -> Vec<String> {
     let mut found = Vec::new();
     for word in sql.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')) {
-        for word in [word.to_owned(), word.to_lowercase()] {
-            // Longer names are cut off by the server: what is meant by them is anybody's guess.
-            let name: String = word.chars().take(63).collect();
+        for word in [word.to_owned(), word.to_lowercase(), word.to_ascii_lowercase()] {
+            let name = cut(&word).to_owned();
             if !name.is_empty() && seen.insert(name.clone()) {
                 found.push(name);
             }
         }
     }
     found
+}
+
+/// A name as the server cuts it: to the whole characters within 63 bytes (`pg_mbcliplen` to `NAMEDATALEN - 1`).
+fn cut(word: &str) -> &str {
+    let end = (0..=word.len().min(63)).rev().find(|end| word.is_char_boundary(*end)).unwrap_or(0);
+    word.get(..end).unwrap_or_default()
+}
+
+/// A function's text without its comments, which speak of much that it does not do. What stands between dollars
+/// is looked at: so does the whole of it.
+fn without_comments(source: &str) -> String {
+    let mut rest = source;
+    let mut kept = String::with_capacity(source.len());
+    let mut quoted = false;
+    while let Some(next) = rest.chars().next() {
+        if !quoted && let Some(comment) = rest.strip_prefix("--") {
+            rest = comment.split_once(['\n', '\r']).map_or("", |(_, after)| after);
+            kept.push(' ');
+        } else if !quoted && let Some(comment) = rest.strip_prefix("/*") {
+            rest = guard::after_comment(comment);
+            kept.push(' ');
+        } else {
+            quoted ^= next == '\'';
+            kept.push(next);
+            rest = rest.get(next.len_utf8()..).unwrap_or_default();
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cut_as_the_server_cuts_them() {
+        for (word, name) in [
+            ("users".to_owned(), "users".to_owned()),
+            ("a".repeat(64), "a".repeat(63)),
+            ("\u{3053}".repeat(22), "\u{3053}".repeat(21)),
+            (format!("a{}", "\u{3053}".repeat(21)), format!("a{}", "\u{3053}".repeat(20))),
+            ("\u{1f600}".repeat(99), "\u{1f600}".repeat(15)),
+        ] {
+            assert_eq!(cut(&word), name);
+        }
+        assert_eq!(words("\u{c9}A-b", &mut HashSet::new()), ["\u{c9}A", "\u{e9}a", "\u{c9}a", "b"]);
+    }
+
+    #[test]
+    fn comments_are_left_out_and_texts_are_not() {
+        let source = "begin -- copy it\n x := '-- no'; /* copy /* it */ */ copy t to '/f'; end";
+        assert_eq!(without_comments(source), "begin   x := '-- no';   copy t to '/f'; end");
+    }
 }

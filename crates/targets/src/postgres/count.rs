@@ -231,7 +231,18 @@ impl<'s> Count<'s> {
         self.looked_at(&relation);
         let own = if change == Change::Delete { How::Delete } else { How::Update };
         let keys = self.following(&relation, &change).await?;
-        if keys.is_empty() && !self.gather {
+        for heir in &relation.heirs {
+            let heir = self.by_oid(*heir).await?;
+            if heir.kind != 'r' {
+                return Err(Error::Unmeasurable(format!(
+                    "{} inherits from {} and is no ordinary table, so what lies behind it is known only when it runs",
+                    heir.resource, relation.resource
+                ))
+                .into());
+            }
+            self.looked_at(&heir);
+        }
+        if keys.is_empty() && relation.heirs.is_empty() && !self.gather {
             let records = self.number(query, types, values).await?;
             self.named(relation.resource, own, records);
             return Ok(());
@@ -271,6 +282,7 @@ impl<'s> Count<'s> {
         let relation = meant::find(self.session, resource).await?;
         let change = if *delete { Change::Delete } else { Change::Columns(BTreeSet::new()) };
         if relation.kind != 'r'
+            || !relation.heirs.is_empty()
             || meant::query(&relation, what)?.select("").is_none()
             || !self.following(&relation, &change).await?.is_empty()
         {
@@ -286,12 +298,14 @@ impl<'s> Count<'s> {
 
     /// The foreign keys through which a change of `relation` has consequences.
     async fn following(&self, relation: &Relation, change: &Change) -> Result<Vec<ForeignKey>, Trouble> {
-        let keys = schema::foreign_keys(self.session, [relation.oid]).await?;
+        let reached = [relation.oid].into_iter().chain(relation.heirs.iter().copied());
+        let keys = schema::foreign_keys(self.session, reached).await?;
         let hit = |key: &ForeignKey| match change {
             Change::Delete => true,
             Change::Columns(columns) => key.columns.iter().any(|(_, parent, _)| columns.contains(parent)),
         };
-        Ok(keys.into_iter().filter(|key| relation.is(key.parent) && hit(key)).collect())
+        let is = |oid: u32| relation.is(oid) || relation.heirs.contains(&oid);
+        Ok(keys.into_iter().filter(|key| is(key.parent) && hit(key)).collect())
     }
 
     /// Follows foreign keys until nothing new is found.

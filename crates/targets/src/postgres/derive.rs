@@ -1,5 +1,6 @@
 //! A statement that changes rows, turned into a query for the rows that it would change.
 
+use super::guard::verb;
 use crate::Error;
 use sqlparser::{
     ast::{
@@ -98,17 +99,39 @@ fn peel(statement: &Statement) -> Option<(&Statement, Option<String>)> {
 /// # Errors
 /// [`Error::Unmeasurable`] when that cannot be told from its text.
 pub(super) fn derive(sql: &str) -> Result<Derived, Error> {
-    let statement = parse(sql).ok_or_else(|| unknown("its text is not understood"))?;
+    let Some(statement) = parse(sql) else {
+        return plain_query(sql).ok_or_else(|| unknown("its text is not understood"));
+    };
     let (statement, with) = peel(&statement).ok_or_else(|| unknown("its text is not understood"))?;
     let with = with.unwrap_or_default();
     match statement {
         Statement::Update(update) => updated(update, &with),
         Statement::Delete(delete) => deleted(delete, &with),
         Statement::Insert(insert) => inserted(insert, &with),
-        Statement::Query(query) => Ok(Derived::Read { query: query.to_string() }),
+        // What the parser makes of TABLE is not what the server does.
+        Statement::Query(query) if !has_word(sql, &["table"]) => {
+            Ok(Derived::Read { query: query.to_string() })
+        }
+        Statement::Query(_) => plain_query(sql).ok_or_else(|| unknown("its text is not understood")),
         Statement::Merge(_) => Err(unknown("which of its rows match is known only when it runs")),
         _ => Err(unknown("it is neither INSERT, UPDATE, DELETE nor SELECT")),
     }
+}
+
+/// A query that the parser does not know, such as `TABLE users`, as it stands: the server has taken it for one
+/// statement, and takes nothing but a query for a part of another.
+fn plain_query(sql: &str) -> Option<Derived> {
+    let query = sql.trim_end().trim_end_matches(';');
+    let changes = ["insert", "update", "delete", "merge", "into"];
+    let verb = verb(sql)?;
+    let reads = ["select", "table", "values", "with"].contains(&verb.as_str());
+    // On a line of its own: the text may end in a comment.
+    (reads && !has_word(sql, &changes)).then(|| Derived::Read { query: format!("{query}\n") })
+}
+
+fn has_word(sql: &str, words: &[&str]) -> bool {
+    let mut found = sql.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'));
+    found.any(|found| words.iter().any(|word| found.eq_ignore_ascii_case(word)))
 }
 
 fn updated(update: &Update, with: &str) -> Result<Derived, Error> {
@@ -256,6 +279,22 @@ mod tests {
         assert_eq!(source("insert into t values (1, default), (2, 3)"), Source::Literal(2));
         assert_eq!(source("insert into t default values"), Source::Literal(1));
         assert_eq!(source("insert into t select * from u"), Source::Query(" SELECT * FROM u".into()));
+    }
+
+    #[test]
+    fn a_query_that_the_parser_does_not_know_stays_as_it_is() {
+        for sql in [
+            "TABLE users",
+            "(TABLE users)",
+            "with x as (table users) select * from x -- all",
+            "select 1 union table items limit 5",
+            "select * from users * where id = 1",
+        ] {
+            assert_eq!(derive(sql), Ok(Derived::Read { query: format!("{sql}\n") }), "{sql}");
+        }
+        for sql in ["with d as (delete from a *) table b", "select * into c from users *"] {
+            assert!(derive(sql).is_err(), "{sql}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ const ALLOWED: [&str; 9] =
     ["select", "insert", "update", "delete", "merge", "with", "values", "table", "call"];
 
 const OUTSIDE: &str = "acts outside of the transaction, where it cannot be measured or undone";
+const WHOLE: &str = "returns whole tables as one value, which no count of records shows";
 const FUNCTIONS: &[(&str, &str)] = &[
     ("dblink", OUTSIDE),
     ("dblink_*", OUTSIDE),
@@ -57,6 +58,9 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("pg_try_advisory_*", "takes locks that outlive the transaction"),
     ("query_to_xml*", "runs SQL that is hidden in a text"),
     ("cursor_to_xml*", "runs SQL that is hidden in a text"),
+    ("table_to_xml*", WHOLE),
+    ("schema_to_xml*", WHOLE),
+    ("database_to_xml*", WHOLE),
     ("ts_stat", "runs SQL that is hidden in a text"),
     ("ts_rewrite", "may run SQL that is hidden in a text"),
     ("crosstab*", "runs SQL that is hidden in a text"),
@@ -148,7 +152,7 @@ pub(super) fn verb(sql: &str) -> Option<String> {
 }
 
 /// What follows the end of a comment, which may hold others.
-fn after_comment(mut rest: &str) -> &str {
+pub(super) fn after_comment(mut rest: &str) -> &str {
     let mut depth = 1_u32;
     while depth > 0 {
         let (open, close) = (rest.find("/*"), rest.find("*/"));
@@ -201,6 +205,9 @@ mod tests {
             "select setval('s', 1)",
             "select U&\"pg\\005fnotify\"('a', 'b')",
             "select lo_unlink(1)",
+            "select table_to_xml('t', true, false, '')",
+            "select schema_to_xml_and_xmlschema('public', true, false, '')",
+            "select database_to_xml(true, false, '')",
             "update t set a = 1 where b = (select status from http_post('http://x', c, 'text/plain'))",
             "select aws_lambda.invoke('f', '{}')",
             "Update PG_catalog.\"pg_settings\" set setting = 'x' where name = 'y'",

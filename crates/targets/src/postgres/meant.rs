@@ -70,7 +70,7 @@ pub(super) fn query(relation: &Relation, what: &Selection) -> Result<Meant, Erro
         Selection::Statements(_) => return Err(Error::Internal("a statement is not a filter".to_owned())),
     };
     let condition = if condition.is_empty() { "true".to_owned() } else { condition.join(" AND ") };
-    Ok(Meant { from: format!("{} t WHERE {condition}", relation.from()), twice: false })
+    Ok(Meant { from: format!("{} t WHERE {condition}", relation.reached()), twice: false })
 }
 
 fn no_column(relation: &Relation, name: &str) -> Error {
@@ -146,7 +146,7 @@ fn by_keys(relation: &Relation, ids: &[Value]) -> Result<Meant, Error> {
         from: format!(
             "(VALUES {rows}) AS i({}) JOIN {} t ON {}",
             names.join(", "),
-            relation.from(),
+            relation.reached(),
             relation.same_key("t", "i")
         ),
         // An id may be given twice.

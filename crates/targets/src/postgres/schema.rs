@@ -25,6 +25,9 @@ pub(super) struct Relation {
     /// is also its own, at least for some of its rows.
     #[serde(default, skip_serializing)]
     pub(super) family: Vec<u32>,
+    /// The tables that inherit from it at any depth: a statement on it reaches their records too.
+    #[serde(default, skip_serializing)]
+    pub(super) heirs: Vec<u32>,
     /// In the order of the table.
     pub(super) columns: Vec<Column>,
     /// The primary key, or another one that is unique and never null. Empty: none.
@@ -78,6 +81,11 @@ impl Relation {
     /// For FROM: a partitioned table stands for its partitions, any other table for itself alone.
     pub(super) fn from(&self) -> String {
         if self.kind == 'p' { self.sql() } else { format!("ONLY {}", self.sql()) }
+    }
+
+    /// For FROM, as a statement that names it reaches it: with the tables that inherit from it.
+    pub(super) fn reached(&self) -> String {
+        if self.heirs.is_empty() { self.from() } else { self.sql() }
     }
 
     /// The column with this number.
@@ -161,6 +169,10 @@ static RELATIONS: LazyLock<String> = LazyLock::new(|| {
               JOIN pg_catalog.pg_namespace m ON m.oid = r.relnamespace WHERE r.oid = root.oid), \
            'kind', c.relkind, 'partition', c.relispartition, 'root', root.oid::bigint, \
            'family', (SELECT pg_catalog.json_agg(f.oid::bigint) FROM ({}) f), \
+           'heirs', CASE WHEN c.relhassubclass AND c.relkind <> 'p' THEN (WITH RECURSIVE h(oid) AS ( \
+                SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid \
+                UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN h ON i.inhparent = h.oid) \
+              SELECT coalesce(pg_catalog.json_agg(h.oid::bigint), '[]') FROM h) ELSE '[]' END, \
            'columns', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('number', a.attnum, \
                 'name', a.attname, 'type', pg_catalog.format_type(a.atttypid, a.atttypmod), \
                 'base', pg_catalog.format_type(a.atttypid, -1), \

@@ -25,6 +25,25 @@ pub(super) fn of(statements: &[Statement]) -> Analysis {
     walk.finish()
 }
 
+/// Whether `FROM`, a keyword in every database, was taken for a column.
+pub(super) fn mistakes_a_keyword(statements: &[Statement]) -> bool {
+    struct Names;
+    impl Visitor for Names {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Identifier(name)
+                    if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("from") =>
+                {
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    statements.iter().any(|statement| statement.visit(&mut Names).is_break())
+}
+
 /// Whether a statement reads rows from what follows it.
 pub(super) fn copies_in(statement: &Statement) -> bool {
     matches!(statement, Statement::Copy { to: false, target: CopyTarget::Stdin, .. })
@@ -107,10 +126,6 @@ impl Walk {
 
     fn table_of(&self, factor: &TableFactor) -> Vec<String> {
         match factor {
-            // `FROM ONLY users`, which the parser takes for a table `only` under another name.
-            TableFactor::Table { name, alias: Some(alias), .. } if is_only(name) => {
-                vec![alias.name.value.to_lowercase()]
-            }
             TableFactor::Table { name, .. } => vec![self.path(name)],
             TableFactor::NestedJoin { table_with_joins, .. } => self.tables_of(table_with_joins),
             _ => Vec::new(),
@@ -568,11 +583,6 @@ fn aliases(from: &[TableWithJoins]) -> HashSet<String> {
         _ => None,
     };
     factors.filter_map(alias).collect()
-}
-
-fn is_only(name: &ObjectName) -> bool {
-    matches!(name.0.as_slice(), [ObjectNamePart::Identifier(ident)]
-        if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("only"))
 }
 
 /// `EXPLAIN` shows a plan and runs nothing, unless it is to `ANALYZE`.

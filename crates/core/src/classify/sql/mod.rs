@@ -7,6 +7,7 @@
 
 mod conditions;
 mod effects;
+mod plain;
 mod settings;
 mod words;
 
@@ -87,7 +88,7 @@ pub(super) fn analyse(sql: &str) -> Analysis {
         return others(sql, Vec::new());
     };
     match read(&generic, &tokens) {
-        Ok(analysis) if !ambiguous(sql) => analysis,
+        Ok(analysis) if !ambiguous(sql) && !plain::is_modified(&tokens) => analysis,
         Ok(analysis) => others(sql, vec![(shape(&tokens), Some(analysis))]),
         Err(Broken::Deep) => words::judge(sql, "it nests too deeply"),
         Err(Broken::Syntax) => others(sql, vec![(shape(&tokens), None)]),
@@ -173,7 +174,7 @@ enum Broken {
 }
 
 fn tokenize(dialect: &dyn Dialect, sql: &str) -> Option<Vec<TokenWithSpan>> {
-    Tokenizer::new(dialect, sql).tokenize_with_location().ok()
+    Tokenizer::new(dialect, sql).tokenize_with_location().ok().map(plain::plain)
 }
 
 /// The tokens that carry meaning. What stands in quotes is not compared by its kind: dialects only name it
@@ -207,7 +208,17 @@ fn read(dialect: &dyn Dialect, tokens: &[TokenWithSpan]) -> Result<Analysis, Bro
     if more && statements.iter().any(effects::copies_in) {
         return Err(Broken::Syntax);
     }
-    Ok(effects::of(&statements))
+    // Another spelling that is not known here: `SELECT MODIFIER * FROM users` is taken for a product.
+    if effects::mistakes_a_keyword(&statements) {
+        return Err(Broken::Syntax);
+    }
+    let mut analysis = effects::of(&statements);
+    if analysis.effects.iter().any(|effect| effect.category == Category::Execute) {
+        // What is executed may stand in a text: `EXEC ('DELETE …')`.
+        analysis.effects.extend(words::hidden(tokens.iter().map(|t| &t.token)));
+        analysis.dedup();
+    }
+    Ok(analysis)
 }
 
 /// An upper bound of how deep the syntax tree of the tokens can be, or none when it is over the limits.

@@ -27,7 +27,10 @@ pub(super) fn acts(function: &str) -> bool {
         || function.starts_with("aws_")
         || function.starts_with("cron")
         || function.starts_with("http_")
-        || function.starts_with("query_to_xml")
+        || ["query", "cursor", "table", "schema", "database"].iter().any(|of| {
+            // What these read stands in a text, or in none.
+            function.strip_prefix(of).is_some_and(|rest| rest.starts_with("_to_xml"))
+        })
         || function.starts_with("utl_")
         || function.starts_with("dbms_")
         || matches!(
@@ -46,10 +49,6 @@ pub(super) fn acts(function: &str) -> bool {
                 | "pg_backup_stop"
                 | "pg_notify"
                 | "pg_stat_reset"
-                | "table_to_xml"
-                | "database_to_xml"
-                | "schema_to_xml"
-                | "cursor_to_xml"
                 | "ts_stat"
                 | "sleep"
                 | "pg_sleep"

@@ -2,7 +2,7 @@
 
 use super::{Analysis, Rows, SqlEffect};
 use crate::action::Category;
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, Word};
 
 /// Candidate tables that are named in the effects of an unparsed text.
 const MAX_TABLES: usize = 64;
@@ -34,6 +34,8 @@ pub(super) fn judge(sql: &str, why: &'static str) -> Analysis {
     if found.is_empty() {
         found.push(("write", "update", Category::Write));
     }
+    // Also where it may look at them only: policies on reading a table see it too.
+    found.push(("select", "read", Category::Read));
     // And what it is done to may stand in none of them.
     let tables: Vec<Option<String>> = tables.into_iter().map(Some).chain([None]).collect();
     let effects = found.iter().flat_map(|(verb, canonical, category)| {
@@ -59,6 +61,27 @@ pub(super) fn gravest(tokens: &[Token]) -> Option<SqlEffect> {
     });
     let (verb, canonical, category) = words.max_by_key(|(_, _, category)| *category)?;
     Some(SqlEffect { verb, canonical, category, table: None })
+}
+
+/// The gravest thing that is named in a text which the SQL hands on, if it is graver than to execute one.
+pub(super) fn hidden<'t>(tokens: impl Iterator<Item = &'t Token>) -> Option<SqlEffect> {
+    let texts = tokens.filter_map(|token| match token {
+        Token::SingleQuotedString(text)
+        | Token::DoubleQuotedString(text)
+        | Token::TripleSingleQuotedString(text)
+        | Token::TripleDoubleQuotedString(text)
+        | Token::EscapedStringLiteral(text)
+        | Token::UnicodeStringLiteral(text)
+        | Token::NationalStringLiteral(text) => Some(text.as_str()),
+        Token::DollarQuotedString(text) => Some(text.value.as_str()),
+        Token::Word(Word { value, quote_style: Some('"'), .. }) => Some(value.as_str()),
+        _ => None,
+    });
+    let acts = texts.flat_map(|text| {
+        words(text).enumerate().filter_map(|(at, word)| meaning(&word.to_lowercase(), at == 0))
+    });
+    let (verb, canonical, category) = acts.max_by_key(|(_, _, category)| *category)?;
+    (category > Category::Execute).then_some(SqlEffect { verb, canonical, category, table: None })
 }
 
 /// Whether any word of the text could act.

@@ -398,7 +398,10 @@ impl App {
             let used = self.store.approval(approval).await?.and_then(|approval| approval.used_by);
             probe = probe.filter(|_| used.as_ref() == Some(&checked.decision.id));
         }
-        let facts = (checked.action.declared, probe);
+        // Ids say nothing about what follows from them: more than those is no surprise, unless the check said so.
+        let blast = &checked.decision.blast_radius;
+        let declared = checked.action.declared.filter(|_| !blast.declared_ids || blast.understated);
+        let facts = (declared, probe);
         let world = (&rules.drift, &self.drift.groups);
         let changes = agent.change().ended(&agent.name, self.clock.now(), outcome, facts, world);
         self.drift.note(&changes);

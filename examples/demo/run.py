@@ -411,12 +411,22 @@ def keep(server: Server, screen: Screen) -> None:
     agent_key = server.new_key("agent", "shop bot, again", "--agent", "shop-bot")
     with Checkrein(server.url, agent_key, session="demo", timeout=10) as client:
         agent = Agent(client, screen)
-        held = agent.asks("cancel 300 orders", "UPDATE orders SET state = 'cancelled' WHERE id > 2200")
-        screen.say(f"  See it, and all that was, at {server.url}/ and sign in with")
-        screen.say(screen.paint("36", f"  {server.new_key('operator', 'you')}"))
-        screen.say("  Ctrl-C ends the server and removes everything.")
-        done = held.wait(timeout=86_400)
-        screen.step("allowed" if done.executed else "BLOCKED", "cancel 300 orders", done.reason)
+        waiting = [
+            (what, agent.asks(what, sql))
+            for what, sql in (
+                ("cancel 300 orders", "UPDATE orders SET state = 'cancelled' WHERE id > 2200"),
+                ("delete 60 users", "DELETE FROM users WHERE id > 9940"),
+            )
+        ]
+        key = server.new_key("operator", "you")
+        screen.say(f"  See them, and all that was, at {server.url}/ and sign in with")
+        screen.say(screen.paint("36", f"  {key}"))
+        screen.say("  or answer with `checkrein approvals`, after")
+        screen.say(screen.paint("36", f"  export CHECKREIN_URL={server.url} CHECKREIN_API_KEY={key}"))
+        screen.say("  What comes of your answers appears here. Ctrl-C ends the server and removes everything.")
+        for what, held in waiting:
+            done = held.wait(timeout=86_400)
+            screen.step("allowed" if done.executed else "BLOCKED", what, done.reason)
     # Not `pause`: a Ctrl-C just before it, or while something is being cleared away, would be lost.
     while not interrupted:
         time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""A Claude agent whose tool calls are checked, built-in ones too. `pip install ./sdk/python[claude]`"""
+"""A Claude agent whose tool calls are checked, built-in ones too. `pip install './sdk/python[claude]'`"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A CrewAI crew whose every tool call is checked. `pip install ./sdk/python[crewai]`"""
+"""A CrewAI crew whose every tool call is checked. `pip install './sdk/python[crewai]'`"""
 
 from checkrein import Checkrein
 from checkrein.integrations.crewai import check_every_tool, checked_tools

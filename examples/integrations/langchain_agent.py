@@ -1,4 +1,4 @@
-"""A LangChain agent whose every tool call is checked. `pip install ./sdk/python[langchain]`"""
+"""A LangChain agent whose every tool call is checked. `pip install './sdk/python[langchain]'`"""
 
 from checkrein import Checkrein
 from checkrein.integrations.langchain import CheckreinMiddleware

@@ -1,4 +1,4 @@
-"""A LlamaIndex agent whose every tool call is checked. `pip install ./sdk/python[llama-index]`"""
+"""A LlamaIndex agent whose every tool call is checked. `pip install './sdk/python[llama-index]'`"""
 
 import asyncio
 

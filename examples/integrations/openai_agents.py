@@ -1,4 +1,4 @@
-"""An OpenAI agent whose tool calls are checked. `pip install ./sdk/python[openai-agents]`"""
+"""An OpenAI agent whose tool calls are checked. `pip install './sdk/python[openai-agents]'`"""
 
 import asyncio
 

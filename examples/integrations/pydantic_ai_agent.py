@@ -1,4 +1,4 @@
-"""A Pydantic AI agent whose every tool call is checked. `pip install ./sdk/python[pydantic-ai]`"""
+"""A Pydantic AI agent whose every tool call is checked. `pip install './sdk/python[pydantic-ai]'`"""
 
 from checkrein import Checkrein
 from checkrein.integrations.pydantic_ai import CheckreinCapability

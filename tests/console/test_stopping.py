@@ -30,6 +30,10 @@ def test_an_agent_is_stopped_from_a_phone_and_goes_on(server: RealServer, visit:
     page.get_by_role("textbox", name="Why", exact=True).fill("it refunds the wrong orders")
     page.get_by_role("button", name="Stop billing-bot").click()
     expect(page.locator("#more .tag")).to_have_text("breaker open")
+    stopped = page.locator("#stopped")
+    expect(stopped).to_contain_text("billing-bot is stopped. A yes counts only once it goes on.")
+    expect(stopped).to_contain_text("it refunds the wrong orders")
+    expect(page.locator("#more summary")).to_have_text("Let billing-bot go on, or say something without answering")
     verdict, why = asks(server)
     assert verdict == "block"
     assert "it refunds the wrong orders" in why
@@ -58,6 +62,23 @@ def test_every_agent_is_stopped_at_once_without_a_script(
     assert asks(server, "never-seen")[0] == "block"
     page.goto("/")
     expect(page.locator("#stopped")).to_contain_text("every agent")
+
+
+def test_a_stop_elsewhere_shows_where_somebody_is_about_to_say_yes(
+    server: RealServer, visit: Callable[..., Page]
+) -> None:
+    policies(server, HOLDS)
+    agent = Waiting(server)
+    page = visit(server, key_of(server, "operator", "ann"))
+    page.goto(f"/approvals/{agent.approval_id}")
+    expect(page.locator("#live")).to_have_text("Live")
+    expect(page.locator("#stopped")).to_be_empty()
+    server.command("breaker", "open", "--all", "--reason", "until we know more")
+    expect(page.locator("#stopped")).to_contain_text("every agent is stopped. A yes counts only")
+    server.command("breaker", "close", "--all", "--reason", "known")
+    expect(page.locator("#stopped")).not_to_contain_text("stopped")
+    page.get_by_role("button", name="Deny").click()
+    agent.end()
 
 
 def test_an_agents_page_draws_what_it_did(server: RealServer, visit: Callable[..., Page]) -> None:

@@ -149,3 +149,24 @@ def test_a_long_rollback_shows_how_far_it_is(shop: Shop, visit: Callable[..., Pa
     expect(other.locator("#what progress")).to_have_count(1)
     expect(page.locator("#what .tag")).to_have_text("rolled back", timeout=120_000)
     assert set(shop.plans()) == {"pro"}
+
+
+def test_what_was_approved_and_ran_is_not_shown_as_blocked(shop: Shop, visit: Callable[..., Page]) -> None:
+    condition = {"action": "update", "record_count_exceeds": 2}
+    policies(shop.server, {"name": "ask", "rule": "require_approval", "condition": condition})
+    with client(shop.server) as asked:
+        held = asked.execute("shop", "UPDATE users SET plan = 'free'", agent="billing-bot")
+        shop.server.command("approvals", "approve", str(held.approval_id))
+        done = held.wait(timeout=60)
+    assert done.executed, done
+    page = visit(shop.server, shop.server.admin_key)
+    first, second = page.locator("#last tbody tr").all()
+    expect(first.locator(".tag")).to_have_text("allow")
+    expect(second.locator(".tag")).to_have_text("approved")
+    expect(second).to_contain_text(f"Already let through as {done.id}: do not run it again.")
+    second.get_by_role("link", name="See that").click()
+    page.wait_for_url(f"**/actions/{done.id}")
+    page.goto(f"/actions/{held.id}")
+    expect(page.locator("#what .tag")).to_have_text("approved")
+    expect(page.locator("#life .tag").first).to_have_text("hold")
+    expect(page.get_by_role("link", name="What became of it")).to_have_attribute("href", f"/actions/{done.id}")

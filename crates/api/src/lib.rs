@@ -134,6 +134,11 @@ pub struct CheckView {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(required = false)]
     pub outcome: Option<OutcomeReport>,
+    /// For a hold that was approved: the other check that used the approval. That one was let through, so this
+    /// one must not run any more, and its `verdict` is `block`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(required = false)]
+    pub used_by: Option<String>,
 }
 
 /// A page of checks, newest first.

@@ -8,7 +8,8 @@ use crate::{
     output::{Out, clean, count, note, time},
     remote::{Remote, found},
 };
-use checkrein_api::{Actor, Answer, ApprovalDecision, ApprovalView, NewLink, State, Via};
+use checkrein_api::{Actor, Answer, ApprovalDecision, ApprovalView, Client, NewLink, State, Via};
+use checkrein_core::decision::Basis;
 use std::io;
 
 #[derive(clap::Subcommand)]
@@ -191,15 +192,25 @@ fn show(a: &ApprovalView, out: &mut Out) -> io::Result<()> {
     field("resource", &a.resource)?;
     field("kind", &format!("{}, {}", a.category.as_str(), a.environment.as_str()))?;
     let radius = &a.blast_radius;
+    let basis = match radius.basis {
+        Basis::Declared => "as the agent says",
+        Basis::Counted => "counted",
+        Basis::Measured => "measured",
+    };
     field(
         "affects",
         &format!(
-            "{} records, {} systems, {} recipients",
+            "{} records ({basis}), {} systems, {} recipients",
             count(radius.records),
             count(radius.systems),
             count(radius.recipients)
         ),
     )?;
+    for part in &radius.by_resource {
+        if let Some(how) = part.how {
+            field("", &format!("  {}: {} {}", part.resource, count(part.records), how.as_str()))?;
+        }
+    }
     field("why", &a.reason)?;
     field("policies", &a.policies.join(", "))?;
     field("asked", &time(a.requested_at))?;
@@ -270,7 +281,25 @@ fn withdraw(id: String, remote: &Remote, out: &mut Out) -> Result {
 fn decide(args: Decide, decision: Answer, out: &mut Out) -> Result {
     let Decide { id, comment, remote } = args;
     let decision = ApprovalDecision { decision, comment };
-    let approval = remote.ask(|client| async move { client.decide(&id, &decision).await })?;
+    let (approval, stopped) = remote.ask(|client| async move {
+        let approval = match client.decide(&id, &decision).await {
+            Ok(approval) => approval,
+            Err(error) => {
+                if let Ok(settled) = client.approval(&id).await {
+                    tell(&settled);
+                }
+                return Err(error);
+            }
+        };
+        let stopped = match decision.decision {
+            Answer::Approve => stopped(&client, &approval.agent).await,
+            Answer::Deny => None,
+        };
+        Ok((approval, stopped))
+    })?;
+    if let Some(stopped) = stopped {
+        note(&stopped);
+    }
     if out.json {
         return Ok(out.json(&approval)?);
     }
@@ -283,4 +312,36 @@ fn decide(args: Decide, decision: Answer, out: &mut Out) -> Result {
         clean(&approval.agent)
     ))?;
     Ok(())
+}
+
+/// What keeps an agent from using the approval that was given to it.
+async fn stopped(client: &Client, agent: &str) -> Option<String> {
+    let open = client.breakers().await.ok()?.breakers;
+    if open.is_empty() {
+        return None;
+    }
+    let group = client.agent(agent, 1).await.ok().and_then(|known| known.group);
+    let scopes =
+        [Some("all".to_owned()), group.map(|g| format!("group:{g}")), Some(format!("agent:{agent}"))];
+    let found = open.into_iter().find(|breaker| scopes.contains(&Some(breaker.scope.clone())))?;
+    let next = found.next.map(|next| format!(": {next}")).unwrap_or_default();
+    Some(format!(
+        "warning: the breaker {} is {}; the approval counts only once the agent goes on{next}",
+        found.scope,
+        found.state.as_str()
+    ))
+}
+
+/// How one was settled that can no longer be answered.
+fn tell(a: &ApprovalView) {
+    match (&a.decided_by, a.decided_at) {
+        (Some(by), Some(at)) => {
+            let said = a.comment.as_ref().map(|comment| format!(": {comment}")).unwrap_or_default();
+            note(&format!("{} by {} at {}{said}", a.state.as_str(), person(by), time(at)));
+        }
+        _ if a.state == State::Expired => {
+            note(&format!("it expired at {}; the agent must ask again", time(a.expires_at)));
+        }
+        _ => {}
+    }
 }

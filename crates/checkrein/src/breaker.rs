@@ -5,7 +5,7 @@ use crate::{
     output::{Out, clean, note, time},
     remote::Remote,
 };
-use checkrein_api::{BreakerRequest, BreakerState, BreakerView, BreakerWanted};
+use checkrein_api::{BreakerRequest, BreakerState, BreakerView, BreakerWanted, Client};
 use std::io;
 
 #[derive(clap::Subcommand)]
@@ -87,13 +87,47 @@ pub(crate) fn run(command: Command, out: &mut Out) -> Result {
 
 fn set(args: Set, state: BreakerWanted, out: &mut Out) -> Result {
     let Set { whose: Whose { agent, group, all }, reason, remote } = args;
-    let scope = scope(agent, group, all).unwrap_or_default();
     let request = BreakerRequest { state, reason };
-    let breaker = remote.ask(|client| async move { client.set_breaker(&scope, &request).await })?;
+    let (breaker, doubt) = remote.ask(|client| async move {
+        let named = agent.clone();
+        let scope = scope(agent, group, all).unwrap_or_default();
+        // At once, and looked at afterwards: an agent that nobody knows may come later.
+        let breaker = client.set_breaker(&scope, &request).await?;
+        let doubt = match named {
+            Some(agent) => doubt(&client, &agent).await,
+            None => None,
+        };
+        Ok((breaker, doubt))
+    })?;
     if out.json {
-        return Ok(out.json(&breaker)?);
+        out.json(&breaker)?;
+    } else {
+        show(&breaker, out)?;
     }
-    Ok(show(&breaker, out)?)
+    out.flush()?;
+    if let Some(doubt) = doubt {
+        note(&doubt);
+    }
+    Ok(())
+}
+
+/// What is to be said about an agent that has never acted: its name may be misspelt, and another one runs on.
+async fn doubt(client: &Client, agent: &str) -> Option<String> {
+    let known = client.agent(agent, 1).await.ok()?;
+    if known.last_seen.is_some() || !known.recent.is_empty() {
+        return None;
+    }
+    let page = client.agents(&[("limit", "1000".to_owned())]).await.ok()?;
+    let meant = page
+        .agents
+        .iter()
+        .filter(|other| other.agent != known.agent)
+        .map(|other| (strsim::jaro_winkler(&known.agent, &other.agent), &other.agent))
+        .filter(|(alike, _)| *alike >= 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let meant =
+        meant.map(|(_, name)| format!(" Did you mean `{name}`? That one is as it was.")).unwrap_or_default();
+    Some(format!("warning: no agent `{}` has acted here yet.{meant}", known.agent))
 }
 
 fn list(remote: &Remote, out: &mut Out) -> Result {

@@ -57,6 +57,11 @@ pub(crate) fn run(command: Command, out: &mut Out) -> Result {
     }
     out.line(&format!("  tools     {}", plural(tools, "rule", "rules")))?;
     out.flush()?;
+    for target in &config.targets {
+        if let Some(path) = target.config.place.missing() {
+            note(&format!("warning: target {}: {} is not there", target.config.name, path.display()));
+        }
+    }
     note("start with: checkrein serve; a running server takes it over on SIGHUP");
     Ok(())
 }

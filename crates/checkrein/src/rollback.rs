@@ -56,11 +56,12 @@ pub(crate) fn run(args: Args, out: &mut Out) -> Result {
         Conflicts::Skip => OnConflict::Skip,
         Conflicts::Force => OnConflict::Force,
     };
+    let overwrites = on_conflict == OnConflict::Force;
     let request = RollbackRequest { dry_run, on_conflict, plan_digest: plan };
     let snapshot = id.clone();
     let answer = remote.ask(|client| async move { Ok(watched(&client, &snapshot, &request).await) })?;
     match answer {
-        Ok(view) => done(&view, out),
+        Ok(view) => done(&view, overwrites, out),
         Err(ClientError::Problem(problem)) if !problem.conflicts.is_empty() => {
             if out.json {
                 out.json(&problem)?;
@@ -70,7 +71,8 @@ pub(crate) fn run(args: Args, out: &mut Out) -> Result {
                 conflicts(&problem.conflicts, problem.conflict_count.unwrap_or_default(), out)?;
             }
             out.flush()?;
-            note(&format!("checkrein: {}", problem.detail));
+            let changed = records(problem.conflict_count.unwrap_or_default());
+            note(&format!("checkrein: not rolled back: {changed} changed since, by somebody else"));
             let digest = problem.plan.as_ref().map_or("", |plan| plan.digest.as_str());
             note(&format!(
                 "leave those records as they are with: checkrein rollback {id} --on-conflict skip --plan {digest}\n\
@@ -109,7 +111,7 @@ async fn watched(
     }
 }
 
-fn done(view: &RollbackView, out: &mut Out) -> Result {
+fn done(view: &RollbackView, overwrites: bool, out: &mut Out) -> Result {
     if out.json {
         return Ok(out.json(view)?);
     }
@@ -120,7 +122,15 @@ fn done(view: &RollbackView, out: &mut Out) -> Result {
         RollbackOutcome::Planned => format!("would change {changed}; nothing was changed"),
     })?;
     steps(&view.plan, out)?;
-    conflicts(&view.plan.conflicts, view.plan.conflict_count, out)?;
+    if overwrites && view.status == RollbackOutcome::Done && view.plan.conflict_count > 0 {
+        // What was there is no more: shown, it would pass for what is.
+        out.line(&format!(
+            "{} that somebody else had changed since: overwritten",
+            records(view.plan.conflict_count)
+        ))?;
+    } else {
+        conflicts(&view.plan.conflicts, view.plan.conflict_count, out)?;
+    }
     out.flush()?;
     for text in &view.plan.notes {
         note(text);

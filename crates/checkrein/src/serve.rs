@@ -46,7 +46,8 @@ pub(crate) fn run(args: Args, out: &mut Out) -> Result {
         data: args.data,
         insecure_listen: args.insecure_listen,
     };
-    let config = Config::load(&overrides, &env)?;
+    let config = Config::load(&overrides, &env)
+        .map_err(|error| Failure::failed(format!("not started; the configuration is not good:\n{error}")))?;
     logs::to_stderr("info")?;
     let runtime = runtime().map_err(|e| Failure::failed(format!("cannot start: {e}")))?;
     let reload = move || Config::load(&overrides, &env);
@@ -70,6 +71,9 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
     builder.enable_all().build()
 }
 
+/// So that the first check is one that is stopped.
+const FIRST_POLICY: &str = r#"[{"name":"no_deletes","rule":"block","condition":{"action":"delete","resource_pattern":"production.*"}}]"#;
+
 fn announce(ready: &Ready, out: &mut Out) -> io::Result<()> {
     let url = format!("{}://{}", if ready.tls { "https" } else { "http" }, ready.addr);
     if out.json {
@@ -78,8 +82,9 @@ fn announce(ready: &Ready, out: &mut Out) -> io::Result<()> {
     }
     let version = env!("CARGO_PKG_VERSION");
     out.line(&format!(
-        "Checkrein {version} is listening on {url}, with its data in {}",
-        clean(&ready.data.display().to_string())
+        "Checkrein {version} is listening on {url}, with its data in {} (process {})",
+        clean(&ready.data.display().to_string()),
+        std::process::id()
     ))?;
     out.line(&format!(
         "People decide, look and undo at {url}/ (sign in with a key of role operator or admin)"
@@ -90,6 +95,7 @@ fn announce(ready: &Ready, out: &mut Out) -> io::Result<()> {
             out.line(&format!("  export CHECKREIN_URL={url}"))?;
         }
         out.line(&format!("  export CHECKREIN_API_KEY={}", clean(key)))?;
+        out.line(&format!("  echo '{FIRST_POLICY}' | checkrein policy apply -"))?;
         out.line("  checkrein check --action delete --resource production.users --record-count 10000")?;
     }
     out.flush()

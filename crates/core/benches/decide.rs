@@ -95,6 +95,7 @@ fn action(verb: &str, resource: &str, records: Count) -> Result<Action, NameErro
         effects: [effect].into_iter().collect(),
         records,
         declared: None,
+        declared_ids: false,
         systems: Count::Known(1),
         recipients: Count::Known(0),
         domains: Domains::default(),

@@ -179,6 +179,9 @@ pub struct Action {
     /// The number that the caller stated, if it stated one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub declared: Option<u64>,
+    /// That number is the number of ids that were given: it says nothing about what follows from them.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub declared_ids: bool,
     /// Distinct systems touched: targets and hosts.
     pub systems: Count,
     /// Addressees of what is sent. None for what is not outbound; unknown for an outbound action in which

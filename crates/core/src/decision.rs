@@ -86,7 +86,12 @@ pub struct BlastRadius {
     /// The number that the caller stated, if it stated one.
     #[cfg_attr(feature = "schema", schema(required = true))]
     pub declared: Option<u64>,
-    /// That number is less than half of what a target counted.
+    /// That number is the number of ids that were given: it says nothing about what follows from them.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    #[cfg_attr(feature = "schema", schema(required = false))]
+    pub declared_ids: bool,
+    /// That number is less than half of what a target counted; where it is a number of ids, less than half of
+    /// what was counted in one resource, without what follows through foreign keys.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     #[cfg_attr(feature = "schema", schema(required = false))]
     pub understated: bool,

@@ -9,7 +9,7 @@
 //! | `action.agent`, `session`, `tool`, `resource` | that member of `check` |
 //! | `action.action` | `check.action`, or in the raw form `check.tool` |
 //! | `action.category`, `environment` | that member of `decision` |
-//! | `action.records`, `systems`, `recipients`, `declared` | that member of `decision.blast_radius` |
+//! | `action.records`, `systems`, `recipients`, `declared`, `declared_ids` | that member of `decision.blast_radius` |
 //! | `action.domains` | no host |
 //! | `action.effects` | one effect, of which nothing is written |
 //! | an effect's `names` | `action.action`, alone |
@@ -63,6 +63,8 @@ struct WrittenAction<'a> {
     records: Option<Count>,
     #[serde(skip_serializing_if = "Option::is_none")]
     declared: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    declared_ids: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     systems: Option<Count>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,6 +131,7 @@ fn write_action<'a>(action: &'a Action, check: &'a Check, decision: &Decision) -
         effects: (!plain).then_some(effects),
         records: unless(action.records, blast.records),
         declared: unless(action.declared, blast.declared),
+        declared_ids: unless(action.declared_ids, blast.declared_ids),
         systems: unless(action.systems, blast.systems),
         recipients: unless(action.recipients, blast.recipients),
         domains: (action.domains != Domains::default()).then_some(&action.domains),
@@ -182,6 +185,7 @@ struct ReadAction {
     records: Option<Count>,
     #[serde(default, deserialize_with = "there")]
     declared: Option<Option<u64>>,
+    declared_ids: Option<bool>,
     #[serde(default, deserialize_with = "there")]
     systems: Option<Count>,
     #[serde(default, deserialize_with = "there")]
@@ -245,6 +249,7 @@ fn read_action(read: ReadAction, check: &Check, decision: &Decision) -> Result<A
         effects,
         records: read.records.unwrap_or(blast.records),
         declared: read.declared.unwrap_or(blast.declared),
+        declared_ids: read.declared_ids.unwrap_or(blast.declared_ids),
         systems: read.systems.unwrap_or(blast.systems),
         recipients: read.recipients.unwrap_or(blast.recipients),
         domains: read.domains,
@@ -275,7 +280,7 @@ mod tests {
             decision: Decision {
                 id: "chk_1".into(),
                 verdict: Verdict::Allow,
-                reason: "Allowed; no policy objects.".into(),
+                reason: "Allowed; no policy objects to it.".into(),
                 policies: Vec::new(),
                 category: action.category,
                 environment: action.environment,
@@ -285,6 +290,7 @@ mod tests {
                     recipients: action.recipients,
                     basis: Basis::Declared,
                     declared: action.declared,
+                    declared_ids: action.declared_ids,
                     by_resource: Vec::new(),
                     understated: false,
                 },
@@ -341,6 +347,7 @@ mod tests {
                 c.action.session = None;
                 c.action.tool = None;
                 c.action.declared = None;
+                c.action.declared_ids = !c.action.declared_ids;
                 c.decision.blast_radius.declared = Some(7);
                 c.decision.blast_radius.records = Count::Known(u64::MAX);
                 c.decision.blast_radius.systems = Count::Unknown;

@@ -77,6 +77,13 @@ pub struct Found {
 }
 
 impl Found {
+    /// The most records of one resource that are affected in one way and by the action itself, not because
+    /// they refer to such records.
+    fn own(&self) -> u64 {
+        let own = self.touched.iter().filter(|t| !matches!(t.how, How::Cascade | How::Unlink));
+        own.map(|t| t.records).max().unwrap_or(0)
+    }
+
     /// Records changed or removed; records read, where nothing is.
     pub fn records(&self) -> u64 {
         let sum = |reads: bool| {
@@ -191,6 +198,7 @@ impl BlastRadius {
             recipients: action.recipients,
             basis: Basis::Declared,
             declared: action.declared,
+            declared_ids: action.declared_ids,
             understated: false,
             by_resource: vec![ResourceCount {
                 resource: action.resource.clone(),
@@ -200,7 +208,8 @@ impl BlastRadius {
         };
         let Some(found) = found else { return radius };
         radius.basis = found.basis;
-        let records = found.records();
+        // Whoever gives ids says nothing about what follows from those.
+        let records = if action.declared_ids { found.own() } else { found.records() };
         // Off by one is how people count; less than half is not.
         radius.understated =
             action.declared.is_some_and(|n| n < records.div_ceil(2) && records.saturating_sub(n) >= 2);
@@ -215,6 +224,31 @@ impl BlastRadius {
             radius.by_resource = touched.into_iter().map(count).collect();
         }
         radius
+    }
+
+    /// How the number that the agent gave compares with what was found, where that needs a word: `The agent
+    /// stated 12 records; 10160 were counted.`
+    pub fn comparison(&self, found: &Found) -> Option<String> {
+        let declared = self.declared?;
+        let (records, own) = (found.records(), found.own());
+        let is = |counted: String| match self.basis {
+            Basis::Measured => format!("it changes {counted}"),
+            Basis::Declared | Basis::Counted => format!("{counted} were counted"),
+        };
+        let ids = if declared == 1 { "1 id was" } else { &format!("{declared} ids were") };
+        match (self.declared_ids, self.understated) {
+            (false, true) => {
+                Some(format!("The agent stated {declared} records; {}.", is(records.to_string())))
+            }
+            (true, true) => Some(format!("{ids} given; {}.", is(format!("{records} records")))),
+            (true, false) if records > own && found.whole => {
+                let follows = records - own;
+                Some(format!(
+                    "{ids} given; it is {records} records with what follows from those ({follows})."
+                ))
+            }
+            (_, false) => None,
+        }
     }
 
     /// Whether this is more than `approved`, anywhere in it: what a person has said yes to does not cover it.
@@ -374,6 +408,39 @@ mod tests {
             let said = BlastRadius::of(&action, Some(&found)).understated;
             assert_eq!(said, understated, "{declared} of {counted}");
         }
+    }
+
+    #[test]
+    fn ids_say_nothing_about_what_follows_from_them() {
+        let ids = |ids: &[u64], more: Option<u64>| {
+            let payload = more.map_or(json!({}), |n| json!({"record_count": n}));
+            action(
+                json!({"action": "delete", "resource": "shop.users", "record_ids": ids, "payload": payload}),
+            )
+        };
+        let judged = |mut action: Action, touched: &[(&str, How, u64)]| {
+            let found = found(touched);
+            action.affect(&found).unwrap();
+            let radius = BlastRadius::of(&action, Some(&found));
+            (radius.declared_ids, radius.understated, radius.comparison(&found).unwrap_or_default())
+        };
+        let four = [("shop.users", How::Delete, 4), ("shop.orders", How::Cascade, 16)];
+        assert_eq!(
+            judged(ids(&[1, 2, 3, 4], None), &four),
+            (true, false, "4 ids were given; it is 20 records with what follows from those (16).".into())
+        );
+        assert_eq!(judged(ids(&[1, 2, 3, 4], None), &four[..1]), (true, false, String::new()));
+        // A number that is stated is one about the whole.
+        assert_eq!(
+            judged(ids(&[1, 2, 3, 4], Some(4)), &four),
+            (false, true, "The agent stated 4 records; 20 were counted.".into())
+        );
+        // The statement goes beyond the ids.
+        let beyond = [("shop.users", How::Delete, 900), ("shop.orders", How::Cascade, 16)];
+        assert_eq!(
+            judged(ids(&[1], None), &beyond),
+            (true, true, "1 id was given; 916 records were counted.".into())
+        );
     }
 
     #[test]

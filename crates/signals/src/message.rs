@@ -86,6 +86,9 @@ fn blast_radius(blast: &BlastRadius) -> String {
         let _infallible = write!(text, ", {}", many(blast.recipients, "recipient"));
     }
     let declared = match blast.declared {
+        Some(ids) if blast.declared_ids && Count::Known(ids) != blast.records => {
+            format!("; the agent named {}", thousands(ids))
+        }
         Some(declared) if blast.understated => format!("; the agent declared only {}", thousands(declared)),
         Some(declared) if Count::Known(declared) != blast.records => {
             format!("; the agent declared {}", thousands(declared))

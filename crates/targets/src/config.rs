@@ -1,7 +1,10 @@
 //! What the operator says of a target.
 
 use secrecy::SecretString;
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// A family of systems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +55,16 @@ impl Place {
             Self::Mysql(_) => Kind::Mysql,
             Self::Sqlite(_) => Kind::Sqlite,
             Self::Files(_) => Kind::Files,
+        }
+    }
+}
+
+impl Place {
+    /// The file or folder, if it is not there.
+    pub fn missing(&self) -> Option<&Path> {
+        match self {
+            Self::Postgres(_) | Self::Mysql(_) => None,
+            Self::Sqlite(path) | Self::Files(path) => Some(path.as_path()).filter(|path| !path.exists()),
         }
     }
 }

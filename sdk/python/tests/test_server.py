@@ -354,18 +354,21 @@ def test_the_demo_stays_for_a_person_who_decides(tmp_path: Path) -> None:
             assert demo.stdout is not None
             url = key = ""
             for line in demo.stdout:
-                if "See it, and all that was, at " in line:
+                if "See them, and all that was, at " in line:
                     url = line.split(" at ")[1].split("/ ")[0]
-                if "ck_operator_" in line:
+                if line.startswith("  ck_operator_"):
                     key = line.strip()
                 if "Ctrl-C" in line:
                     break
             headers = {"Authorization": f"Bearer {key}"}
             waiting = httpx.get(f"{url}/v1/approvals?state=pending", headers=headers).json()["approvals"]
-            assert [(a["agent"], a["blast_radius"]["records"]) for a in waiting] == [("shop-bot", 300)]
-            decision = f"{url}/v1/approvals/{waiting[0]['id']}/decision"
-            assert httpx.post(decision, headers=headers, json={"decision": "approve"}).status_code == 200
+            ids = {a["blast_radius"]["records"]: a["id"] for a in waiting if a["agent"] == "shop-bot"}
+            assert sorted(ids) == [60, 300]
+            for records, decision in ((300, "approve"), (60, "deny")):
+                path = f"{url}/v1/approvals/{ids[records]}/decision"
+                assert httpx.post(path, headers=headers, json={"decision": decision}).status_code == 200
             assert demo.stdout.readline().startswith("  allowed  cancel 300 orders · Approved by you")
+            assert demo.stdout.readline().startswith("  BLOCKED  delete 60 users · Denied by you")
             demo.send_signal(signal.SIGINT)
             assert demo.wait(60) == 130
         finally:

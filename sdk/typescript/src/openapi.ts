@@ -164,13 +164,18 @@ export interface components {
       by_resource: Array<components["schemas"]["ResourceCount"]>;
       /** The number that the caller stated, if it stated one. */
       declared: number | null;
+      /** That number is the number of ids that were given: it says nothing about what follows from them. */
+      declared_ids?: boolean;
       /** Addressees of what is sent. */
       recipients?: number | null;
       /** Records changed or removed, cascades included: the largest number that any basis gives. */
       records?: number | null;
       /** Targets and hosts touched. */
       systems?: number | null;
-      /** That number is less than half of what a target counted. */
+      /**
+       * That number is less than half of what a target counted; where it is a number of ids, less than half of
+       * what was counted in one resource, without what follows through foreign keys.
+       */
       understated?: boolean;
     };
     /** Why a breaker opened. */
@@ -323,6 +328,11 @@ export interface components {
       session?: string | null;
       /** The tool, in the raw form. */
       tool?: string | null;
+      /**
+       * For a hold that was approved: the other check that used the approval. That one was let through, so this
+       * one must not run any more, and its `verdict` is `block`.
+       */
+      used_by?: string | null;
     };
     /** What Claude Code is told. Empty: nothing is against it, and its own permissions decide. */
     ClaudeCodeAnswer: {

@@ -110,6 +110,10 @@ fn two_people_comment_and_answer() {
     let waits = held(&server, "refund");
     let url = server.expect(0, &["approvals", "link", &waits, "--for", "alice"]);
     assert!(url.stdout.contains("/approve/"), "{}", url.stdout);
+    // Whoever approves what cannot run hears it.
+    server.expect(0, &["breaker", "open", "--agent", "shop-bot", "--reason", "wait"]);
+    let stopped = server.expect(0, &["approvals", "approve", &waits]).stderr;
+    assert!(stopped.contains("agent:shop-bot is open") && stopped.contains("breaker close"), "{stopped}");
 }
 
 #[test]

@@ -39,6 +39,18 @@ fn an_agent_is_stopped_looked_at_and_let_run_again() {
     assert!(closed.stdout.starts_with("closed   agent:bot"), "{}", closed.stdout);
     server.expect(0, &check);
 
+    // A stop that hits nobody says so.
+    let typo = server.expect(0, &["breaker", "open", "--agent", "bott", "--reason", "typo"]);
+    assert!(typo.stdout.starts_with("open     agent:bott"), "{}", typo.stdout);
+    assert!(
+        typo.stderr.contains("no agent `bott` has acted here yet. Did you mean `bot`?"),
+        "{}",
+        typo.stderr
+    );
+    let typo = server.expect(0, &["breaker", "close", "--agent", "bott", "--reason", "typo"]);
+    assert!(typo.stderr.contains("has acted here yet"), "{}", typo.stderr);
+    assert!(!open.stderr.contains("warning"), "{}", open.stderr);
+
     server.expect(0, &["breaker", "open", "--all", "--reason", "the big red switch"]);
     server.expect(3, &["check", "--agent", "other", "--action", "read", "--resource", "x"]);
     server.expect(0, &["breaker", "close", "--all", "--reason", "over"]);

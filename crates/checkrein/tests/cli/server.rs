@@ -98,6 +98,16 @@ fn verdicts_are_exit_codes() {
 }
 
 #[test]
+fn a_new_server_says_that_it_holds_nothing_back_yet() {
+    let server = Server::start();
+    let check = ["check", "--action", "delete", "--resource", "production.users", "--record-count", "10000"];
+    let unguarded = server.expect(0, &check).stdout;
+    assert!(unguarded.contains("no policies are in force yet. Put some into force with"), "{unguarded}");
+    server.expect(0, &["policy", "apply", &repository("examples/policies.toml")]);
+    server.expect(3, &check);
+}
+
+#[test]
 fn a_script_runs_what_is_allowed_and_nothing_else() {
     let mut server = Server::start();
     server.expect(0, &["policy", "apply", &repository("examples/policies.toml")]);

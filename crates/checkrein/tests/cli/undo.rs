@@ -94,3 +94,21 @@ fn exit_codes_say_whether_it_ran() {
         assert!(shown.stdout.contains(part), "{part}: {}", shown.stdout);
     }
 }
+
+#[test]
+fn an_approval_shows_what_it_would_touch() {
+    let server = server();
+    meddle(
+        &server,
+        "CREATE TABLE orders (id INTEGER PRIMARY KEY, user INTEGER REFERENCES users ON DELETE CASCADE);
+         INSERT INTO orders (user) VALUES (1), (1), (2)",
+    );
+    let rule = r#"[{"name": "ask", "rule": "require_approval", "condition": {"action": "delete"}}]"#;
+    std::fs::write(server.cli.dir.path().join("ask.json"), rule).unwrap();
+    server.expect(0, &["policy", "apply", "ask.json"]);
+    let held = server.expect(4, &["execute", "shop", "DELETE FROM users WHERE id = 1", "--json"]).json();
+    let shown = server.expect(0, &["approvals", "show", &id(&held, "approval_id")]).stdout;
+    for part in ["3 records (measured)", "shop.users: 1 delete", "shop.orders: 2 cascade"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+}

@@ -176,7 +176,7 @@ impl Catalogue {
         }
         let OfSql { gravest: sql_gravest, rows, database } =
             plan.run_sql(&sql, &findings, replaced, notes)?;
-        let declared = asked.declared(&findings);
+        let (declared, declared_ids) = asked.declared(&findings);
         // A tool's arguments are what the model wrote: a number among them says nothing about how many rows
         // its own SQL or filter selects, unless the operator has said which argument states it.
         let unvouched = asked.tool
@@ -220,6 +220,7 @@ impl Catalogue {
             effects,
             records,
             declared,
+            declared_ids,
             systems,
             recipients,
             domains,
@@ -350,10 +351,11 @@ impl<'a> Asked<'a> {
         Ok(())
     }
 
-    /// The largest number of records that the caller states.
-    fn declared(&self, findings: &Findings<'_>) -> Option<u64> {
+    /// The largest number of records that the caller states, and whether it only gave so many ids.
+    fn declared(&self, findings: &Findings<'_>) -> (Option<u64>, bool) {
         let counted = findings.record_count.as_ref().and_then(Stated::number);
-        [self.record_ids, counted, findings.listed].into_iter().flatten().max()
+        let declared = [self.record_ids, counted, findings.listed].into_iter().flatten().max();
+        (declared, counted.is_none() && self.record_ids.is_some() && self.record_ids == declared)
     }
 }
 

@@ -61,6 +61,7 @@ fn action(records: Count) -> Result<Action, NameError> {
             .collect::<Result<_, NameError>>()?,
         records,
         declared: None,
+        declared_ids: false,
         systems: Count::Known(2),
         recipients: records,
         domains: Domains { known: vec![Name::new("example.com")?], unknown: true },

@@ -14,7 +14,10 @@ use crate::{
 };
 use std::fmt::{self, Write as _};
 
-pub(super) const NOTHING_OBJECTS: &str = "Allowed; no policy objects.";
+pub(super) const NOTHING_OBJECTS: &str = "Allowed; no policy objects to it.";
+/// What a new server says.
+pub(super) const NO_POLICIES: &str =
+    "Allowed; no policies are in force yet. Put some into force with `checkrein policy apply FILE`.";
 
 /// Phrases that one sentence holds at most.
 const PHRASES: usize = 4;

@@ -163,6 +163,7 @@ mod tests {
                     basis: Basis::Counted,
                     understated: false,
                     declared: None,
+                    declared_ids: false,
                     by_resource: Vec::new(),
                 },
                 drift: None,

@@ -301,7 +301,8 @@ impl PolicySet {
         if hits.is_empty() {
             return Judgement {
                 verdict: Verdict::Allow,
-                reason: reason::NOTHING_OBJECTS.to_owned(),
+                reason: if self.policies.is_empty() { reason::NO_POLICIES } else { reason::NOTHING_OBJECTS }
+                    .to_owned(),
                 matched: Vec::new(),
                 unlisted: 0,
                 approvals: 0,

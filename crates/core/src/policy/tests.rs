@@ -42,6 +42,7 @@ pub(super) fn update() -> Action {
         .collect(),
         records: Count::Known(10),
         declared: None,
+        declared_ids: false,
         systems: Count::Known(1),
         recipients: Count::Known(0),
         domains: Domains::default(),

@@ -139,7 +139,8 @@ fn check(checked: &Checked, at: Timestamp) -> Vec<Signal> {
     if decision.blast_radius.understated {
         let radius = &decision.blast_radius;
         let summary = format!(
-            "{what}: the agent said {} records, it is {}",
+            "{what}: the agent {} {} records, it is {}",
+            if radius.declared_ids { "named" } else { "said" },
             radius.declared.unwrap_or_default(),
             radius.records.known().map_or_else(|| "an unknown number".to_owned(), |n| n.to_string()),
         );

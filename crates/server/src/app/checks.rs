@@ -284,6 +284,7 @@ impl App {
                 let mut view = view(row);
                 view.decision.verdict = verdict;
                 view.decision.reason = reason;
+                view.used_by = self.used_elsewhere(&view.decision).await?;
                 if verdict == Verdict::Allow && view.decision.snapshot_id.is_none() {
                     // One that was taken when a person's approval was used.
                     let taken = self.store.snapshots_of_check(id).await?;
@@ -346,9 +347,10 @@ impl App {
         };
         let mut view = view(row);
         match standing {
-            Some((Settlement::Settled(verdict, reason), _)) => {
+            Some((Settlement::Settled(verdict, reason), approval)) => {
                 view.decision.verdict = verdict;
                 view.decision.reason = reason;
+                view.used_by = approval.used_by.filter(|by| *by != view.decision.id);
             }
             Some((Settlement::Approved, approval)) => view.decision.reason = approved_reason(&approval),
             Some((Settlement::Waiting, approval)) => {
@@ -451,5 +453,6 @@ pub(super) fn view(row: CheckRow) -> CheckView {
         fingerprint,
         seq: row.seq,
         outcome: row.outcome.as_ref().map(outcome_view),
+        used_by: None,
     }
 }

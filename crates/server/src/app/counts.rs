@@ -85,11 +85,9 @@ impl App {
             self.metrics().counts_unknown.inc();
         }
         let blast_radius = BlastRadius::of(&action, found.as_ref());
-        let notes = match (&found, action.declared.filter(|_| blast_radius.understated)) {
-            (Some(found), Some(declared)) => {
-                format!(" The agent stated {declared} records; {} were counted.{notes}", found.records())
-            }
-            _ => notes,
+        let notes = match found.as_ref().and_then(|found| blast_radius.comparison(found)) {
+            Some(said) => format!(" {said}{notes}"),
+            None => notes,
         };
         let changes = matches!(action.category, Category::Write | Category::Delete);
         let records = found.as_ref().filter(|found| found.whole).map(Found::records);

@@ -144,9 +144,8 @@ impl App {
         let (mut judgement, look) =
             self.judge(&run.rules, &run.acting, (&action, &exact), &run.check, (&run.id, at));
         let blast_radius = BlastRadius::of(&action, found);
-        if let (Some(found), Some(stated), true) = (found, action.declared, blast_radius.understated) {
-            let records = found.records();
-            let said = format!(" The agent stated {stated} records; it changes {records}.");
+        if let Some(said) = found.and_then(|found| blast_radius.comparison(found)) {
+            judgement.reason.push(' ');
             judgement.reason.push_str(&said);
         }
         Asked {

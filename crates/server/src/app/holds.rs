@@ -138,6 +138,14 @@ impl App {
         })
     }
 
+    /// The other check that was let through by the approval which this one asked for.
+    pub(super) async fn used_elsewhere(&self, decision: &Decision) -> Result<Option<String>, Error> {
+        // Its verdict is how it stands, not what is on record.
+        let (Verdict::Block, Some(id)) = (decision.verdict, &decision.approval_id) else { return Ok(None) };
+        let used_by = self.store.approval(id).await?.and_then(|approval| approval.used_by);
+        Ok(used_by.filter(|by| *by != decision.id))
+    }
+
     pub(super) fn settlement(&self, approval: &Approval, decision: &Decision, now: Timestamp) -> Settlement {
         let late = now >= approval.expires_at;
         let block = |reason: String| Settlement::Settled(Verdict::Block, reason);
@@ -145,9 +153,11 @@ impl App {
             (State::Approved, Some(user)) if *user == decision.id => {
                 Settlement::Settled(Verdict::Allow, approved_reason(approval))
             }
-            (State::Approved, Some(user)) => {
-                block(format!("Blocked: the approval {} was already used by {user}; ask again.", approval.id))
-            }
+            // What it asked for has been let through under another name; to ask again would be to do it twice.
+            (State::Approved, Some(user)) => block(format!(
+                "{} Already let through as {user}: do not run it again.",
+                approved_reason(approval)
+            )),
             (State::Denied, _) => block(denied_reason(approval)),
             (State::Withdrawn, _) => block(
                 "Blocked: the agent gave up waiting and withdrew its request for approval; ask again."

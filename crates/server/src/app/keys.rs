@@ -94,13 +94,15 @@ impl Caller {
         if self.record.role >= role {
             return Ok(());
         }
-        Err(Error::Forbidden(format!(
-            "this needs {} role {}; `{}` has the role {}",
-            if self.provider.is_some() { "the" } else { "a key of" },
-            role.as_str(),
-            self.record.name,
-            self.record.role.as_str()
-        )))
+        let (wanted, name, has) = (role.as_str(), &self.record.name, self.record.role.as_str());
+        Err(Error::Forbidden(if self.provider.is_some() {
+            format!("this needs the role {wanted}; `{name}` has the role {has}")
+        } else {
+            format!(
+                "this needs a key of role {wanted}; `{name}` has the role {has}. An admin makes one: \
+                 checkrein keys create --role {wanted} --name NAME"
+            )
+        }))
     }
 
     /// # Errors
@@ -222,7 +224,8 @@ impl App {
     pub fn caller(&self, key: &str) -> Result<Arc<Caller>, Error> {
         let map = self.keys.by_hash.read().unwrap_or_else(PoisonError::into_inner);
         map.get(&hash(key)).cloned().ok_or(Error::Unauthenticated(
-            "this key is not known here; it may have been revoked, or belongs to another server",
+            "this key is not known here; it may have been revoked, or belongs to another server. An admin sees \
+             which there are: checkrein keys list",
         ))
     }
 

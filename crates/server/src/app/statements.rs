@@ -107,6 +107,7 @@ pub(super) fn understand(
     }
     let mut action = whole.ok_or_else(|| Error::Invalid("statements: there is none".to_owned()))?;
     action.declared = request.record_count;
+    action.declared_ids = false;
     if let (Some(stated), Some(known)) = (request.record_count, action.records.known()) {
         action.records = checkrein_core::action::Count::Known(known.max(stated));
     }

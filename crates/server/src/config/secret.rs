@@ -13,7 +13,10 @@ pub(super) fn from_env(name: &str, env: &dyn Fn(&str) -> Option<String>) -> Resu
     match env(name) {
         Some(value) if !value.is_empty() => Ok(value.into()),
         Some(_) => Err(format!("the environment variable {} is empty; set it", name.escape_debug())),
-        None => Err(format!("the environment variable {} is not set; set it", name.escape_debug())),
+        None => Err(format!(
+            "the environment variable {} is not set; set it and start the server anew",
+            name.escape_debug()
+        )),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The life of one action: check, decision, approval, snapshot, outcome, rollback.
 
 use super::{
-    Here,
+    Here, actions,
     approvals::attachment,
     deed::{self, Deed, Part},
     page::{self, Frame},
@@ -16,6 +16,7 @@ use axum::{
 };
 use checkrein_core::{
     approval::{Answer, Transition},
+    decision::Verdict,
     event::{Event, OutcomeStatus},
     policy::Mode,
 };
@@ -55,7 +56,10 @@ struct ActionPage {
     id: String,
     seq: u64,
     at: Safe<Moment>,
-    verdict: &'static str,
+    tone: &'static str,
+    /// What was decided when it was asked for.
+    first: &'static str,
+    used_by: Option<String>,
     reason: String,
     deed: Deed,
     tool: Option<String>,
@@ -77,13 +81,18 @@ pub(super) async fn show(
 ) -> Result<Response, Error> {
     let Life { check, approval, snapshots, steps } = here.app.life(&session.caller, &id).await?;
     let decision = &check.decision;
+    // Only what was held stands otherwise later; what came after an approval was never held.
+    let held = approval.as_ref().is_some_and(|a| a.check_id == id || a.used_by.as_ref() != Some(&id));
+    let first = if held { Verdict::Hold } else { decision.verdict };
     let named = (check.agent.as_str(), check.action.as_str(), check.resource.as_str());
     let title = format!("{} {} {}", check.agent, check.action, check.resource);
     let page = ActionPage {
         frame: Frame::of(&session, "actions", title),
         deed: Deed::new(named, decision.category, decision.environment, &decision.blast_radius),
         at: moment(decision.logged_at),
-        verdict: decision.verdict.as_str(),
+        tone: actions::tone(&check),
+        first: first.as_str(),
+        used_by: check.used_by.clone(),
         reason: decision.reason.clone(),
         matched: decision.policies.iter().map(matched).collect(),
         drift: decision.drift.as_ref().map(|drift| drift.reason.clone()),

@@ -25,7 +25,9 @@ const VERDICTS: [Verdict; 3] = [Verdict::Allow, Verdict::Hold, Verdict::Block];
 pub(super) struct Line {
     pub(super) id: String,
     pub(super) at: Safe<Moment>,
-    pub(super) verdict: &'static str,
+    /// Its verdict; `approved` where it was let through as another check, which `used_by` is.
+    pub(super) tone: &'static str,
+    pub(super) used_by: Option<String>,
     pub(super) agent: String,
     pub(super) action: String,
     pub(super) resource: String,
@@ -37,13 +39,19 @@ pub(super) fn line(view: &CheckView) -> Line {
     Line {
         id: view.decision.id.clone(),
         at: moment(view.decision.logged_at),
-        verdict: view.decision.verdict.as_str(),
+        tone: tone(view),
+        used_by: view.used_by.clone(),
         agent: view.agent.clone(),
         action: view.action.clone(),
         resource: view.resource.clone(),
         records: text::count(view.decision.blast_radius.records),
         reason: view.decision.reason.clone(),
     }
+}
+
+/// How an action stands, in a word that is a class of the style sheet too.
+pub(super) const fn tone(view: &CheckView) -> &'static str {
+    if view.used_by.is_some() { "approved" } else { view.decision.verdict.as_str() }
 }
 
 /// What is shown, from the address.

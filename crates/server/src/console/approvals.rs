@@ -21,7 +21,7 @@ use checkrein_api::{Answer, ApprovalDecision, ApprovalView};
 use checkrein_core::{
     approval::State as Standing,
     decision::{Basis, Matched},
-    name::Pattern,
+    name::{Name, Pattern},
     time::Timestamp,
 };
 use checkrein_store::{ApprovalFilter, CheckFilter};
@@ -146,7 +146,11 @@ struct ApprovalPage {
     /// What is unusual about it, in a sentence.
     drift: Option<String>,
     switch: Switch,
+    /// What keeps the agent from running, whatever is answered.
+    stopped: Vec<Switch>,
     here: String,
+    /// The beginning of the statement: what becomes of the records.
+    gist: Option<String>,
     parts: Vec<Part>,
     session: Option<String>,
     last: Vec<Line>,
@@ -197,6 +201,10 @@ async fn one(
         Err(_) => (Vec::new(), None),
     };
     let breaker = app.breaker(&app.breaker_scope(&format!("agent:{}", approval.agent))?).await?;
+    let stopped = match Name::new(&approval.agent) {
+        Ok(agent) => app.in_the_way(&agent).await?,
+        Err(_) => Vec::new(),
+    };
     let waiting = Waiting::of(&approval, app.now());
     let title = format!("{}: {} {} {}", waiting.state, approval.agent, approval.action, approval.resource);
     let page = ApprovalPage {
@@ -210,7 +218,9 @@ async fn one(
         voices: voices(&approval),
         drift,
         switch: agents::switch(&breaker),
+        stopped: stopped.iter().map(agents::switch).collect(),
         here: format!("/approvals/{}", approval.id),
+        gist: approval.check.statement.as_deref().map(deed::gist),
         parts: deed::parts(&approval.check),
         sample: match looks {
             Looks::First => sample(app, session, &approval).await,

@@ -19,7 +19,7 @@ pub(super) struct Deed {
     pub(super) records: String,
     /// How that number is known.
     pub(super) basis: &'static str,
-    /// What the agent said that it would be, where that is another number.
+    /// What the agent said that it would be, where that is another number: `the agent said 12`.
     pub(super) declared: Option<String>,
     pub(super) understated: bool,
     /// Other counts that say something.
@@ -69,7 +69,10 @@ impl Deed {
                 Basis::Counted => "counted in the target, cascades included",
                 Basis::Measured => "measured in the transaction",
             },
-            declared: declared.map(text::number),
+            declared: declared.map(text::number).map(|n| match blast.declared_ids {
+                true => format!("the agent named {n}"),
+                false => format!("the agent said {n}"),
+            }),
             understated: blast.understated,
             besides,
             by_resource: shares
@@ -88,6 +91,14 @@ impl Deed {
 pub(super) struct Part {
     pub(super) label: &'static str,
     pub(super) content: Cut,
+}
+
+/// The beginning of a statement, for where there is room for two lines. All of it is further down.
+pub(super) fn gist(statement: &str) -> String {
+    const MAX: usize = 160;
+    let mut whole = statement.trim().chars();
+    let gist: String = whole.by_ref().take(MAX).collect();
+    if whole.next().is_some() { format!("{gist}… (more below)") } else { gist }
 }
 
 /// What was asked, part by part, as it was sent.

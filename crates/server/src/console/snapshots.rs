@@ -46,6 +46,13 @@ struct Line {
     rollback: Option<Progress>,
 }
 
+impl Line {
+    /// Whoever has rolled it back once hardly wants it again.
+    fn rolled_back(&self) -> bool {
+        self.rollback.as_ref().is_some_and(|rollback| rollback.state == "done")
+    }
+}
+
 struct Progress {
     state: &'static str,
     text: String,

@@ -167,7 +167,9 @@ pub(crate) struct OperatorKey(pub(crate) Arc<Caller>);
 pub(crate) struct AdminKey(pub(crate) Arc<Caller>);
 
 fn caller(parts: &Parts, app: &App, role: Role) -> Result<Arc<Caller>, Error> {
-    let missing = Error::Unauthenticated("send your key as `Authorization: Bearer ck_…`");
+    let missing = Error::Unauthenticated(
+        "no key came with this: set CHECKREIN_API_KEY, or send it as `Authorization: Bearer ck_…`",
+    );
     let Some(header) = parts.headers.get(header::AUTHORIZATION) else { return Err(missing) };
     let key = header
         .to_str()

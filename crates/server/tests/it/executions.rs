@@ -171,6 +171,17 @@ async fn a_hold_keeps_no_lock_and_runs_once_approved_on_the_same_rows() {
     assert!(text(&ran["reason"]).starts_with("Approved by"), "{ran}");
     assert_eq!(ran["approval_id"], held["approval_id"]);
     assert!(ran["snapshot_id"].is_string());
+    // The hold itself is over: whoever polls it must not run the same again, and a person sees that it ran.
+    let over = server.get(&format!("/v1/checks/{id}")).await.json();
+    assert_eq!((&over["verdict"], &over["used_by"]), (&json!("block"), &ran["id"]), "{over}");
+    let reason = text(&over["reason"]);
+    assert!(reason.starts_with("Approved by") && reason.contains(text(&ran["id"])), "{over}");
+    assert!(reason.ends_with("do not run it again.") && !reason.contains("ask again"), "{over}");
+    let list = server.get("/v1/checks").await.json();
+    let listed = list["checks"].as_array().unwrap().iter().find(|check| check["id"] == held["id"]).unwrap();
+    assert_eq!((&listed["reason"], &listed["used_by"]), (&over["reason"], &ran["id"]));
+    let user = server.get(&format!("/v1/checks/{}", text(&ran["id"]))).await.json();
+    assert_eq!((&user["verdict"], user.get("used_by")), (&json!("allow"), None), "{user}");
     let other = server.execute(&sql.replace("vip", "vap").replace("'trial'", "'vip'")).await;
     assert_eq!(other["verdict"], "hold", "used once");
     server.stop_and_verify().await;

@@ -116,6 +116,11 @@ async fn policies_see_what_follows() {
         .await;
     let delete = |id: u64| json!({"action": "delete", "resource": "shop.users", "record_ids": [id]});
     let with_orders = server.check(delete(7)).await;
+    // One id was given, and one user is what goes: that is no lie about the orders.
+    let radius = &with_orders["blast_radius"];
+    assert_eq!((&radius["declared_ids"], radius.get("understated")), (&json!(true), None), "{with_orders}");
+    let reason = with_orders["reason"].as_str().unwrap();
+    assert!(reason.contains("1 id was given; it is 5 records with what follows"), "{reason}");
     assert_eq!(
         (&with_orders["verdict"], &with_orders["policies"][0]["name"]),
         (&json!("block"), &json!("keep_orders"))

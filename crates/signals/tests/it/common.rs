@@ -58,6 +58,7 @@ pub(crate) fn signal() -> Signal {
             recipients: Count::Known(0),
             basis: Basis::Counted,
             declared: Some(12),
+            declared_ids: false,
             understated: true,
             by_resource: vec![
                 share("production.orders", 52_310, How::Cascade),

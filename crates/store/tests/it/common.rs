@@ -59,6 +59,7 @@ pub(crate) fn checked_with(
         recipients: Count::Known(0),
         basis: Basis::Declared,
         declared: Some(10_000),
+        declared_ids: false,
         understated: false,
         by_resource: vec![ResourceCount {
             resource: name(resource),
@@ -87,6 +88,7 @@ pub(crate) fn checked_with(
             .collect(),
             records: Count::Known(10_000),
             declared: Some(10_000),
+            declared_ids: false,
             systems: Count::Known(1),
             recipients: Count::Known(0),
             domains: Domains::default(),

@@ -11,7 +11,7 @@ use super::Error;
 
 /// An answer of the size and form of a real one.
 const ANSWER: &str = concat!(
-    r#"{"id":"chk_01a202e8765d719795227071d6fa403a","verdict":"allow","reason":"Allowed; no policy objects.","#,
+    r#"{"id":"chk_01a202e8765d719795227071d6fa403a","verdict":"allow","reason":"Allowed; no policy objects to it.","#,
     r#""policies":[],"category":"write","environment":"production","blast_radius":{"records":12,"systems":1,"#,
     r#""recipients":0,"basis":"declared","declared":12,"by_resource":[{"resource":"shop.users","records":12}]},"#,
     r#""logged_at":"2026-11-22T10:58:38.813097Z"}"#

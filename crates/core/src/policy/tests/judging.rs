@@ -26,7 +26,7 @@ fn the_three_policies_of_the_article() {
     );
     assert_eq!(
         said(&action("update", "users.accounts", Count::Known(25))),
-        (Verdict::Allow, "Allowed; no policy objects.".into())
+        (Verdict::Allow, "Allowed; no policy objects to it.".into())
     );
     assert_eq!(
         said(&action("update", "users.accounts", Count::Unknown)),
@@ -85,7 +85,7 @@ fn block_over_approval_over_alert_over_allow() {
             "Allowed with an alert from b_alert: update_user on production.users is covered by this policy.",
             vec!["b_alert", "a_allow"],
         ),
-        (1, Verdict::Allow, "Allowed; no policy objects.", vec!["a_allow"]),
+        (1, Verdict::Allow, "Allowed; no policy objects to it.", vec!["a_allow"]),
     ] {
         let judged = judge(&set(&all.as_array().unwrap()[..count].iter().cloned().collect()), &update());
         assert_eq!((judged.verdict, judged.reason.as_str()), (verdict, reason));

@@ -357,7 +357,10 @@ impl App {
                 (probe, probe_of_all) = (None, None);
             }
         }
-        let (now, declared) = (self.clock.now(), checked.action.declared);
+        // Ids say nothing about what follows from them: more than those is no surprise, unless the check said so.
+        let blast = &checked.decision.blast_radius;
+        let declared = checked.action.declared.filter(|_| !blast.declared_ids || blast.understated);
+        let now = self.clock.now();
         let world = (&rules.drift, &self.drift.groups);
         let mut changes = agent.change().ended(&agent.name, now, outcome, (declared, probe), world, false);
         if let Some(all) = all {

@@ -124,6 +124,23 @@ impl App {
         Ok(view(scope, &breaker, &why))
     }
 
+    /// The breakers that are in the way of an agent: that of everything, its group's and its own, where they are
+    /// not closed.
+    ///
+    /// # Errors
+    /// When what is known of the agent cannot be read.
+    pub(crate) async fn in_the_way(&self, agent: &Name) -> Result<Vec<BreakerView>, Error> {
+        let group = self.rules().drift.group_of(agent).map(|group| Scope::group(&group.name));
+        let mut found = Vec::new();
+        for scope in std::iter::once(Scope::all()).chain(group).chain([Scope::agent(agent)]) {
+            let breaker = self.breaker(&scope).await?;
+            if breaker.state != State::Closed {
+                found.push(breaker);
+            }
+        }
+        Ok(found)
+    }
+
     /// The breakers that are not closed, at most 1,000.
     pub fn open_breakers(&self) -> BreakerList {
         let mut breakers: Vec<_> = self

@@ -94,6 +94,7 @@ impl Open {
             }
         }
         chunks.finish().await?;
+        chunks.identify(&mut self.session).await?;
         self.proof.check(&tally)?;
         out.sealed();
         Ok(Captured { affected: tally.affected(), digest: Some(digest.finish()) })

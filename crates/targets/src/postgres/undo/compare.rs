@@ -4,7 +4,7 @@ use super::{
     super::{connect::Session, schema, sql::ask, values::Trouble},
     stage::Staged,
 };
-use crate::{CONFLICTS_SHOWN, Conflict};
+use crate::{CONFLICTS_SHOWN, Conflict, stay};
 use checkrein_core::rollback::{OnConflict, States, Step};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -20,14 +20,16 @@ const AFTER_IS_NOW: u8 = 16;
 pub(super) struct Compared {
     records: BTreeMap<u8, u64>,
     sealed: bool,
+    /// Whether the action was to change these records and to remove none.
+    stays: bool,
     on_conflict: OnConflict,
     /// Without a key one record cannot be left out: which other one belongs to it is not known.
     left_alone: bool,
 }
 
 /// What a rollback that does no harm does with records of this code: the server compared, the rule decides.
-fn step(code: u8, sealed: bool) -> Step {
-    states(code, sealed).step()
+fn step(code: u8, sealed: bool, stays: bool) -> Step {
+    stay::step(&states(code, sealed), stays)
 }
 
 fn states(code: u8, sealed: bool) -> States<u8> {
@@ -50,17 +52,17 @@ impl Compared {
             (BEFORE, before.saturating_sub(after)),
         ];
         let records = codes.into_iter().filter(|(_, records)| *records > 0).collect();
-        Self { records, sealed: true, on_conflict: OnConflict::Refuse, left_alone: false }
+        Self { records, sealed: true, stays: false, on_conflict: OnConflict::Refuse, left_alone: false }
     }
 
     /// Each step and its number of records.
     pub(super) fn steps(&self) -> impl Iterator<Item = (Step, u64)> {
-        self.records.iter().map(|(code, records)| (step(*code, self.sealed), *records))
+        self.records.iter().map(|(code, records)| (step(*code, self.sealed, self.stays), *records))
     }
 
     /// What is really done with records of this code.
     fn taken(&self, code: u8) -> Step {
-        match step(code, self.sealed) {
+        match step(code, self.sealed, self.stays) {
             _ if self.left_alone => Step::Keep,
             Step::Conflict(_) if self.on_conflict == OnConflict::Force => {
                 states(code, self.sealed).overwrite()
@@ -100,18 +102,17 @@ impl Compared {
     }
 
     fn in_conflict(&self) -> Vec<u8> {
-        let conflict = |code: &u8| matches!(step(*code, self.sealed), Step::Conflict(_));
+        let conflict = |code: &u8| matches!(step(*code, self.sealed, self.stays), Step::Conflict(_));
         self.records.keys().copied().filter(conflict).collect()
     }
 
     /// What a person should know.
     pub(super) fn note(&self, staged: &Staged) -> Option<String> {
-        self.left_alone.then(|| {
-            format!(
-                "{} has no key, so with records in conflict none of its records is restored",
-                staged.now.resource
-            )
-        })
+        if self.left_alone {
+            return Some(stay::left_alone(&staged.now.resource));
+        }
+        let gone = |code: &u8| code & NOW == 0 && self.in_conflict().contains(code);
+        (self.stays && self.records.keys().any(gone)).then(|| stay::note(&staged.now.resource))
     }
 }
 
@@ -142,7 +143,8 @@ pub(super) async fn compare(
         _ => None,
     });
     let records: BTreeMap<u8, u64> = records.collect();
-    let mut compared = Compared { records, sealed: staged.sealed, on_conflict, left_alone: false };
+    let mut compared =
+        Compared { records, sealed: staged.sealed, stays: staged.stays, on_conflict, left_alone: false };
     compared.left_alone =
         !staged.keyed && on_conflict != OnConflict::Force && !compared.in_conflict().is_empty();
     Ok(compared)
@@ -290,7 +292,7 @@ pub(super) async fn conflicts(
         let (before, after, now) =
             (records.next().flatten(), records.next().flatten(), records.next().flatten());
         drop(records);
-        let Step::Conflict(kind) = step(code, compared.sealed) else { continue };
+        let Step::Conflict(kind) = step(code, compared.sealed, compared.stays) else { continue };
         let whole = before.as_ref().or(after.as_ref()).or(now.as_ref()).cloned().unwrap_or_default();
         let key = if staged.keyed {
             let names: Vec<&str> = staged.now.key_names().collect();

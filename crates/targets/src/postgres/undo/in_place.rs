@@ -142,7 +142,8 @@ pub(super) async fn survey(
         let key = one.now.key_names().map(|name| one.columns.iter().position(|column| column == name));
         let key: Option<Vec<usize>> = key.collect();
         let (before, after) = one.totals(snapshot);
-        (one.sealed && one.keyed && before > 0 && after <= before).then_some(key?)
+        let all = after == before || !one.stays;
+        (one.sealed && one.keyed && before > 0 && after <= before && all).then_some(key?)
     };
     let mut surveys: Vec<Option<Survey<'_>>> = staged
         .iter()

@@ -52,6 +52,8 @@ pub(super) struct Staged {
     pub(super) sealed: bool,
     /// Whether records are told apart by a key.
     pub(super) keyed: bool,
+    /// Whether the action was to change its records and to remove none.
+    pub(super) stays: bool,
     /// How many records were like one of those recorded before, where there is no key and this is known.
     pub(super) alike: Option<u64>,
     /// What a person should know.
@@ -184,7 +186,12 @@ pub(super) async fn describe(session: &Session, snapshot: &Snapshot) -> Result<V
         let alike = snapshot.footer(0)?.system.get("alike").and_then(|all| all.get(then.oid.to_string()));
         let places = places.iter().filter(|(_, oid)| **oid == then.oid).map(|(place, _)| *place).collect();
         let one = fit(number, then, now, snapshot.is_sealed())?;
-        staged.push(Staged { alike: alike.and_then(serde_json::Value::as_u64), places, ..one });
+        staged.push(Staged {
+            alike: alike.and_then(serde_json::Value::as_u64),
+            places,
+            stays: snapshot.stays(&then.resource),
+            ..one
+        });
     }
     Ok(staged)
 }
@@ -278,6 +285,7 @@ fn fit(number: usize, then: &Relation, now: &Relation, sealed: bool) -> Result<S
         added,
         sealed,
         keyed,
+        stays: false,
         notes,
         number,
         places: Vec::new(),

@@ -3,7 +3,7 @@
 use super::{
     blocks::ChunkWriter,
     compare::{Outside, Record, Tally, compare},
-    connect::{Db, Purpose, Session, meaning},
+    connect::{Db, Purpose, Session},
     footprint::Footprint,
     resolve::Token,
     schema::Table,
@@ -168,7 +168,7 @@ impl Pending for Open {
             Ok(Err(mysql_async::Error::Server(e))) if [1205, 1213].contains(&e.code) => {
                 Err(CommitError::NotCommitted(e.message))
             }
-            Ok(Err(e)) => Err(CommitError::Unknown(format!("no answer to the COMMIT: {}", meaning(e)))),
+            Ok(Err(e)) => Err(CommitError::Unknown(format!("no answer to the COMMIT: {e}"))),
             Err(_) => Err(CommitError::Unknown(format!("no answer to the COMMIT within {limit:?}"))),
         }
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -99,6 +100,8 @@ def test_an_agent_that_acts_seldom_is_found_where_it_acted(
     page.get_by_role("link", name="search everything in between").click()
     expect(page.locator("#list tbody tr")).to_have_count(1)
     page.goto("/actions?agent=seldom")
-    expect(page.locator("#list")).to_contain_text("there is more further back")
+    expect(page.locator("#list")).to_contain_text("and found nothing like that")
     page.get_by_role("link", name="Look further back").click()
     expect(page.locator("#list tbody tr")).to_have_count(1)
+    page.goto("/log?q=seldom")
+    expect(page).to_have_url(re.compile("/agents/seldom$"))

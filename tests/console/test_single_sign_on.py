@@ -176,7 +176,7 @@ def test_two_people_are_two_people(
     assert agent.ran
 
 
-def test_signing_out_ends_it_here(
+def test_signing_out_ends_it_here_and_at_the_provider(
     signing_on: tuple[RealServer, subprocess.Popen[str]], visit: Callable[..., Page]
 ) -> None:
     server, _ = signing_on
@@ -185,12 +185,16 @@ def test_signing_out_ends_it_here(
     page.wait_for_url("**/agents")
     [stolen] = [c["value"] for c in page.context.cookies(server.url) if c["name"] == "checkrein"]
     page.get_by_role("button", name="Sign out").click()
-    page.wait_for_url("**/sign-in")
+    # The page leads on by itself, with a script or without.
+    page.wait_for_url("http://localhost:*/session/end?**")
     again = page.request.get("/agents", headers={"cookie": f"checkrein={stolen}"}, max_redirects=0)
     assert again.status == 303
-    # The provider still knows her: nothing is to be typed again.
+    page.get_by_role("button", name="Yes, sign me out").click()
+    page.wait_for_url("http://localhost:*/session/end/success**")
+    # The provider knows her no more: whoever sits down here next has to say who they are.
+    page.goto(server.url)
     page.get_by_role("link", name="Sign in with Acme").click()
-    page.wait_for_url(server.url + "/")
+    expect(page.get_by_placeholder("Enter any login")).to_be_visible()
 
 
 def test_a_provider_that_is_down_keeps_nobody_with_a_key_out(

@@ -92,7 +92,7 @@ const fn one() -> u8 {
 /// A page of approvals, newest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ApprovalPage {
-    /// The approvals.
+    /// The approvals; where few pass the filter, possibly fewer than asked for, or none, with more to come.
     pub approvals: Vec<ApprovalView>,
     /// Ask again with `cursor` set to this for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -255,7 +255,7 @@ pub struct GrantView {
 /// A page of grants, newest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct GrantPage {
-    /// The grants.
+    /// The grants; where few pass the filter, possibly fewer than asked for, or none, with more to come.
     pub grants: Vec<GrantView>,
     /// Ask again with `cursor` set to this for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -239,7 +239,7 @@ pub enum RollbackProgress {
 /// A page of snapshots, newest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SnapshotPage {
-    /// The snapshots.
+    /// The snapshots; where few pass the filter, possibly fewer than asked for, or none, with more to come.
     pub snapshots: Vec<SnapshotView>,
     /// Ask again with `cursor` set to this for the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none", default)]

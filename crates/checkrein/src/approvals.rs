@@ -1,11 +1,12 @@
 //! `checkrein approvals`
 
 mod grants;
+mod sample;
 
 use crate::{
     failure::Result,
     output::{Out, clean, count, note, time},
-    remote::Remote,
+    remote::{Remote, found},
 };
 use checkrein_api::{Actor, Answer, ApprovalDecision, ApprovalView, NewLink, State, Via};
 use std::io;
@@ -28,6 +29,13 @@ pub(crate) enum Command {
     },
     /// Show everything about one
     Show {
+        /// The approval's id, `apr_…`
+        id: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Show some of the records that the action would touch now; that you looked goes on record
+    Sample {
         /// The approval's id, `apr_…`
         id: String,
         #[command(flatten)]
@@ -56,6 +64,13 @@ pub(crate) enum Command {
         /// How long it is good, e.g. 1h; without it, as long as the approval waits
         #[arg(long, value_name = "DURATION")]
         lasting: Option<String>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Give up waiting, with the key that asked: nobody need answer any more
+    Withdraw {
+        /// The approval's id, `apr_…`, or the check's, `chk_…`
+        id: String,
         #[command(flatten)]
         remote: Remote,
     },
@@ -90,6 +105,7 @@ pub(crate) fn run(command: Command, out: &mut Out) -> Result {
             }
             Ok(())
         }
+        Command::Sample { id, remote } => sample::run(&id, &remote, out),
         Command::Approve(args) => decide(args, Answer::Approve, out),
         Command::Deny(args) => decide(args, Answer::Deny, out),
         Command::Comment { id, text, remote } => {
@@ -116,6 +132,7 @@ pub(crate) fn run(command: Command, out: &mut Out) -> Result {
             ));
             Ok(())
         }
+        Command::Withdraw { id, remote } => withdraw(id, &remote, out),
         Command::Grant(args) => grants::give(args, out),
         Command::Grants(args) => grants::list(args, out),
         Command::Revoke(args) => grants::revoke(args, out),
@@ -128,7 +145,10 @@ fn list(all: bool, agent: Option<String>, limit: u32, remote: &Remote, out: &mut
         query.push(("state", State::Pending.as_str().to_owned()));
     }
     query.extend(agent.map(|agent| ("agent", agent)));
-    let page = remote.ask(|client| async move { client.approvals(&query).await })?;
+    let page = remote.ask(|client| async move {
+        let ask = async |query: &[(&str, String)]| client.approvals(query).await;
+        found(query, ask, |page| (page.approvals.is_empty(), page.next_cursor.clone())).await
+    })?;
     if out.json {
         return Ok(out.json(&page)?);
     }
@@ -228,6 +248,23 @@ fn person(by: &Actor) -> String {
         Via::Key => format!("{} ({})", by.name, by.key_id),
         Via::Slack | Via::Link | Via::Oidc => format!("{} ({}, by {})", by.name, by.key_id, by.via.as_str()),
     }
+}
+
+fn withdraw(id: String, remote: &Remote, out: &mut Out) -> Result {
+    let check = remote.ask(|client| async move {
+        let check = if id.starts_with("apr_") { client.approval(&id).await?.check_id } else { id };
+        client.withdraw(&check).await
+    })?;
+    if out.json {
+        return Ok(out.json(&check)?);
+    }
+    out.line(&format!(
+        "withdrawn: {} on {} by {}",
+        clean(&check.action),
+        clean(&check.resource),
+        clean(&check.agent)
+    ))?;
+    Ok(())
 }
 
 fn decide(args: Decide, decision: Answer, out: &mut Out) -> Result {

@@ -217,6 +217,9 @@ fn summary(entry: &Entry) -> String {
                 format!("link for {person} by {}", by.name)
             }
         },
+        Ok(Event::ApprovalSampled { target, records, by, .. }) => {
+            format!("{} looked at {} of {target}", by.name, output::records(records))
+        }
         Ok(Event::GrantGiven(g)) => format!(
             "{}: {} on {}, {} by {}",
             g.agent,
@@ -292,7 +295,7 @@ fn show(reader: &Reader, what: &str, out: &mut Out) -> Result {
         // Only where such an id can stand.
         let kinds: &[&str] = match what.split_once('_') {
             Some(("chk", _)) => &["check", "outcome"],
-            Some(("apr", _)) => &["approval.requested", "approval.changed"],
+            Some(("apr", _)) => &["approval.requested", "approval.changed", "approval.sampled"],
             Some(("grt", _)) => &["grant.given", "grant.changed"],
             Some(("snp", _)) => &["snapshot.taken", "snapshot.sealed", "snapshot.removed"],
             Some(("rbk", _)) => &["rollback.started", "rollback.finished"],

@@ -55,6 +55,21 @@ impl Remote {
     }
 }
 
+/// The first page of a list that holds something, or the last one: each is a bounded search, so where few pass the
+/// filter there are empty ones before. `standing` says whether a page is empty, and where the next begins.
+pub(crate) async fn found<P>(
+    mut query: Vec<(&str, String)>,
+    ask: impl AsyncFn(&[(&str, String)]) -> std::result::Result<P, ClientError>,
+    standing: impl Fn(&P) -> (bool, Option<String>),
+) -> std::result::Result<P, ClientError> {
+    loop {
+        let page = ask(&query).await?;
+        let (true, Some(next)) = standing(&page) else { return Ok(page) };
+        query.retain(|(name, _)| *name != "cursor");
+        query.push(("cursor", next));
+    }
+}
+
 /// Does something with the server at `url`.
 pub(crate) fn ask_at<T, F>(url: &str, key: &str, ask: impl FnOnce(Client) -> F) -> Result<T>
 where

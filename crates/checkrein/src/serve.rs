@@ -20,6 +20,7 @@ Environment:
   CHECKREIN_ADMIN_KEY    the first admin's key, at least 20 characters
   CHECKREIN_LOG          error, warn, info, debug or a filter
   CHECKREIN_LOG_FORMAT   text or json
+  TOKIO_WORKER_THREADS   threads that answer [default: one a core, but one core for the log]
 Signals:
   SIGHUP                 reads the configuration again; a wrong one changes nothing
   SIGTERM, SIGINT        finish what has been accepted, then stop")]

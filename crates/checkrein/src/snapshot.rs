@@ -4,7 +4,7 @@ use crate::{
     failure::{Failure, Result},
     input,
     output::{Out, clean, note, number, records, time},
-    remote::Remote,
+    remote::{Remote, found},
 };
 use checkrein_api::{Foreseen, SnapshotRequest, SnapshotStanding, SnapshotView};
 use serde_json::Value;
@@ -123,7 +123,10 @@ fn list(
     }
     query.extend(agent.map(|agent| ("agent", agent)));
     query.extend(target.map(|target| ("target", target)));
-    let page = remote.ask(|client| async move { client.snapshots(&query).await })?;
+    let page = remote.ask(|client| async move {
+        let ask = async |query: &[(&str, String)]| client.snapshots(query).await;
+        found(query, ask, |page| (page.snapshots.is_empty(), page.next_cursor.clone())).await
+    })?;
     if out.json {
         return Ok(out.json(&page)?);
     }

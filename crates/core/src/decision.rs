@@ -126,6 +126,9 @@ pub struct DriftVerdict {
     pub expected: f64,
     /// What was seen instead, in the same unit.
     pub seen: f64,
+    /// Where it is seen of all agents of a key together: the pattern that the key stands for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub agents: Option<String>,
 }
 
 /// The answer to a check, as it is recorded and sent.

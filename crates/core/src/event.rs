@@ -39,6 +39,18 @@ pub enum Event {
         #[serde(flatten)]
         transition: Transition,
     },
+    /// A person was shown some of the records that a held action would touch. Their content is kept nowhere.
+    #[serde(rename = "approval.sampled")]
+    ApprovalSampled {
+        /// `apr_…`.
+        id: String,
+        /// The target that they were read from.
+        target: String,
+        /// How many were shown.
+        records: u64,
+        /// Who looked.
+        by: Actor,
+    },
     /// An operator said yes beforehand.
     #[serde(rename = "grant.given")]
     GrantGiven(Box<Grant>),
@@ -272,6 +284,7 @@ impl Event {
             Self::Outcome(_) => "outcome",
             Self::ApprovalRequested(_) => "approval.requested",
             Self::ApprovalChanged { .. } => "approval.changed",
+            Self::ApprovalSampled { .. } => "approval.sampled",
             Self::GrantGiven(_) => "grant.given",
             Self::GrantChanged { .. } => "grant.changed",
             Self::SnapshotTaken(_) => "snapshot.taken",
@@ -309,6 +322,7 @@ impl Event {
             Self::BreakerChanged(b) => b.scope.as_str(),
             Self::DriftAccepted { agent, .. } | Self::DriftEnded { agent, .. } => agent,
             Self::ApprovalChanged { id, .. }
+            | Self::ApprovalSampled { id, .. }
             | Self::GrantChanged { id, .. }
             | Self::KeyRevoked { id, .. }
             | Self::SilenceEnded { id, .. }

@@ -142,6 +142,11 @@ impl Pattern {
         &self.0
     }
 
+    /// The pattern as a name: that of all together that fit it.
+    pub fn name(&self) -> &Name {
+        &self.0
+    }
+
     /// The name that this pattern stands for, when it has no `*`.
     pub fn literal(&self) -> Option<&Name> {
         (!self.0.contains('*')).then_some(&self.0)
@@ -184,6 +189,12 @@ impl Pattern {
             }
         }
         pattern.get(p..).is_some_and(|rest| rest.iter().all(|b| *b == b'*'))
+    }
+}
+
+impl From<Name> for Pattern {
+    fn from(name: Name) -> Self {
+        Self(name)
     }
 }
 

@@ -358,6 +358,7 @@ mod tests {
                     reason: "38 actions in 5 min".into(),
                     expected: 2.0,
                     seen: 38.0,
+                    agents: None,
                 }));
             }));
             written(&checked(check, |c| {

@@ -327,3 +327,42 @@ proptest! {
         prop_assert!(large >= small, "{small} for {n}, {large} for {}", n + more);
     }
 }
+
+#[test]
+fn new_names_stand_out_where_there_are_more_of_them_than_usual() {
+    // A new name every so many actions; 0: the first three agents stay.
+    for every in [0_u32, 10, 50] {
+        let mut baseline = Baseline::new(7, at(MONDAY));
+        let (mut count, mut worst) = (0_u32, 0.0_f32);
+        for hour in (0..22 * 24).filter(|hour| (8..18).contains(&(hour % 24))) {
+            for n in 0..20 + hour % 7 {
+                let t = MONDAY + f64::from(hour) * 3_600.0 + f64::from(n) * 130.0;
+                let action = ["read", "update", "reply"][count as usize % 3];
+                let is_new = if every == 0 { count < 3 } else { count % every == 0 };
+                let reading = baseline.observe_one_of_many(&observed(t, action, "tickets"), is_new);
+                assert_eq!(reading.score(Channel::Sequence), 0.0);
+                worst = worst.max(reading.score(Channel::Mix));
+                count += 1;
+            }
+        }
+        assert!(worst < 5.0, "every {every}: {worst} with nothing unusual");
+        let mut caught = None;
+        for n in 0..40_u32 {
+            let t = MONDAY + 22.0 * DAY + 10.0 * 3_600.0 + f64::from(n) * 150.0;
+            let last = observed(t, ["read", "update", "reply"][n as usize % 3], "tickets");
+            let score = baseline.observe_one_of_many(&last, true).score(Channel::Mix);
+            if score >= 5.0 {
+                caught = Some((n + 1, baseline.explain(Channel::Mix, score, &last)));
+                break;
+            }
+        }
+        let (after, finding) = caught.expect("ever new names");
+        assert!((3..=25).contains(&after), "every {every}: after {after}");
+        let said = &finding.sentence;
+        assert!(said.contains("came from agents that had never acted; normally"), "{said}");
+        assert!(finding.seen > 3.0 * finding.expected, "{finding:?}");
+        // Of one that is known nothing of the kind is said.
+        let known = observed(MONDAY + 22.0 * DAY + 13.0 * 3_600.0, "update", "tickets");
+        assert!(baseline.observe_one_of_many(&known, false).score(Channel::Mix) < 5.0);
+    }
+}

@@ -4,8 +4,9 @@
 //! cargo bench -p checkrein-server --bench console -- [actions]
 //! ```
 //! Two stores are filled through the store itself, one with 3,000 actions and one with 1,000,000 (or as many as are
-//! asked for), one action in fifty held. Each page is then asked for in turn from both servers, in this process and
-//! without a network, so that a machine that is busy is busy for both. Medians, and their ratio.
+//! asked for); one action in fifty is held, another one in fifty has a snapshot, one in a thousand uses a grant. Each page,
+//! with each of its filters, is then asked for in turn from both servers, in this process and without a network, so that
+//! a machine that is busy is busy for both. Medians, and their ratio.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
@@ -18,7 +19,14 @@ use axum::{
     body::Body,
     http::{Request, StatusCode, header},
 };
-use checkrein_core::{approval::Answer, event::Event};
+use checkrein_core::{
+    approval::Answer,
+    event::Event,
+    grant::{self, Grant},
+    key::Role,
+    name::Pattern,
+    snapshot::{Held, Origin, SnapshotRecord},
+};
 use checkrein_server::{
     app::App,
     config::{Config, Overrides},
@@ -44,6 +52,57 @@ fn agent(n: u64, actions: u64) -> String {
     if n % (actions / SELDOM) == 7 { "rare-bot".to_owned() } else { format!("bot-{}", n % 40) }
 }
 
+fn with_body(events: &mut Vec<(Event, String)>, more: Vec<Event>) -> Res<()> {
+    for event in more {
+        let body = event.body()?;
+        events.push((event, body));
+    }
+    Ok(())
+}
+
+fn snapshot(n: u64, agent: &str) -> Event {
+    Event::SnapshotTaken(Box::new(SnapshotRecord {
+        id: format!("snp_{n:024x}"),
+        target: "shop".to_owned(),
+        resource: "shop.users".to_owned(),
+        agent: agent.to_owned(),
+        session: None,
+        check_id: Some(format!("chk_{n:024x}")),
+        origin: Origin::Execution,
+        sealed: true,
+        by_resource: vec![Held { resource: "shop.users".to_owned(), records: 3 }],
+        bytes: 100,
+        key_id: "key_1".to_owned(),
+    }))
+}
+
+/// One that is given and, all but the last ones, used up.
+fn grant(n: u64, agent: &str) -> Res<Vec<Event>> {
+    let id = format!("grt_{n:024x}");
+    let given = Grant {
+        id: id.clone(),
+        agent: common::name(agent),
+        action: Pattern::new("update")?,
+        resource: Pattern::new("shop.*")?,
+        max_records: 1,
+        max_uses: None,
+        accept_declared: false,
+        reason: "a faulty batch".to_owned(),
+        given_by: common::actor(Role::Operator),
+        given_at: common::at(n.cast_signed() * EVERY),
+        expires_at: common::at(n.cast_signed() * EVERY + 86_400),
+        state: grant::State::Open,
+        uses: 0,
+        records: 0,
+        last_used_by: None,
+        last_used_at: None,
+        revoked_by: None,
+        revoked_at: None,
+    };
+    let used = grant::Transition::Use { check_id: format!("chk_{n:024x}"), records: 1 };
+    Ok(vec![Event::GrantGiven(Box::new(given)), Event::GrantChanged { id, transition: used }])
+}
+
 /// Fills the store in `dir`.
 async fn fill(dir: &Path, actions: u64) -> Res<()> {
     let store = Store::open(Options::new(dir))?;
@@ -59,6 +118,12 @@ async fn fill(dir: &Path, actions: u64) -> Res<()> {
             checked.decision.id = id;
             checked.action.agent = common::name(&agent);
             events.push((Event::Check(Box::new(checked)), body));
+            if n % 50 == 11 {
+                with_body(&mut events, vec![snapshot(n, &agent)])?;
+            }
+            if n % 1_000 == 13 {
+                with_body(&mut events, grant(n, &agent)?)?;
+            }
             if n % 50 == 7 {
                 let mut approval = common::approval(&format!("apr_{n:024x}"), &format!("chk_{n:024x}"));
                 approval.action.agent = common::name(&agent);
@@ -67,10 +132,10 @@ async fn fill(dir: &Path, actions: u64) -> Res<()> {
                 let id = approval.id.clone();
                 let asked = Event::ApprovalRequested(Box::new(approval));
                 let answered = common::decided(&id, Answer::Deny);
-                for event in std::iter::once(asked).chain((n + 100 < actions).then_some(answered)) {
-                    let body = event.body()?;
-                    events.push((event, body));
-                }
+                with_body(
+                    &mut events,
+                    std::iter::once(asked).chain((n + 100 < actions).then_some(answered)).collect(),
+                )?;
             }
         }
         store.append_written(events, common::at(first.cast_signed() * EVERY)).await?;
@@ -111,23 +176,59 @@ impl Site {
     fn pages(&self) -> Vec<(&'static str, String)> {
         let held = (self.actions / 2 / 50 * 50 + 7).min(self.actions - 1);
         let (check, approval) = (format!("chk_{held:024x}"), format!("apr_{held:024x}"));
+        let snapshot = format!("snp_{:024x}", held + 4);
+        let middle = self.actions / 2;
+        let until = common::at(middle.cast_signed() * EVERY);
         vec![
             ("now", "/".to_owned()),
             ("approval", format!("/approvals/{approval}")),
             ("approvals", "/approvals".to_owned()),
             ("approvals that wait", "/approvals?state=pending".to_owned()),
+            ("approvals denied", "/approvals?state=denied".to_owned()),
+            ("approvals expired: none", "/approvals?state=expired".to_owned()),
             ("approvals of one agent", "/approvals?agent=rare-bot".to_owned()),
+            ("approvals of some agents", "/approvals?agent=rare-*".to_owned()),
+            ("approvals of no agent", "/approvals?agent=no*&state=denied".to_owned()),
+            ("approvals, the middle", format!("/approvals?cursor={middle}")),
+            ("grants", "/grants".to_owned()),
+            ("grants that are over", "/grants?all=1".to_owned()),
+            ("grants of no agent", "/grants?all=1&agent=no*".to_owned()),
             ("actions", "/actions".to_owned()),
             ("actions, nothing found", "/actions?verdict=hold".to_owned()),
+            ("actions of a category", "/actions?category=read".to_owned()),
+            ("actions of a kind", "/actions?action=delete*".to_owned()),
+            ("actions on a resource", "/actions?resource=nowhere.*".to_owned()),
+            ("actions of an agent", "/actions?agent=rare-bot".to_owned()),
+            (
+                "actions, every filter",
+                format!("/actions?agent=b*&verdict=hold&category=write&action=*e&resource=*s&until={until}"),
+            ),
+            ("actions until a time", format!("/actions?until={until}")),
+            ("actions, the middle", format!("/actions?cursor={middle}")),
             ("action", format!("/actions/{check}")),
+            ("action with a snapshot", format!("/actions/{}", snapshot.replace("snp_", "chk_"))),
             ("agents", "/agents".to_owned()),
+            ("agents of a name", "/agents?agent=*-39".to_owned()),
             ("agent that acts seldom", "/agents/rare-bot".to_owned()),
             ("agent that acts often", "/agents/bot-1".to_owned()),
+            ("agent, nothing found", "/agents/bot-1?verdict=hold".to_owned()),
             ("policies", "/policies".to_owned()),
             ("snapshots", "/snapshots".to_owned()),
+            ("snapshots of an agent", "/snapshots?agent=rare-bot".to_owned()),
+            ("snapshots of no target", "/snapshots?target=nowhere".to_owned()),
+            ("snapshots that are gone", "/snapshots?state=removed".to_owned()),
+            ("snapshots, the middle", format!("/snapshots?cursor={middle}")),
+            ("snapshot", format!("/snapshots/{snapshot}")),
+            ("sinks", "/sinks".to_owned()),
+            ("silences", "/silences".to_owned()),
             ("log", "/log".to_owned()),
             ("log of one kind", "/log?kind=approval.changed".to_owned()),
+            ("log of checks", "/log?kind=check".to_owned()),
+            ("log of a kind: none", "/log?kind=key.revoked".to_owned()),
+            ("log, the middle", format!("/log?before={middle}")),
+            ("log, a check found", format!("/log?q={check}")),
             ("log, an agent found", "/log?q=rare-bot".to_owned()),
+            ("log, nothing found", "/log?q=nobody".to_owned()),
             ("entry", format!("/log/{}", self.actions / 2)),
         ]
     }

@@ -46,6 +46,10 @@ fn describe(event: &Event, flat: &mut Flat) -> String {
         Event::Outcome(reported) => outcome(reported, flat),
         Event::ApprovalRequested(approval) => requested(approval, flat),
         Event::ApprovalChanged { id, transition } => changed(id, transition, flat),
+        Event::ApprovalSampled { id, target, records, by } => {
+            flat.text("approval_id", id).text("target", target).put("records", *records).by(by);
+            format!("{} looked at records that {id} is about", by.name)
+        }
         Event::SnapshotTaken(taken) => snapshot(taken, flat),
         Event::SnapshotSealed { id, bytes, key_id } => {
             flat.text("snapshot_id", id).put("bytes", *bytes).text("key_id", key_id);

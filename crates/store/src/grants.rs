@@ -3,8 +3,7 @@
 use crate::{
     error::StoreError,
     project::{Fault, Refusal, unless},
-    read::{MAX_PAGE, bodies, count, parse},
-    schema,
+    read::{bodies, count, page_of},
     store::Store,
 };
 use checkrein_core::{
@@ -26,7 +25,7 @@ pub struct GrantFilter {
 /// Some grants, newest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GrantPage {
-    /// The grants.
+    /// The grants; as with [`crate::CheckPage::rows`], possibly fewer than asked for.
     pub rows: Vec<Grant>,
     /// What to pass as `before` for the next page; none at the end.
     pub next: Option<u64>,
@@ -141,26 +140,14 @@ fn page(
     before: Option<u64>,
     limit: usize,
 ) -> Result<GrantPage, StoreError> {
-    let limit = limit.clamp(1, MAX_PAGE);
-    let mut statement = db.prepare_cached(
-        "SELECT seq, agent, body FROM grants WHERE seq < ?1 AND (?2 IS NULL OR open = ?2) ORDER BY seq DESC",
-    )?;
+    // Few are open, however many there were.
+    let along = if filter.open == Some(true) { "INDEXED BY grants_open WHERE open = 1" } else { "WHERE 1" };
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT seq, agent, ?2 IS NULL OR open = ?2
+         FROM grants {along} AND seq < ?1 ORDER BY seq DESC"
+    ))?;
     let before = before.map_or(i64::MAX, u64::cast_signed);
-    let mut rows = statement.query(params![before, filter.open])?;
-    let mut page = GrantPage::default();
-    let mut last = None;
-    while let Some(row) = rows.next()? {
-        let agent = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-        if filter.agent.as_ref().is_some_and(|p| !p.matches(agent)) {
-            continue;
-        }
-        if page.rows.len() == limit {
-            page.next = last;
-            break;
-        }
-        let seq = schema::seq(row.get(0)?);
-        page.rows.push(parse(seq, row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?)?);
-        last = Some(seq);
-    }
-    Ok(page)
+    let rows = statement.query(params![before, filter.open])?;
+    let (rows, next) = page_of(db, "grants", rows, filter.agent.as_ref(), limit)?;
+    Ok(GrantPage { rows, next })
 }

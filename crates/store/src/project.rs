@@ -158,7 +158,8 @@ pub(crate) fn apply(db: &Connection, seq: u64, at: Timestamp, event: &Event) -> 
         Event::SilenceEnded { id, .. } => outbox::unsilenced(db, id),
         Event::SinkChanged { .. } => outbox::note(db, seq, at, event, About::Nothing),
         Event::DriftEnded { .. } => outbox::note(db, seq, at, event, About::Nothing),
-        Event::DriftAccepted { .. }
+        Event::ApprovalSampled { .. }
+        | Event::DriftAccepted { .. }
         | Event::PoliciesLoaded { .. }
         | Event::ServerStarted { .. }
         | Event::ServerStopped {}

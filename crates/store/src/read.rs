@@ -9,10 +9,10 @@ use checkrein_core::{
     event::{Checked, Entry, Outcome},
     fingerprint::Fingerprint,
     key::KeyRecord,
-    name::{Name, Pattern},
+    name::Pattern,
     time::Timestamp,
 };
-use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter, types::Value as Sql};
+use rusqlite::{Connection, OptionalExtension as _, Rows, params, params_from_iter, types::Value as Sql};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -20,8 +20,8 @@ use std::borrow::Cow;
 /// The most rows that one read gives, whatever limit is asked for.
 pub const MAX_PAGE: usize = 10_000;
 
-/// Checks that one read looks through at most when a filter passes few: some hundredths of a second.
-const MAX_SCAN: u64 = 5_000;
+/// Rows that one read looks through at most when a filter passes few: some hundredths of a second.
+pub(crate) const MAX_SCAN: u64 = 5_000;
 
 /// Which checks.
 #[derive(Clone, Debug, Default)]
@@ -291,7 +291,7 @@ const HOUR: i64 = 3_600_000_000;
 
 pub(crate) fn checks_by_hour(
     db: &Connection,
-    agent: &Name,
+    agent: &Pattern,
     since: Timestamp,
     most: u64,
 ) -> Result<ChecksByHour, StoreError> {
@@ -307,13 +307,17 @@ pub(crate) fn checks_by_hour(
             .query_row([from.cast_signed()], |r| r.get::<_, i64>(0))?;
         whole_from = before.div_euclid(HOUR).saturating_add(1);
     }
-    let mut rows = tx.prepare_cached(
+    // In both `*` is any run of characters; what else means something to SQLite is put into brackets.
+    let (fits, whose) = match agent.literal() {
+        Some(name) => ("=", name.to_string()),
+        None => ("GLOB", agent.as_str().replace('[', "[[]").replace('?', "[?]")),
+    };
+    let mut rows = tx.prepare_cached(&format!(
         "SELECT at / 3600000000, count(*) FROM log
-         WHERE seq >= ?1 AND kind = 'check' AND agent = ?2 GROUP BY 1 ORDER BY 1",
-    )?;
-    let rows = rows.query_map(params![from.cast_signed(), agent.as_str()], |r| {
-        Ok((r.get(0)?, schema::seq(r.get(1)?)))
-    })?;
+         WHERE seq >= ?1 AND kind = 'check' AND agent {fits} ?2 GROUP BY 1 ORDER BY 1",
+    ))?;
+    let rows =
+        rows.query_map(params![from.cast_signed(), whose], |r| Ok((r.get(0)?, schema::seq(r.get(1)?))))?;
     Ok(ChecksByHour { whole_from, hours: rows.collect::<Result<_, _>>()? })
 }
 
@@ -521,44 +525,55 @@ pub(crate) fn approvals(
     before: Option<u64>,
     limit: usize,
 ) -> Result<ApprovalPage, StoreError> {
-    let limit = limit.clamp(1, MAX_PAGE);
     // Each way along an index: what waits is little, whatever is over; so is what one agent asked for.
     let agent = filter.agent.as_ref().and_then(Pattern::literal).map(|agent| agent.as_str());
     let waits = filter.open == Some(true) || filter.state == Some(State::Pending);
-    let mut statement = db.prepare_cached(if waits {
-        "SELECT seq, agent, body FROM approvals INDEXED BY approvals_due
-         WHERE open = 1 AND seq < ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR ?3)
-           AND (?4 IS NULL OR agent = ?4) ORDER BY seq DESC"
+    let along = if waits {
+        "INDEXED BY approvals_due WHERE open = 1"
     } else if agent.is_some() {
-        "SELECT seq, agent, body FROM approvals INDEXED BY approvals_agent
-         WHERE agent = ?4 AND seq < ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR open = ?3)
-         ORDER BY seq DESC"
+        "INDEXED BY approvals_agent WHERE agent = ?4"
     } else if filter.state.is_some() {
-        "SELECT seq, agent, body FROM approvals INDEXED BY approvals_state
-         WHERE state = ?2 AND seq < ?1 AND (?3 IS NULL OR open = ?3) AND ?4 IS NULL ORDER BY seq DESC"
+        "INDEXED BY approvals_state WHERE state = ?2"
     } else {
-        "SELECT seq, agent, body FROM approvals
-         WHERE seq < ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR open = ?3) AND ?4 IS NULL
-         ORDER BY seq DESC"
-    })?;
+        "WHERE 1"
+    };
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT seq, agent,
+                (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR open = ?3) AND (?4 IS NULL OR agent = ?4)
+         FROM approvals {along} AND seq < ?1 ORDER BY seq DESC"
+    ))?;
     let before = before.map_or(i64::MAX, u64::cast_signed);
-    let mut rows = statement.query(params![before, filter.state.map(State::as_str), filter.open, agent])?;
-    let mut page = ApprovalPage::default();
-    let mut last = None;
+    let rows = statement.query(params![before, filter.state.map(State::as_str), filter.open, agent])?;
+    page_of(db, "approvals", rows, filter.agent.as_ref(), limit)
+        .map(|(rows, next)| ApprovalPage { rows, next })
+}
+
+/// A page of `table` from its rows, without the long bodies, of `(seq, agent, whether it is wanted)`, newest first: at most `limit` of those of
+/// such an agent, from at most [`MAX_SCAN`] rows. With it, what to pass as `before` for the next page; none at the end.
+pub(crate) fn page_of<T: DeserializeOwned>(
+    db: &Connection,
+    table: &str,
+    mut rows: Rows<'_>,
+    agent: Option<&Pattern>,
+    limit: usize,
+) -> Result<(Vec<T>, Option<u64>), StoreError> {
+    let limit = limit.clamp(1, MAX_PAGE);
+    let mut body = db.prepare_cached(&format!("SELECT body FROM {table} WHERE seq = ?1"))?;
+    let (mut found, mut last, mut looked_at) = (Vec::new(), None, 0);
     while let Some(row) = rows.next()? {
-        let agent = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-        if filter.agent.as_ref().is_some_and(|p| !p.matches(agent)) {
-            continue;
+        if found.len() == limit || looked_at == MAX_SCAN {
+            return Ok((found, last));
         }
-        if page.rows.len() == limit {
-            page.next = last;
-            break;
-        }
+        looked_at += 1;
         let seq = schema::seq(row.get(0)?);
-        page.rows.push(parse(seq, row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?)?);
         last = Some(seq);
+        let whose = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+        if row.get::<_, bool>(2)? && agent.is_none_or(|agent| agent.matches(whose)) {
+            let body = body.query_row([seq.cast_signed()], |row| row.get::<_, String>(0))?;
+            found.push(parse(seq, &body)?);
+        }
     }
-    Ok(page)
+    Ok((found, None))
 }
 
 pub(crate) fn bodies<T: DeserializeOwned>(

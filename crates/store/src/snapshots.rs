@@ -4,7 +4,7 @@
 use crate::{
     error::StoreError,
     project::{Fault, Refusal, unless},
-    read::{MAX_PAGE, bodies, count, parse},
+    read::{bodies, count, page_of, parse},
     schema,
     store::Store,
 };
@@ -32,7 +32,7 @@ pub struct SnapshotFilter {
 /// Some snapshots, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotPage {
-    /// The snapshots.
+    /// The snapshots; as with [`crate::CheckPage::rows`], possibly fewer than asked for.
     pub rows: Vec<SnapshotState>,
     /// What to pass as `before` for the next page; none at the end.
     pub next: Option<u64>,
@@ -200,28 +200,16 @@ fn page(
     before: Option<u64>,
     limit: usize,
 ) -> Result<SnapshotPage, StoreError> {
-    let limit = limit.clamp(1, MAX_PAGE);
-    let mut statement = db.prepare_cached(
-        "SELECT seq, agent, body FROM snapshots
-         WHERE seq < ?1 AND (?2 IS NULL OR target = ?2) AND (?3 IS NULL OR live = ?3) ORDER BY seq DESC",
-    )?;
+    let along =
+        if filter.live == Some(true) { "INDEXED BY snapshots_live WHERE live = 1" } else { "WHERE 1" };
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT seq, agent, (?2 IS NULL OR target = ?2) AND (?3 IS NULL OR live = ?3)
+         FROM snapshots {along} AND seq < ?1 ORDER BY seq DESC"
+    ))?;
     let before = before.map_or(i64::MAX, |seq| i64::try_from(seq).unwrap_or(i64::MAX));
-    let mut rows = statement.query(params![before, filter.target, filter.live])?;
-    let (mut page, mut last) = (SnapshotPage::default(), None);
-    while let Some(row) = rows.next()? {
-        let agent = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-        if filter.agent.as_ref().is_some_and(|p| !p.matches(agent)) {
-            continue;
-        }
-        if page.rows.len() == limit {
-            page.next = last;
-            break;
-        }
-        let seq = schema::seq(row.get(0)?);
-        page.rows.push(parse(seq, row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?)?);
-        last = Some(seq);
-    }
-    Ok(page)
+    let rows = statement.query(params![before, filter.target, filter.live])?;
+    let (rows, next) = page_of(db, "snapshots", rows, filter.agent.as_ref(), limit)?;
+    Ok(SnapshotPage { rows, next })
 }
 
 fn open_execution(row: &Row<'_>) -> Result<OpenExecution, rusqlite::Error> {

@@ -22,7 +22,7 @@ use checkrein_core::{
     event::{Checked, Entry, Event},
     fingerprint::Fingerprint,
     key::KeyRecord,
-    name::Name,
+    name::Pattern,
     time::Timestamp,
 };
 use rusqlite::Connection;
@@ -455,14 +455,14 @@ impl Store {
         self.read(read::breakers).await
     }
 
-    /// How many checks of `agent` each hour has from `since` on. Looks at the newest `most` entries of the
+    /// How many checks of the agents that fit `agent` each hour has from `since` on. Looks at the newest `most` entries of the
     /// log, whosever they are; hours that begin before those are incomplete.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn checks_by_hour(
         &self,
-        agent: &Name,
+        agent: &Pattern,
         since: Timestamp,
         most: u64,
     ) -> Result<ChecksByHour, StoreError> {

@@ -13,17 +13,19 @@ pub struct Digest(pub String);
 pub struct RowsDigest {
     sum: [u64; 4],
     rows: u64,
+    /// What is hashed, in one piece: of short ones that takes half the time.
+    piece: Vec<u8>,
 }
 
 impl RowsDigest {
     /// Takes part: the record `row` of `resource`.
     pub fn add(&mut self, resource: &str, row: &[u8]) {
-        let mut hasher = blake3::Hasher::new();
+        self.piece.clear();
         // The length keeps the two parts apart.
-        hasher.update(&(resource.len() as u64).to_le_bytes());
-        hasher.update(resource.as_bytes());
-        hasher.update(row);
-        let hash = hasher.finalize();
+        self.piece.extend_from_slice(&(resource.len() as u64).to_le_bytes());
+        self.piece.extend_from_slice(resource.as_bytes());
+        self.piece.extend_from_slice(row);
+        let hash = blake3::hash(&self.piece);
         for (lane, bytes) in self.sum.iter_mut().zip(hash.as_bytes().chunks_exact(8)) {
             let mut word = [0_u8; 8];
             word.copy_from_slice(bytes);

@@ -175,7 +175,7 @@ impl Counted {
 pub struct Captured {
     /// Records with their before-image (or absence, for inserted ones), by resource.
     pub affected: Vec<Affected>,
-    /// Over the records, for approvals.
+    /// Over the records, for approvals. None where it was not an action that took them, in a database.
     pub digest: Option<Digest>,
 }
 

@@ -168,16 +168,21 @@ def test_a_snapshot_is_its_id_wherever_one_is_wanted(server: Server) -> None:
 
 
 def test_conflicts_are_shown_whole(server: Server) -> None:
-    refused = refusal(
-        409, "rollback-conflicts", "1 record has changed since", conflicts=[CONFLICT], conflict_count=9
-    )
-    server.will(*[refused])
+    told = {"conflicts": [CONFLICT], "conflict_count": 9, "plan": {"digest": "d1"}}
+    refused = refusal(409, "rollback-conflicts", "1 record has changed since", **told)
+    done = {"status": "done", "snapshot_id": "snp_1", "plan": {"digest": "d1"}}
+    server.will(*[refused, reply(200, done)])
     with make(server) as asked:
         with pytest.raises(RollbackConflictError) as raised:
             asked.rollback("snp_1")
         assert isinstance(raised.value, ConflictError)
         assert raised.value.conflicts == [CONFLICT]
         assert raised.value.conflict_count == 9
+        assert raised.value.digest == "d1"
+        seen = asked.rollback("snp_1", on_conflict="force", plan_digest=raised.value.digest)
+        assert seen.digest == "d1"
+        assert server.asked[0].body == {"dry_run": False, "on_conflict": "refuse"}
+        assert server.asked[1].body == {"dry_run": False, "on_conflict": "force", "plan_digest": "d1"}
         with pytest.raises(BadRequestError, match="on_conflict"):
             asked.rollback("snp_1", on_conflict="overwrite")
 

@@ -254,14 +254,16 @@ export class Checkrein {
    * Puts the records of a snapshot back, all or none; an operator's key is needed.
    *
    * `dryRun` only plans. Throws `RollbackConflictError` when somebody has changed records since, or the snapshot is not
-   * sealed; `onConflict` `"skip"` leaves such records, `"force"` overwrites.
+   * sealed; `onConflict` `"skip"` leaves such records, `"force"` overwrites. With `planDigest`, the `digest` of a plan or of
+   * such an error that a person has looked at, it only takes place while the conflicts are those.
    */
   async rollback(
     snapshot: SnapshotLike,
-    options: { dryRun?: boolean; onConflict?: OnConflict; timeoutMs?: number } = {},
+    options: { dryRun?: boolean; onConflict?: OnConflict; planDigest?: string; timeoutMs?: number } = {},
   ): Promise<RollbackResult> {
-    const { dryRun = false, onConflict = "refuse", timeoutMs = SNAPSHOT_MS } = options;
-    return this.#undo.rollback(snapshot, dryRun, onConflict, milliseconds(timeoutMs, "timeoutMs"));
+    const { dryRun = false, onConflict = "refuse", planDigest, timeoutMs = SNAPSHOT_MS } = options;
+    const patienceMs = milliseconds(timeoutMs, "timeoutMs");
+    return this.#undo.rollback(snapshot, dryRun, onConflict, planDigest, patienceMs);
   }
 
   /** One snapshot. */

@@ -91,7 +91,8 @@ export class PolicyConflictError extends ConflictError {
 /**
  * Somebody changed records since the action, or the snapshot was never sealed. Nothing was restored.
  *
- * Look at `conflicts`, then roll back with `onConflict` `"skip"` (leave these) or `"force"` (overwrite).
+ * Look at `conflicts`, then roll back with `onConflict` `"skip"` (leave these) or `"force"` (overwrite), and with
+ * `planDigest` set to `digest`: it then concerns these conflicts and no others.
  */
 export class RollbackConflictError extends ConflictError {
   override name = "RollbackConflictError";
@@ -99,6 +100,8 @@ export class RollbackConflictError extends ConflictError {
   conflicts: readonly Readonly<Record<string, unknown>>[] = [];
   /** All of them. */
   conflictCount = 0;
+  /** Names all of them as they are, for `planDigest`. */
+  digest: string | undefined;
 }
 
 /** The request is wrong, and would be wrong again (400, 413, 422 and other 4xx; a value that is no JSON). */

@@ -17,7 +17,7 @@ export {
 } from "./client.js";
 export * from "./errors.js";
 export type { CheckFields, GuardOptions } from "./guard.js";
-export type { Approval, Approvals, Grant, Grants, Policies, Policy } from "./management.js";
+export type { Approval, Approvals, Grant, Grants, Policies, Policy, Sample } from "./management.js";
 export type { OnUnreachable } from "./protocol.js";
 export {
   type BlastRadius,

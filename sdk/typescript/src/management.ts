@@ -20,6 +20,8 @@ export type Policy = {
 } & Readonly<Record<string, unknown>>;
 /** An approval, as the server shows it. */
 export type Approval = Schemas["ApprovalView"];
+/** Some of the records that a held action would touch, as the server shows them. */
+export type Sample = Schemas["SampleView"];
 /** A grant, as the server shows it. */
 export type Grant = Schemas["GrantView"];
 
@@ -81,6 +83,16 @@ export class Approvals {
   async get(approvalId: string): Promise<Approval> {
     const path = `/v1/approvals/${segment(approvalId)}`;
     return (await this.#protocol.object({ method: "GET", path })) as unknown as Approval;
+  }
+
+  /**
+   * Some of the records that the action would touch, as they are now, without secrets. That you looked goes on record.
+   *
+   * Throws `ConflictError` when nobody is asked any more.
+   */
+  async sample(approvalId: string): Promise<Sample> {
+    const path = `/v1/approvals/${segment(approvalId)}/sample`;
+    return (await this.#protocol.object({ method: "GET", path, once: true })) as unknown as Sample;
   }
 
   /** Lets the action run. Throws `ConflictError` when it is already decided or expired. */

@@ -99,7 +99,7 @@ export interface components {
     };
     /** A page of approvals, newest first. */
     ApprovalPage: {
-      /** The approvals. */
+      /** The approvals; where few pass the filter, possibly fewer than asked for, or none, with more to come. */
       approvals: Array<components["schemas"]["ApprovalView"]>;
       /** Ask again with `cursor` set to this for the next page; absent on the last one. */
       next_cursor?: string | null;
@@ -433,6 +433,8 @@ export interface components {
     DriftSeverity: "notice" | "warning" | "critical";
     /** How far an action departs from what its agent normally does. Told from a score of 5 on. */
     DriftVerdict: {
+      /** Where it is seen of all agents of a key together: the pattern that the key stands for. */
+      agents?: string | null;
       /** In which way it departs. */
       channel: components["schemas"]["DriftChannel"];
       /** What is normal: a count, or a share for `mix` and `errors`. */
@@ -511,7 +513,7 @@ export interface components {
     };
     /** A page of grants, newest first. */
     GrantPage: {
-      /** The grants. */
+      /** The grants; where few pass the filter, possibly fewer than asked for, or none, with more to come. */
       grants: Array<components["schemas"]["GrantView"]>;
       /** Ask again with `cursor` set to this for the next page; absent on the last one. */
       next_cursor?: string | null;
@@ -1103,7 +1105,7 @@ export interface components {
     SnapshotPage: {
       /** Ask again with `cursor` set to this for the next page; absent on the last one. */
       next_cursor?: string | null;
-      /** The snapshots. */
+      /** The snapshots; where few pass the filter, possibly fewer than asked for, or none, with more to come. */
       snapshots: Array<components["schemas"]["SnapshotView"]>;
     };
     /** A snapshot to be taken. Exactly one of `record_ids`, `where` and `statement`. */

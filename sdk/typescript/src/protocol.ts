@@ -386,6 +386,7 @@ function errorOf(answer: Reply): CheckreinError {
   if (error instanceof RollbackConflictError) {
     error.conflicts = objects(problem["conflicts"]);
     error.conflictCount = count(problem["conflict_count"]) ?? error.conflicts.length;
+    error.digest = isObject(problem["plan"]) ? optional(problem["plan"]["digest"]) : undefined;
   }
   return Object.assign(error, {
     status,

@@ -1,5 +1,6 @@
 /** What Checkrein runs, keeps and takes back: executions, snapshots, rollbacks. */
 import { BadRequestError, UnreachableError } from "./errors.js";
+import { exact } from "./exact.js";
 import { Failure, MAX_ROWS_ANSWER } from "./exchange.js";
 import type { components } from "./openapi.js";
 import {
@@ -106,6 +107,8 @@ export interface RollbackResult {
   readonly conflicts: readonly Found[];
   /** All of them; `conflicts` shows the first. */
   readonly conflictCount: number;
+  /** Names all conflicts as they are, for `planDigest` of the rollback itself. */
+  readonly digest: string | undefined;
   /** What else a person should know. */
   readonly notes: readonly string[];
   /** The snapshot that undoes this rollback. */
@@ -164,6 +167,7 @@ export class Undo {
     snapshot: SnapshotLike,
     dryRun: boolean,
     onConflict: OnConflict,
+    planDigest: string | undefined,
     patienceMs: number,
   ): Promise<RollbackResult> {
     if (!ON_CONFLICT.includes(onConflict)) {
@@ -172,7 +176,8 @@ export class Undo {
       );
     }
     const path = `${pathOf(snapshot)}/rollback`;
-    const body = { dry_run: dryRun, on_conflict: onConflict };
+    const seen = planDigest === undefined ? {} : { plan_digest: exact(planDigest, "planDigest") };
+    const body = { dry_run: dryRun, on_conflict: onConflict, ...seen };
     const answer = await this.protocol.exchange({ method: "POST", path, body, patienceMs, once: !dryRun });
     if (answer instanceof Failure && !dryRun) {
       throw new UnreachableError(
@@ -232,6 +237,7 @@ function readRollback(found: Found): RollbackResult {
     byResource: objects(plan["by_resource"]),
     conflicts: objects(plan["conflicts"]),
     conflictCount: count(plan["conflict_count"]) ?? 0,
+    digest: optional(plan["digest"]),
     notes: Array.isArray(plan["notes"]) ? plan["notes"].map(String) : [],
     undoSnapshotId: optional(found["undo_snapshot_id"]),
     raw: found,

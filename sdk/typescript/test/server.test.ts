@@ -196,7 +196,15 @@ test("executions, snapshots and rollback", async () => {
       error instanceof RollbackConflictError && error.conflictCount === 1 && error.conflicts.length === 1
     );
   });
-  const undone = await admin.rollback(done, { onConflict: "skip" });
+  const seen = await admin.rollback(done, { dryRun: true });
+  sql("UPDATE users SET plan = 'platinum' WHERE id = 3");
+  let now: string | undefined;
+  const stale = admin.rollback(done, { onConflict: "skip", planDigest: seen.digest ?? "" });
+  await assert.rejects(stale, (error: RollbackConflictError) => {
+    now = error.digest;
+    return error instanceof RollbackConflictError && seen.digest !== undefined && now !== seen.digest;
+  });
+  const undone = await admin.rollback(done, { onConflict: "skip", planDigest: now ?? "" });
   assert.deepEqual([undone.status, undone.restored], ["done", 11]);
   assert.ok(undone.undoSnapshotId);
 
@@ -225,4 +233,17 @@ test("a held execution runs when it is approved", async () => {
   await admin.approvals.deny(other.approvalId ?? "", "no");
   const denied = await other.wait();
   assert.deepEqual([denied.blocked, denied.held, denied.executed], [true, false, false]);
+});
+
+test("a sample shows some of the records that would go", async () => {
+  const ask: Policy = { name: "ask_delete", rule: "require_approval", condition: { action: "delete" } };
+  await admin.policies.create(ask);
+  sql("CREATE TABLE people (id INTEGER PRIMARY KEY, password TEXT); INSERT INTO people VALUES (7, 'geheim')");
+  const held = await admin.execute({ target: "shop", statement: "DELETE FROM people" });
+  const sample = await admin.approvals.sample(held.approvalId ?? "");
+  assert.deepEqual(sample.resources, [
+    { resource: "shop.people", columns: ["id", "password"], rows: [[7, "[redacted]"]] },
+  ]);
+  await admin.approvals.deny(held.approvalId ?? "");
+  await assert.rejects(admin.approvals.sample(held.approvalId ?? ""), ConflictError);
 });

@@ -93,7 +93,7 @@ test("refusals are errors of their own", () =>
       after: {},
       now: {},
     };
-    const conflicts = { conflicts: [conflict], conflict_count: 250 };
+    const conflicts = { conflicts: [conflict], conflict_count: 250, plan: { digest: "d1" } };
     server.will(
       refusal(422, "statement-failed"),
       refusal(409, "rollback-conflicts", conflicts),
@@ -103,13 +103,16 @@ test("refusals are errors of their own", () =>
     await assert.rejects(client.execute(DELETE), StatementError);
     await assert.rejects(client.rollback("snp_1"), (error: RollbackConflictError) => {
       assert.ok(error instanceof RollbackConflictError);
-      assert.deepEqual([error.conflicts, error.conflictCount], [[conflict], 250]);
+      assert.deepEqual([error.conflicts, error.conflictCount, error.digest], [[conflict], 250, "d1"]);
       return true;
     });
-    await assert.rejects(client.rollback("snp_1", { onConflict: "force" }), (error: Error) => {
-      return error instanceof ConflictError && !(error instanceof RollbackConflictError);
-    });
-    assert.deepEqual(server.asked.at(-1)?.body, { dry_run: false, on_conflict: "force" });
+    await assert.rejects(
+      client.rollback("snp_1", { onConflict: "force", planDigest: "d1" }),
+      (error: Error) => {
+        return error instanceof ConflictError && !(error instanceof RollbackConflictError);
+      },
+    );
+    assert.deepEqual(server.asked.at(-1)?.body, { dry_run: false, on_conflict: "force", plan_digest: "d1" });
   }));
 
 test("a dry run may be asked for again; what is no snapshot is refused", () =>

@@ -3,7 +3,7 @@
 use crate::{
     failure::Result,
     output::{Out, clean, note, number, time},
-    remote::Remote,
+    remote::{Remote, found},
 };
 use checkrein_api::{GrantView, NewGrant};
 
@@ -89,7 +89,10 @@ pub(crate) fn list(args: List, out: &mut Out) -> Result {
         query.push(("open", "true".to_owned()));
     }
     query.extend(agent.map(|agent| ("agent", agent)));
-    let page = remote.ask(|client| async move { client.grants(&query).await })?;
+    let page = remote.ask(|client| async move {
+        let ask = async |query: &[(&str, String)]| client.grants(query).await;
+        found(query, ask, |page| (page.grants.is_empty(), page.next_cursor.clone())).await
+    })?;
     if out.json {
         return Ok(out.json(&page)?);
     }

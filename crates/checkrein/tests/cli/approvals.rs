@@ -112,6 +112,58 @@ fn two_people_comment_and_answer() {
     assert!(url.stdout.contains("/approve/"), "{}", url.stdout);
 }
 
+#[test]
+fn some_records_are_looked_at_and_the_look_is_on_record() {
+    let toml = "[targets.shop]\nkind = \"sqlite\"\npath = \"shop.db\"\nenvironment = \"production\"\n\
+         [[policies]]\nname = \"ask\"\nrule = \"require_approval\"\ncondition = { action = \"delete\" }\n";
+    let run = Run::new().file("checkrein.toml", toml);
+    let db = rusqlite::Connection::open(run.dir.path().join("shop.db")).unwrap();
+    db.execute_batch("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, password TEXT)").unwrap();
+    db.execute("INSERT INTO users VALUES (7, ?1, 'geheim')", ["a\u{1b}[2J"]).unwrap();
+    let server = Server::start_in(run);
+    let held = server.cli.expect(4, &["execute", "shop", "DELETE FROM users", "--json"]).json();
+    let id = held["approval_id"].as_str().unwrap().to_owned();
+    let seen = server.expect(0, &["approvals", "sample", &id]);
+    assert_eq!(
+        seen.stdout, "shop.users\n{\"id\":7,\"name\":\"a\\u001b[2J\",\"password\":\"[redacted]\"}\n",
+        "{}",
+        seen.stderr
+    );
+    assert!(seen.stderr.starts_with("1 record as of "), "{}", seen.stderr);
+    let json = server.json(&["approvals", "sample", &id]);
+    assert_eq!(json["resources"][0]["rows"], json!([[7, "a\u{1b}[2J", "[redacted]"]]));
+    let shown = server.expect(0, &["log", "show", &id]).stdout;
+    assert_eq!(shown.matches("looked at 1 record of shop").count(), 2, "{shown}");
+    assert!(!shown.contains("geheim") && !shown.contains("[2J"), "what was seen is not: {shown}");
+    assert!(server.expect(1, &["approvals", "sample", "apr_none"]).stderr.contains("no approval"));
+    server.expect(0, &["approvals", "deny", &id]);
+    assert!(server.expect(1, &["approvals", "sample", &id]).stderr.contains("nobody is asked"));
+}
+
+#[test]
+fn what_was_asked_is_withdrawn_with_the_key_that_asked() {
+    let server = server();
+    let id = held(&server, "refund");
+    let ann = server.json(&["keys", "create", "--role", "operator", "--name", "ann"]);
+    let other = server
+        .cli
+        .command(&["approvals", "withdraw", &id])
+        .env("CHECKREIN_API_KEY", ann["key"].as_str().unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(other.stderr).unwrap();
+    assert!(!other.status.success() && said.contains("another key made"), "{said}");
+    assert_eq!(
+        server.expect(0, &["approvals", "withdraw", &id]).stdout,
+        "withdrawn: refund on shop.orders by shop-bot\n"
+    );
+    assert!(server.expect(0, &["approvals", "list", "--all"]).stdout.contains("withdrawn"));
+    let again = held(&server, "refund");
+    let check = server.json(&["approvals", "show", &again])["check_id"].as_str().unwrap().to_owned();
+    assert_eq!(server.json(&["approvals", "withdraw", &check])["verdict"], "block");
+    assert!(server.expect(1, &["approvals", "withdraw", "chk_none"]).stderr.contains("no check"));
+}
+
 /// What is too large is refused by name; what is not is shown whole, in a terminal that it cannot take over.
 #[test]
 fn five_megabytes_and_what_terminals_obey() {

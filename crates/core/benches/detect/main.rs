@@ -2,8 +2,8 @@
 //!
 //! Arguments after `--`: `fleet`, `other` or `third` (the generator), `--seed N` (the first of the fleet's seeds),
 //! `--agents N`, `--verbose`, `--tails` (how often each channel came near an alarm without cause), `--oracle`
-//! (what there is to be found of higher rates, which takes its time); `--calls FILE` (recorded calls of others,
-//! see `recorded`); or `--events FILE`, which writes an example for `checkrein drift`. Each agent lives through six weeks; what is
+//! (what there is to be found of higher rates, which takes its time); `--keys` (so many keys of several agents
+//! instead, see `keys`); `--calls FILE` (recorded calls of others, see `recorded`); or `--events FILE`, which writes an example for `checkrein drift`. Each agent lives through six weeks; what is
 //! alerted then is a false alarm. At random active hours from the third week on, a copy of it goes on with
 //! something injected, and what is alerted then, within the window of the injection, is a detection.
 
@@ -19,6 +19,7 @@
 )]
 
 mod fleet;
+mod keys;
 mod oracle;
 mod other;
 mod recorded;
@@ -152,7 +153,12 @@ fn main() {
     let generators = ["fleet", "other", "third"];
     let all = !args.iter().any(|a| generators.contains(&a.as_str()));
     for generator in generators {
-        if all || args.iter().any(|a| a == generator) {
+        if !all && !args.iter().any(|a| a == generator) {
+            continue;
+        }
+        if args.iter().any(|a| a == "--keys") {
+            keys::run(generator, seed, agents, verbose);
+        } else {
             run(generator, seed, agents, (verbose, tails, oracle));
         }
     }
@@ -187,17 +193,28 @@ fn run(generator: &str, seed: u64, agents: u64, (verbose, tails, asks_oracle): (
     let mut group = Group::new();
     for at in 0..agents {
         let own = seed * 100_000 + at;
-        let source: Box<dyn Source> = match generator {
-            "other" => Box::new(other::Scripted::new(own, START)),
-            "third" => Box::new(third::Stints::new(own, START)),
-            _ if at % 4 == 3 => Box::new(fleet::Simulated::tickets(own, START)),
-            _ => Box::new(fleet::Simulated::new(own, START)),
-        };
-        live(source, at % 4 == 3 && generator == "fleet", own, &mut group, &mut tally, verbose);
+        live(
+            source(generator, at, own),
+            at % 4 == 3 && generator == "fleet",
+            own,
+            &mut group,
+            &mut tally,
+            verbose,
+        );
     }
     report(generator, seed, agents, &tally);
     if tails {
         tally.print_tails();
+    }
+}
+
+/// The `at`-th agent of a generator.
+fn source(generator: &str, at: u64, seed: u64) -> Box<dyn Source> {
+    match generator {
+        "other" => Box::new(other::Scripted::new(seed, START)),
+        "third" => Box::new(third::Stints::new(seed, START)),
+        _ if at % 4 == 3 => Box::new(fleet::Simulated::tickets(seed, START)),
+        _ => Box::new(fleet::Simulated::new(seed, START)),
     }
 }
 

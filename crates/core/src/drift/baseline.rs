@@ -8,6 +8,7 @@ use super::{
     gauges::Gauges,
     group::Group,
     hash,
+    many::Names,
     mix::{Mix, Surprise},
     novelty::Novelty,
     rate::Rate,
@@ -58,6 +59,7 @@ packed! {
         pub(super) sequence: Sequence,
         pub(super) records: Records,
         pub(super) errors: Errors,
+        pub(super) names: Names,
         pub(super) gauges: Gauges,
         /// The kind of the last call and its share before, for the sentence.
         pub(super) symbol: u8,
@@ -102,6 +104,7 @@ impl Baseline {
             sequence: Sequence::new(),
             records: Records::default(),
             errors: Errors::default(),
+            names: Names::default(),
             gauges: Gauges::new(),
             symbol: 0,
             share: 0.0,
@@ -244,6 +247,11 @@ impl Baseline {
     /// While frozen nothing is learnt, as long as a breaker is open; the readings go on.
     pub fn freeze(&mut self, frozen: bool) {
         self.frozen = frozen;
+    }
+
+    /// Actions seen.
+    pub(super) fn calls(&self) -> u64 {
+        self.calls
     }
 
     /// Whether it is frozen.

@@ -23,7 +23,7 @@ pub struct Finding {
 }
 
 impl Baseline {
-    /// Explains the reading of `channel` that [`Baseline::observe`] just gave for `action`.
+    /// Explains the reading of `channel` that was just given for `action`.
     pub fn explain(&self, channel: Channel, score: f32, action: &Observed<'_>) -> Finding {
         let (expected, seen, sentence) = match channel {
             Channel::Rate => self.rate_sentence(action),
@@ -38,6 +38,14 @@ impl Baseline {
                      most recently {last}"
                 );
                 (0.0, f64::from(odd), text)
+            }
+            Channel::Mix if self.names.told => {
+                let (usual, new, calls) = self.names.seen();
+                let usually = percent(usual);
+                let text = format!(
+                    "{new} of the last {calls} actions came from agents that had never acted; normally {usually} do"
+                );
+                (usual, f64::from(new) / f64::from(calls.max(1)), text)
             }
             Channel::Mix => {
                 let (calls, of_it) = self.mix.seen(usize::from(self.symbol));

@@ -21,6 +21,7 @@ packed! {
         pub surprise: Gauge,
         pub records: Gauge,
         pub errors: Gauge,
+        pub names: Gauge,
     }
 }
 
@@ -35,6 +36,7 @@ const SEQUENCE: Prior = Prior { mean: 2.0, spread: 0.8, floor: 0.4, trusted: tru
 const MIX: Prior = Prior { mean: 2.5, spread: 0.9, floor: 0.434, trusted: true, weight: 1.0 };
 const SURPRISE: Prior = Prior { mean: 2.5, spread: 0.8, floor: 0.434, trusted: true, weight: 1.0 };
 const RECORDS: Prior = Prior { mean: 1.5, spread: 0.8, floor: 0.5, trusted: true, weight: 0.7 };
+const NAMES: Prior = Prior { mean: 1.5, spread: 0.8, floor: 0.434, trusted: true, weight: 1.0 };
 const ERRORS: Prior = Prior { mean: 1.5, spread: 0.7, floor: 0.434, trusted: true, weight: 1.0 };
 
 impl Gauges {
@@ -52,10 +54,11 @@ impl Gauges {
             surprise: Gauge::new(SURPRISE),
             records: Gauge::new(RECORDS),
             errors: Gauge::new(ERRORS),
+            names: Gauge::new(NAMES),
         }
     }
 
-    fn each(&mut self) -> [(&mut Gauge, Prior); 12] {
+    fn each(&mut self) -> [(&mut Gauge, Prior); 13] {
         [
             (&mut self.hour, HOUR),
             (&mut self.gathered, GATHERED),
@@ -69,6 +72,7 @@ impl Gauges {
             (&mut self.surprise, SURPRISE),
             (&mut self.records, RECORDS),
             (&mut self.errors, ERRORS),
+            (&mut self.names, NAMES),
         ]
     }
 

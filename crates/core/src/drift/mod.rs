@@ -21,6 +21,7 @@ mod gauges;
 mod group;
 mod hash;
 mod incident;
+mod many;
 mod math;
 mod mix;
 mod novelty;
@@ -57,7 +58,7 @@ pub enum Channel {
     Novelty,
     /// Actions in an order that they do not come in.
     Sequence,
-    /// One kind of action takes a much larger share.
+    /// One kind of action takes a much larger share, or of several agents of a key those do that are new.
     Mix,
     /// More records at a time.
     Records,
@@ -183,6 +184,13 @@ impl Reading {
     pub fn merge(&mut self, other: &Self) {
         for channel in Channel::ALL {
             self.raise(channel, other.score(channel));
+        }
+    }
+
+    /// Says nothing of a channel.
+    pub(super) fn clear(&mut self, channel: Channel) {
+        if let Some(own) = self.scores.get_mut(channel as usize) {
+            *own = 0.0;
         }
     }
 

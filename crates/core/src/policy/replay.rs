@@ -199,6 +199,7 @@ mod tests {
             reason: String::new(),
             expected: 1.0,
             seen: 9.0,
+            agents: None,
         }));
         replay.feed(&odd);
         let report = replay.finish();

@@ -158,8 +158,10 @@ fn check(checked: &Checked, at: Timestamp) -> Vec<Signal> {
             drift::Severity::Critical => Severity::Critical,
         };
         let kind = format!("drift.{}", drift.channel.as_str());
-        let condition = ["drift", agent, drift.channel.incident().as_str()];
-        found.push(signal(&kind, severity, &condition, at, &format!("{agent}: {}", drift.reason)));
+        // One incident, whichever of the key's agents it was seen at.
+        let whose = drift.agents.as_deref().unwrap_or(agent);
+        let condition = ["drift", whose, drift.channel.incident().as_str()];
+        found.push(signal(&kind, severity, &condition, at, &format!("{whose}: {}", drift.reason)));
     }
     for signal in &mut found {
         of_action(signal, &checked.action, &decision.blast_radius);

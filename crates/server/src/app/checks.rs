@@ -133,9 +133,9 @@ impl App {
         let rules = self.rules();
         let understood = rules.catalogue.understand(&check, agent)?;
         let Known { action, blast_radius, notes, undoable } = self.known(&rules, understood, &check).await?;
-        let agent = self.agent(&action.agent).await?;
+        let acting = self.acting(caller.key_id(), &action.agent).await?;
         let (id, at) = (new_id("chk"), self.clock.now());
-        let (mut judgement, look) = self.judge(&rules, &agent, (&action, &fingerprint), &check, (&id, at));
+        let (mut judgement, look) = self.judge(&rules, &acting, (&action, &fingerprint), &check, (&id, at));
         judgement.reason.push_str(&notes);
         let asked = Asked {
             id,
@@ -167,8 +167,8 @@ impl App {
             return Err(Error::KeyReused);
         }
         if before.decision.verdict == Verdict::Allow {
-            let agent = self.agent(&before.action.agent).await?;
-            let outlived = self.drift.outlived(&self.rules().drift, &agent, &before, self.clock.now());
+            let acting = self.acting(&before.key_id, &before.action.agent).await?;
+            let outlived = self.drift.outlived(&self.rules().drift, &acting, &before, self.clock.now());
             if let Some(reason) = outlived
                 && self.store.check(&before.decision.id).await?.is_none_or(|row| row.outcome.is_none())
             {

@@ -50,7 +50,7 @@ pub(super) struct Run {
     pub(super) statements: Statements,
     pub(super) check: Check,
     pub(super) action: Action,
-    pub(super) agent: Arc<drift::Agent>,
+    pub(super) acting: drift::Acting,
     /// Of the action, whatever rows it touches.
     pub(super) fingerprint: Fingerprint,
     pub(super) started: Instant,
@@ -97,7 +97,7 @@ impl App {
                 return self.repeated(before, &fingerprint).await;
             }
         }
-        let agent = self.agent(&action.agent).await?;
+        let acting = self.acting(caller.key_id(), &action.agent).await?;
         let run = Run {
             id: new_id("chk"),
             key_id: caller.key_id().to_owned(),
@@ -106,7 +106,7 @@ impl App {
             statements,
             check,
             action,
-            agent,
+            acting,
             fingerprint,
             started,
             _once: once,
@@ -128,7 +128,7 @@ impl App {
     fn blocks_early(&self, run: &Run) -> bool {
         let now = self.clock.now();
         let is_read = run.action.category == Category::Read;
-        if self.drift.refuses(&run.rules.drift, &run.agent, (is_read, true), now).is_some() {
+        if self.drift.refuses(&run.rules.drift, &run.acting, (is_read, true), now).is_some() {
             return true;
         }
         // A score that is not known is no reason to stop here: it is, once the action has been looked at.
@@ -142,7 +142,7 @@ impl App {
         let at = self.clock.now();
         let exact = Fingerprint::of(&run.check, &action.agent, None);
         let (mut judgement, look) =
-            self.judge(&run.rules, &run.agent, (&action, &exact), &run.check, (&run.id, at));
+            self.judge(&run.rules, &run.acting, (&action, &exact), &run.check, (&run.id, at));
         let blast_radius = BlastRadius::of(&action, found);
         if let (Some(found), Some(stated), true) = (found, action.declared, blast_radius.understated) {
             let records = found.records();

@@ -196,9 +196,9 @@ impl App {
             let reason = format!("{} It no longer holds: {}", approved_reason(approval), judgement.reason);
             return Ok((Verdict::Block, reason));
         }
-        let agent = self.agent(&action.agent).await?;
+        let acting = self.acting(&checked.key_id, &action.agent).await?;
         let is_read = action.category == Category::Read;
-        if let Some(reason) = self.drift.refuses(&rules.drift, &agent, (is_read, false), now) {
+        if let Some(reason) = self.drift.refuses(&rules.drift, &acting, (is_read, false), now) {
             return Ok((
                 Verdict::Block,
                 format!("{} It no longer holds: {reason}", approved_reason(approval)),

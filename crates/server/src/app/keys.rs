@@ -158,16 +158,38 @@ impl Caller {
 /// The keys in force, by hash.
 pub(super) struct Keys {
     by_hash: RwLock<HashMap<String, Arc<Caller>>>,
+    /// By the id of each key that stands for several agents, its pattern. Those of revoked keys stay: what was asked
+    /// with them may still be going on.
+    patterns: RwLock<HashMap<String, Name>>,
     agent_limit: u32,
 }
 
 impl Keys {
     pub(super) fn load(records: Vec<KeyRecord>, agent_limit: u32) -> Result<Self, Error> {
-        let mut by_hash = HashMap::new();
+        let keys = Self { by_hash: RwLock::default(), patterns: RwLock::default(), agent_limit };
         for record in records {
-            by_hash.insert(record.sha256.clone(), Arc::new(Caller::new(record, agent_limit)?));
+            keys.insert(Caller::new(record, agent_limit)?);
         }
-        Ok(Self { by_hash: RwLock::new(by_hash), agent_limit })
+        Ok(keys)
+    }
+
+    fn insert(&self, caller: Caller) {
+        if let Some(pattern) = caller.binding.as_ref().filter(|binding| binding.literal().is_none()) {
+            let mut patterns = self.patterns.write().unwrap_or_else(PoisonError::into_inner);
+            patterns.insert(caller.record.id.clone(), pattern.name().clone());
+        }
+        let mut map = self.by_hash.write().unwrap_or_else(PoisonError::into_inner);
+        map.insert(caller.record.sha256.clone(), Arc::new(caller));
+    }
+
+    /// The pattern of the key with this id, where it stands for several agents.
+    pub(super) fn pattern(&self, id: &str) -> Option<Name> {
+        self.patterns.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// All of these.
+    pub(super) fn patterns(&self) -> HashMap<String, Name> {
+        self.patterns.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn all(&self) -> Vec<KeyRecord> {
@@ -290,10 +312,9 @@ impl App {
     }
 
     async fn add_key(&self, record: KeyRecord, by: Option<Actor>) -> Result<(), Error> {
-        let caller = Arc::new(Caller::new(record.clone(), self.keys.agent_limit)?);
-        let hash = record.sha256.clone();
+        let caller = Caller::new(record.clone(), self.keys.agent_limit)?;
         self.append(vec![Event::KeyCreated { key: record, by }]).await?;
-        self.keys.by_hash.write().unwrap_or_else(PoisonError::into_inner).insert(hash, caller);
+        self.keys.insert(caller);
         Ok(())
     }
 

@@ -1,13 +1,13 @@
 //! Some of the records that a held action would touch, for the person who is asked about it.
 //!
 //! They are read from the target when somebody looks and kept nowhere: the log never forgets, and records are
-//! often about people.
+//! often about people. For the same reason it is on record who looked, and at how many.
 
 use super::{App, Caller, Connected, Error, Rules, counts, shelf};
 use checkrein_api::{SampleView, SampledResource};
 use checkrein_core::{
     approval::Approval,
-    event::Checked,
+    event::{Checked, Event},
     key::Role,
     redact::{REDACTED, Redactor},
 };
@@ -45,7 +45,7 @@ impl App {
     ///
     /// # Errors
     /// When the caller is an agent, nobody is asked any more, its records cannot be told or are not to be shown,
-    /// and when the target does not answer in time.
+    /// when the target does not answer in time, and when the look cannot be put on record.
     pub async fn sample_approval(
         &self,
         caller: &Caller,
@@ -78,12 +78,18 @@ impl App {
         let samples = tokio::time::timeout(bound, read).await.map_err(|_| {
             Error::Target(format!("{} took longer than {} ms", target.name, bound.as_millis()))
         })??;
-        tracing::info!(approval = %approval.id, by = %caller.key_id(), on = %target.name, "records were shown");
-        Ok(SampleView {
-            approval_id: approval.id,
-            read_at: self.clock.now(),
-            resources: shown(&target, samples, &self.samples.redactor),
-        })
+        let read_at = self.clock.now();
+        let resources = shown(&target, samples, &self.samples.redactor);
+        let records = resources.iter().fold(0, |sum: u64, one| sum.saturating_add(one.rows.len() as u64));
+        // On record before anybody sees them.
+        self.append(vec![Event::ApprovalSampled {
+            id: approval.id.clone(),
+            target: target.name.to_string(),
+            records,
+            by: caller.actor(),
+        }])
+        .await?;
+        Ok(SampleView { approval_id: approval.id, read_at, resources })
     }
 
     /// Which records the action means, and where they are.

@@ -167,6 +167,9 @@ pub(super) fn happened(step: &Step) -> Option<Happened> {
                 }
             }
         }
+        Event::ApprovalSampled { target, records, by, .. } => {
+            ("", format!("{} looked at {} records of {target}", by.name, text::number(*records)), None, None)
+        }
         Event::SnapshotTaken(record) => {
             let records = record.by_resource.iter().fold(0_u64, |sum, held| sum.saturating_add(held.records));
             let what = format!("Snapshot of {} records of {}", text::number(records), record.resource);

@@ -2,7 +2,7 @@
 
 use super::{
     Here,
-    page::{self, Frame},
+    page::{self, Earlier, Frame},
     request::{self, Visitor},
     text::{self, Moment, moment},
 };
@@ -18,7 +18,7 @@ use checkrein_store::CheckFilter;
 use serde::Deserialize;
 
 /// Actions a page.
-const PAGE: usize = 50;
+pub(super) const PAGE: usize = 50;
 const VERDICTS: [Verdict; 3] = [Verdict::Allow, Verdict::Hold, Verdict::Block];
 
 /// A check in a list.
@@ -112,7 +112,7 @@ struct ListPage {
     params: Params,
     lines: Vec<Line>,
     /// The next page; there can be one though this one is not full.
-    next: Option<String>,
+    next: Option<Earlier>,
 }
 
 pub(super) async fn list(
@@ -121,10 +121,12 @@ pub(super) async fn list(
     Query(params): Query<Params>,
 ) -> Result<Response, Error> {
     let page = here.app.list_checks(&session.caller, params.query()?).await?;
+    let shown = (page.checks.len(), PAGE);
+    let next = Earlier::of(&here.app, page.next_cursor, shown, |next| params.later(next)).await?;
     Ok(page::send(&ListPage {
         frame: Frame::of(&session, "actions", "Actions"),
         lines: page.checks.iter().map(line).collect(),
-        next: page.next_cursor.map(|next| params.later(&next)),
+        next,
         params,
     }))
 }

@@ -3,7 +3,7 @@
 use super::{
     Here,
     actions::{self, Line, Params},
-    page::{self, Frame},
+    page::{self, Earlier, Frame},
     plot,
     request::{self, Sent, Visitor},
     text::{Moment, moment},
@@ -153,7 +153,7 @@ struct AgentPage {
     normal: Option<Normal>,
     params: Params,
     lines: Vec<Line>,
-    next: Option<String>,
+    next: Option<Earlier>,
     /// Where the search was begun further back: until when, and how to begin it where it was left.
     jumped: Option<(Safe<Moment>, String)>,
     here: String,
@@ -183,6 +183,8 @@ pub(super) async fn show(
         page = app.list_checks(&session.caller, query).await?;
     }
     params.agent.clear();
+    let shown = (page.checks.len(), actions::PAGE);
+    let next = Earlier::of(app, page.next_cursor, shown, |next| params.later(next)).await?;
     let known = match app.view_agent(&agent, HOURS).await {
         Ok(known) => Some(known),
         // One that never acted, or of which nothing was kept.
@@ -194,7 +196,7 @@ pub(super) async fn show(
         switch: known.as_ref().map(|known| switch(&known.breaker)),
         normal: known.as_ref().map(normal),
         lines: page.checks.iter().map(actions::line).collect(),
-        next: page.next_cursor.map(|next| params.later(&next)),
+        next,
         params,
         jumped,
         here: format!("/agents/{}", request::segment(&agent)),

@@ -5,7 +5,7 @@ use super::{
     actions::{self, Line},
     agents::{self, Switch},
     deed::{self, Deed, Part},
-    page::{self, Frame},
+    page::{self, Earlier, Frame},
     request::{Sent, Visitor},
     session::Session,
     text::{self, Moment, moment},
@@ -320,7 +320,7 @@ struct ListPage {
     approvals: Vec<Waiting>,
     state: String,
     agent: String,
-    next: Option<String>,
+    next: Option<Earlier>,
 }
 
 const STATES: [Standing; 5] =
@@ -347,12 +347,12 @@ pub(super) async fn list(
     let cursor = super::request::cursor(params.cursor.as_deref())?;
     let page = here.app.list_approvals(ApprovalQuery { filter, cursor, limit: Some(PAGE) }).await?;
     let now = here.app.now();
+    let link = |next: &str| super::request::query(&[("state", &state), ("agent", &agent), ("cursor", next)]);
+    let next = Earlier::of(&here.app, page.next_cursor, (page.approvals.len(), PAGE), link).await?;
     let page = ListPage {
         frame: Frame::of(&session, "approvals", "Approvals"),
         approvals: page.approvals.iter().map(|a| Waiting::of(a, now)).collect(),
-        next: page
-            .next_cursor
-            .map(|next| super::request::query(&[("state", &state), ("agent", &agent), ("cursor", &next)])),
+        next,
         state,
         agent,
     };

@@ -2,7 +2,7 @@
 
 use super::{
     Here,
-    page::{self, Frame},
+    page::{self, Earlier, Frame},
     request::{self, Form, Sent, Visitor},
     session::Session,
     text::{self, Moment, moment},
@@ -126,7 +126,7 @@ struct GrantsPage {
     frame: Frame,
     params: Params,
     lines: Vec<Line>,
-    next: Option<String>,
+    next: Option<Earlier>,
     wanted: Wanted,
     /// Why what was just asked for was not done.
     problem: Option<String>,
@@ -145,9 +145,9 @@ async fn one(
     let cursor = request::cursor(Some(&params.cursor))?;
     let page = app.list_grants(GrantQuery { filter, cursor, limit: Some(PAGE) }).await?;
     let status = problem.as_ref().map_or(StatusCode::OK, |(status, _)| *status);
-    let next = page
-        .next_cursor
-        .map(|next| request::query(&[("agent", &params.agent), ("all", &params.all), ("cursor", &next)]));
+    let link =
+        |next: &str| request::query(&[("agent", &params.agent), ("all", &params.all), ("cursor", next)]);
+    let next = Earlier::of(app, page.next_cursor, (page.grants.len(), PAGE), link).await?;
     let page = GrantsPage {
         frame: Frame::of(session, "approvals", "Grants"),
         lines: page.grants.into_iter().map(line).collect(),

@@ -12,7 +12,7 @@ use axum::{
     extract::{Path, Query, State},
     response::{IntoResponse as _, Redirect, Response},
 };
-use checkrein_core::event::Entry;
+use checkrein_core::{event::Entry, name::Name};
 use checkrein_store::EntryFilter;
 use serde::Deserialize;
 
@@ -24,6 +24,7 @@ const KINDS: &[&str] = &[
     "outcome",
     "approval.requested",
     "approval.changed",
+    "approval.sampled",
     "snapshot.taken",
     "snapshot.sealed",
     "snapshot.removed",
@@ -196,8 +197,12 @@ async fn find(here: &Here, wanted: &str) -> Result<Option<String>, Error> {
     let Some(agent) = request::pattern("q", wanted)?.filter(|agent| agent.literal().is_some()) else {
         return Ok(None);
     };
-    let filter = checkrein_store::CheckFilter { agent: Some(agent), ..Default::default() };
-    let acted = !store.checks(filter, None, 1).await?.rows.is_empty();
+    let name = Name::new(wanted).map_err(|e| Error::Invalid(format!("q: {e}")))?;
+    let acted = here.app.acted_until(&name).await?.is_some() || {
+        // While drift is off nothing else is known of it.
+        let filter = checkrein_store::CheckFilter { agent: Some(agent), ..Default::default() };
+        !store.checks(filter, None, 1).await?.rows.is_empty()
+    };
     Ok(acted.then(|| format!("/agents/{}", request::segment(wanted))))
 }
 

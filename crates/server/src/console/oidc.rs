@@ -62,8 +62,8 @@ pub(super) async fn finish(
     };
     let unused = matches!(done, Err(Refused::Busy));
     let entered = match done {
-        Ok(SignedIn { caller, life, next }) => {
-            let opened = here.sessions.open(&here.app, caller, life);
+        Ok(SignedIn { caller, life, next, leave }) => {
+            let opened = here.sessions.open(&here.app, caller, life, leave);
             opened.map(|secret| sign_in::enter(&here, &headers, oidc.over_tls(), &secret, local(&next)))
         }
         Err(refused) => Ok(page(&here, "/", &refused)),

@@ -1,8 +1,15 @@
 //! What every page has around it, and how one is sent.
 
-use super::{assets, session::Session};
-use crate::http::Draft;
-use askama::Template;
+use super::{
+    assets,
+    session::Session,
+    text::{Moment, moment},
+};
+use crate::{
+    app::{App, Error},
+    http::Draft,
+};
+use askama::{Template, filters::Safe};
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
@@ -44,6 +51,33 @@ impl Frame {
     /// For the forms of the page.
     pub(super) fn token(&self) -> &str {
         self.person.as_ref().map_or("", |person| &person.token)
+    }
+}
+
+/// Where a list that looks back through the log goes on.
+pub(super) struct Earlier {
+    /// `?…`.
+    pub(super) link: String,
+    /// How far was looked, where that found less than a page.
+    pub(super) searched: Option<Safe<Moment>>,
+    /// It found nothing at all.
+    pub(super) nothing: bool,
+}
+
+impl Earlier {
+    /// After a page of `lines` of at most `room`, whose next begins before the entry `cursor`.
+    pub(super) async fn of(
+        app: &App,
+        cursor: Option<String>,
+        (lines, room): (usize, usize),
+        link: impl FnOnce(&str) -> String,
+    ) -> Result<Option<Self>, Error> {
+        let Some(cursor) = cursor else { return Ok(None) };
+        let searched = match cursor.parse() {
+            Ok(seq) if lines < room => app.store().entry(seq).await?.map(|entry| moment(entry.at)),
+            _ => None,
+        };
+        Ok(Some(Self { link: link(&cursor), searched, nothing: lines == 0 }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who is signed in. Sessions are kept here, in memory: signing out ends one at once, a restart ends them all.
 
-use crate::app::{App, Caller, Error, random};
+use crate::app::{App, Caller, Error, oidc::Leave, random};
 use checkrein_core::key::Role;
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -22,6 +22,8 @@ pub(super) struct Session {
     pub(super) caller: Arc<Caller>,
     /// What a form must send along, so that no other site can.
     pub(super) token: String,
+    /// How they sign out where they signed in.
+    pub(super) leave: Option<Leave>,
     began: Instant,
     life: Duration,
     used: Mutex<Instant>,
@@ -59,17 +61,23 @@ impl Sessions {
                     .to_owned(),
             ));
         }
-        self.open(app, caller, LIFE)
+        self.open(app, caller, LIFE, None)
     }
 
-    /// Signs `caller` in for at most `life`. Returns what the cookie holds.
+    /// Signs `caller` in for at most `life`; `leave` is how they sign out elsewhere, too. Returns what the cookie holds.
     ///
     /// # Errors
     /// When this machine gives no random numbers.
-    pub(super) fn open(&self, app: &App, caller: Arc<Caller>, life: Duration) -> Result<String, Error> {
+    pub(super) fn open(
+        &self,
+        app: &App,
+        caller: Arc<Caller>,
+        life: Duration,
+        leave: Option<Leave>,
+    ) -> Result<String, Error> {
         let (secret, token) = (random()?, random()?);
         let now = Instant::now();
-        let session = Arc::new(Session { caller, token, began: now, life, used: Mutex::new(now) });
+        let session = Arc::new(Session { caller, token, leave, began: now, life, used: Mutex::new(now) });
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, session| !session.over(app));
         if sessions.len() >= MAX_SESSIONS

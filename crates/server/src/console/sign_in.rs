@@ -24,6 +24,14 @@ struct SignInPage {
     problem: Option<String>,
 }
 
+#[derive(Template)]
+#[template(path = "signed_out.html")]
+struct SignedOutPage {
+    frame: Frame,
+    name: String,
+    url: String,
+}
+
 #[derive(Deserialize)]
 pub(super) struct Params {
     next: Option<String>,
@@ -83,11 +91,27 @@ pub(super) fn enter(here: &Here, headers: &HeaderMap, strict: bool, secret: &str
     ([(header::SET_COOKIE, cookie)], Redirect::to(next)).into_response()
 }
 
-pub(super) async fn sign_out(State(here): State<Here>, headers: HeaderMap, uri: Uri, _: Sent) -> Response {
+/// Ends the session, and leads whoever signed in at a provider there to sign out. By the page and not by a redirect,
+/// which browsers take for a form that is sent elsewhere.
+pub(super) async fn sign_out(
+    State(here): State<Here>,
+    headers: HeaderMap,
+    uri: Uri,
+    Sent { by, .. }: Sent,
+) -> Response {
     let strict = request::strict(&here.app, &headers, &uri);
     if let Some(secret) = request::secret(&headers, strict) {
         here.sessions.sign_out(secret);
     }
     let cookie = request::cookie(&headers, strict, None);
-    ([(header::SET_COOKIE, cookie)], Redirect::to("/sign-in")).into_response()
+    let Some(leave) = &by.leave else {
+        return ([(header::SET_COOKIE, cookie)], Redirect::to("/sign-in")).into_response();
+    };
+    let there = format!("0; url={}", leave.url);
+    let page = SignedOutPage {
+        frame: Frame::open("", "Signed out"),
+        name: leave.name.clone(),
+        url: leave.url.clone(),
+    };
+    ([(header::SET_COOKIE, cookie), (header::REFRESH, there)], page::send(&page)).into_response()
 }

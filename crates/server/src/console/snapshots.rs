@@ -2,7 +2,7 @@
 
 use super::{
     Here,
-    page::{self, Frame},
+    page::{self, Earlier, Frame},
     request::{self, Sent, Visitor},
     session::Session,
     text::{self, Moment, moment},
@@ -103,7 +103,7 @@ struct ListPage {
     frame: Frame,
     params: Params,
     lines: Vec<Line>,
-    next: Option<String>,
+    next: Option<Earlier>,
 }
 
 pub(super) async fn list(
@@ -122,14 +122,15 @@ pub(super) async fn list(
     };
     let query = SnapshotQuery { filter, cursor: request::cursor(Some(&params.cursor))?, limit: Some(PAGE) };
     let found = here.app.list_snapshots(&session.caller, query).await?;
-    let next = found.next_cursor.map(|cursor| {
+    let link = |cursor: &str| {
         request::query(&[
             ("agent", &params.agent),
             ("target", &params.target),
             ("state", &params.state),
-            ("cursor", &cursor),
+            ("cursor", cursor),
         ])
-    });
+    };
+    let next = Earlier::of(&here.app, found.next_cursor, (found.snapshots.len(), PAGE), link).await?;
     let frame = Frame::of(&session, "snapshots", "Snapshots");
     Ok(page::send(&ListPage { frame, lines: found.snapshots.iter().map(line).collect(), next, params }))
 }

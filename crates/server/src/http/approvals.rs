@@ -70,7 +70,8 @@ pub(super) async fn show(
 /// Some of the records that a held action would touch. For operators.
 ///
 /// Read from the target now, with the time that a count may take, and kept nowhere: at most 10 of each resource,
-/// without secrets. What follows through foreign keys is that of the first 100.
+/// without secrets. What follows through foreign keys is that of the first 100. Who looked, and at how many, goes on
+/// record.
 #[utoipa::path(get, path = "/v1/approvals/{id}/sample", tag = "approvals", params(("id" = String, Path, description = "`apr_…`")), responses(
     (status = 200, description = "The records", body = SampleView),
     (status = 401, description = "No valid key", body = Problem, content_type = "application/problem+json"),

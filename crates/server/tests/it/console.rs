@@ -1,6 +1,8 @@
 //! The console's forms, as anybody might send them.
 
 use super::common::{ADMIN, Reply, Server};
+use checkrein_core::event::Event;
+use serde_json::json;
 
 /// What the console's pages are: the test reads it, so that no form is forgotten.
 const ROUTER: &str = include_str!("../../src/console/mod.rs");
@@ -22,13 +24,18 @@ async fn send(server: &Server, method: &str, path: &str, headers: &str, body: &s
     server.raw(text.as_bytes()).await
 }
 
+/// Signs in. Returns the header with the cookie.
+async fn enter(server: &Server) -> String {
+    let entered = send(server, "POST", "/sign-in", "", &format!("key={ADMIN}&next=%2Fgrants")).await;
+    assert_eq!(entered.status, 303, "{entered:?}");
+    let cookie = entered.headers.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    format!("cookie: {}\r\n", cookie.split(';').next().unwrap())
+}
+
 #[tokio::test]
 async fn no_other_site_sends_forms_in_somebodys_name() {
     let server = Server::start().await;
-    let entered = send(&server, "POST", "/sign-in", "", &format!("key={ADMIN}&next=%2Fgrants")).await;
-    assert_eq!(entered.status, 303, "{entered:?}");
-    let cookie = entered.headers.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
-    let cookie = format!("cookie: {}\r\n", cookie.split(';').next().unwrap());
+    let cookie = enter(&server).await;
     let page = send(&server, "GET", "/grants", &cookie, "").await;
     let token = page.body.split("name=\"token\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
     let own = format!("token={}", token.unwrap_or_else(|| panic!("{page:?}")));
@@ -75,4 +82,33 @@ async fn no_other_site_sends_forms_in_somebodys_name() {
     assert_eq!(left.status, 303, "{left:?}");
     assert_eq!(send(&server, "POST", "/grants", &cookie, &own).await.status, 401, "the session is over");
     server.stop_and_verify().await;
+}
+
+#[tokio::test]
+async fn the_plot_of_an_agent_says_where_the_log_is_too_long_for_it() {
+    let server = Server::start().await;
+    let cookie = enter(&server).await;
+    server.check(json!({"agent": "busy", "action": "read", "resource": "shop.users"})).await;
+    let drawn = async || {
+        let view = server.get("/v1/agents/busy?hours=48").await.json();
+        let page = send(&server, "GET", "/agents/busy", &cookie, "").await;
+        assert_eq!(page.status, 200, "{page:?}");
+        let (_, figure) = page.body.split_once("<figure").unwrap_or_else(|| panic!("{page:?}"));
+        (view["hours"].as_array().unwrap().len(), figure.split_once("</figure>").unwrap().0.to_owned())
+    };
+    let (hours, figure) = drawn().await;
+    assert!(
+        hours == 48 && figure.contains("expected") && !figure.contains("Fewer than"),
+        "{hours}: {figure}"
+    );
+    // Then much happens, all of it in this hour: where it began cannot be seen any more.
+    let store = server.app.store();
+    let last = store.entry(store.head().seq).await.unwrap().unwrap().at;
+    for _ in 0..100 {
+        let small = || Event::ServerStarted { version: "1".to_owned() };
+        store.append(std::iter::repeat_with(small).take(1_000).collect(), last).await.unwrap();
+    }
+    let (hours, figure) = drawn().await;
+    let said = "Fewer than 48 hours are shown: only those within the newest 100,000 entries of the log";
+    assert!(hours == 0 && figure.contains(said), "{hours}: {figure}");
 }

@@ -276,3 +276,45 @@ async fn what_was_only_held_is_no_good_probe() {
     let breaker = server.get("/v1/breakers/agent:bot").await.json();
     assert_eq!(breaker["state"], "half_open", "nothing ran: {breaker}");
 }
+
+#[tokio::test]
+async fn a_loop_under_ever_new_names_stops_the_key_that_they_come_with() {
+    let server = Server::with("[drift]\nfirst_week = 'enforce'\n").await;
+    let key = server.key("agent", Some("worker-*")).await;
+    let other = server.key("agent", Some("clerk-*")).await;
+    let ask = async |server: &Server, key: &str, agent: &str| {
+        let body = call(agent, "update", "tickets/1").to_string();
+        server.send("POST", "/v1/checks", key, &body).await.json()
+    };
+    let mut stopped = None;
+    for n in 0..40 {
+        let answer = ask(&server, &key, &format!("worker-{n}")).await;
+        if answer["verdict"] == "block" {
+            stopped = Some((n, answer));
+            break;
+        }
+    }
+    let (ran, answer) = stopped.expect("each under a name of its own, and all the same");
+    assert!((3..=12).contains(&ran), "{ran}");
+    assert_eq!(
+        (&answer["breaker"], &answer["drift"]["agents"]),
+        (&json!("open"), &json!("worker-*")),
+        "{answer}"
+    );
+    let reason = answer["reason"].as_str().unwrap();
+    assert!(reason.contains("all agents of the key for worker-* together: the same call"), "{reason}");
+
+    let server = Server::on(server.stop().await, "").await;
+    assert_eq!(ask(&server, &key, "worker-new").await["verdict"], "block", "a restart lets nobody go");
+    assert_eq!(ask(&server, &other, "clerk-1").await["verdict"], "allow");
+    let listed = server.get("/v1/breakers").await.json();
+    assert_eq!(listed["breakers"][0]["scope"], "agent:worker-*", "{listed}");
+    let signals = server.get("/v1/signals?kind=drift.*").await;
+    assert_eq!(signals.status, 200, "{signals:?}");
+
+    assert_eq!(set(&server, "agent:worker-*", "closed").await["state"], "closed");
+    assert_eq!(ask(&server, &key, "worker-new").await["verdict"], "allow");
+    let view = server.get("/v1/agents/worker-*").await.json();
+    assert_eq!(view["recent"][0]["agent"], "worker-new", "{view}");
+    assert!(view["rate"]["seen"].as_u64().unwrap() > ran, "all of them: {view}");
+}

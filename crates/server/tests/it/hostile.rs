@@ -96,6 +96,55 @@ async fn bytes_that_are_no_text_and_bodies_that_are_too_large() {
     assert_eq!(server.raw(chunked.as_bytes()).await.status, 413);
 }
 
+/// Who sends too much is read for a moment, so that they hear why it was refused; and for no longer.
+#[tokio::test]
+async fn whoever_sends_too_much_hears_so_however_they_send_it() {
+    const MIB: usize = 1024 * 1024;
+    let server = Server::with("[limits]\nbody = \"64KiB\"").await;
+    let begin = async |announced: usize| {
+        let mut stream = TcpStream::connect(server.addr).await.unwrap();
+        let head = format!(
+            "POST /v1/checks HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {ADMIN}\r\n\
+             content-length: {announced}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.into_split()
+    };
+    let hears = async |reading: &mut tokio::net::tcp::OwnedReadHalf, who: &str| {
+        let mut answer = [0; 12];
+        let read = tokio::time::timeout(Duration::from_secs(60), reading.read_exact(&mut answer)).await;
+        read.unwrap_or_else(|_| panic!("{who} heard nothing for 60 s")).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 413", "{who}");
+    };
+
+    let (mut reading, mut writing) = begin(MIB).await;
+    writing.write_all(&vec![b'x'; MIB]).await.unwrap();
+    hears(&mut reading, "one who sends all of it before reading").await;
+    // The whole answer, and then the end: not a connection that breaks off.
+    let mut rest = String::new();
+    let end = tokio::time::timeout(Duration::from_secs(60), reading.read_to_string(&mut rest)).await;
+    end.expect("the end of the answer in 60 s").unwrap();
+    assert!(rest.contains("too-large"), "{rest}");
+
+    let (mut reading, _writing) = begin(MIB).await;
+    hears(&mut reading, "one who never begins").await;
+
+    let (mut reading, mut writing) = begin(16 * MIB).await;
+    let drips = tokio::spawn(async move {
+        while writing.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    hears(&mut reading, "one who never stops").await;
+    drop(reading);
+    let gone = tokio::time::timeout(Duration::from_secs(60), drips).await;
+    gone.expect("the connection of one who never stops ends within 60 s").unwrap();
+
+    let (mut reading, _writing) = begin(16 * MIB + 1).await;
+    hears(&mut reading, "one of whom nothing is read").await;
+    assert_eq!(server.check(json!({"action": "read", "resource": "x"})).await["verdict"], "allow");
+}
+
 #[tokio::test]
 async fn requests_that_are_no_requests() {
     let server = Server::start().await;

@@ -3,6 +3,10 @@
 use super::shop;
 use serde_json::json;
 
+fn rows_of(resource: &serde_json::Value) -> usize {
+    resource["rows"].as_array().unwrap().len()
+}
+
 #[tokio::test]
 async fn records_that_would_be_touched_are_shown_to_operators_only() {
     let server = shop::server("[redact]\nfields = [\"users.plan\", \"ssn\"]\n").await;
@@ -22,7 +26,13 @@ async fn records_that_would_be_touched_are_shown_to_operators_only() {
     assert_eq!(rows.len(), 2);
     assert_eq!((&rows[0][0], &rows[0][2]), (&json!(3), &json!("[redacted]")), "{sample}");
     assert_eq!(sample["resources"][1]["resource"], "shop.orders", "what would go with them: {sample}");
-    assert_eq!(server.app.store().head(), head, "nothing of it is on record");
+    let entry = server.app.store().entry(head.seq + 1).await.unwrap().unwrap();
+    assert_eq!((entry.kind.as_str(), entry.subject.as_str()), ("approval.sampled", id.as_str()));
+    let told: serde_json::Value = serde_json::from_str(&entry.body).unwrap();
+    let shown: usize = sample["resources"].as_array().unwrap().iter().map(rows_of).sum();
+    assert_eq!((&told["target"], &told["records"]), (&json!("shop"), &json!(shown)), "{told}");
+    assert_eq!((&told["by"]["role"], told.as_object().unwrap().len()), (&json!("admin"), 4), "{told}");
+    assert_eq!(server.app.store().head().seq, head.seq + 1, "the look, and nothing that was seen");
     // As they stand now, whatever they were when it was asked for.
     shop::meddle(server.dir.path(), "UPDATE users SET name = 'renamed' WHERE id = 3");
     assert_eq!(server.get(&path).await.json()["resources"][0]["rows"][0][1], "renamed");

@@ -57,6 +57,11 @@ fn every_kind_of_entry_has_its_record() {
             json!({"approval_state": "withdrawn"}),
         ),
         (
+            "approval.sampled",
+            json!({"id": "apr_1", "target": "shop", "records": 3, "by": by}),
+            json!({"approval_id": "apr_1", "target": "shop", "records": 3, "by": "ada", "by_role": "operator"}),
+        ),
+        (
             "snapshot.taken",
             json!({"id": "snp_1", "target": "shop", "resource": "shop.users", "agent": "bot",
             "origin": "automatic", "sealed": false, "by_resource": [{"resource": "a", "records": 2}, {"resource": "b", "records": 3}],

@@ -130,7 +130,7 @@ async fn checks_are_counted_by_the_hour_within_the_newest_entries() {
         store.append(vec![check], hour(n / 2)).await.unwrap();
     }
     let counted = async |since: i64, most: u64| {
-        let found = store.checks_by_hour(&name("bot-0"), hour(since), most).await.unwrap();
+        let found = store.checks_by_hour(&Pattern::from(name("bot-0")), hour(since), most).await.unwrap();
         let hours: Vec<_> = found.hours.iter().map(|(at, n)| (at - begin, *n)).collect();
         (found.whole_from - begin, hours)
     };
@@ -145,4 +145,21 @@ async fn checks_are_counted_by_the_hour_within_the_newest_entries() {
     assert_eq!(counted(0, 4).await, (3, vec![(3, 1), (4, 1)]));
     assert_eq!(counted(3, 5).await.0, 3, "more than enough");
     assert_eq!(counted(0, 0).await, (5, vec![]), "not even the hour that goes on");
+}
+
+#[tokio::test]
+async fn a_pattern_counts_all_that_fit_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for (n, agent) in ["a-1", "a-[x]?", "b-1", "a-2"].into_iter().enumerate() {
+        let check = Event::Check(Box::new(checked(&format!("chk_{n}"), agent, None)));
+        store.append(vec![check], at(1)).await.unwrap();
+    }
+    for (pattern, fit) in
+        [("a-*", 3), ("*", 4), ("*-1", 2), ("a-[x]?", 1), ("a-[*", 1), ("*?", 1), ("[ab]-*", 0)]
+    {
+        let pattern = Pattern::new(pattern).unwrap();
+        let found = store.checks_by_hour(&pattern, at(0), 100).await.unwrap();
+        assert_eq!(found.hours.iter().map(|(_, n)| n).sum::<u64>(), fit, "{pattern}");
+    }
 }

@@ -24,6 +24,8 @@ const NEEDED: [(&str, &str); 5] = [
 #[derive(Debug)]
 pub(super) struct Grants {
     list: Vec<Grant>,
+    /// What MySQL leaves out of a grant on all databases.
+    revoked: Vec<Grant>,
     /// Of the texts. They hold a hash of the password, so they are not kept.
     hash: blake3::Hash,
 }
@@ -31,7 +33,7 @@ pub(super) struct Grants {
 impl Default for Grants {
     /// Nothing.
     fn default() -> Self {
-        Self { list: Vec::new(), hash: blake3::hash(b"") }
+        Self::read(&[], false)
     }
 }
 
@@ -45,11 +47,18 @@ struct Grant {
 }
 
 impl Grants {
-    /// From the answer to `SHOW GRANTS`.
-    pub(super) fn of(rows: &[Row]) -> Result<Self, Error> {
+    /// From the answer to `SHOW GRANTS`. `literal`: names of databases are no patterns, as where MySQL's
+    /// `partial_revokes` is on.
+    pub(super) fn of(rows: &[Row], literal: bool) -> Result<Self, Error> {
         let lines = rows.iter().map(|row| get::<String>(row, 0)).collect::<Result<Vec<_>, _>>()?;
-        let list = lines.iter().filter_map(|line| grant(line)).collect();
-        Ok(Self { list, hash: blake3::hash(lines.join("\n").as_bytes()) })
+        Ok(Self::read(&lines.iter().map(String::as_str).collect::<Vec<_>>(), literal))
+    }
+
+    fn read(lines: &[&str], literal: bool) -> Self {
+        let with =
+            |word: &str| lines.iter().filter_map(|line| grant(line.strip_prefix(word)?, literal)).collect();
+        let hash = blake3::hash(lines.join("\n").as_bytes());
+        Self { list: with("GRANT "), revoked: with("REVOKE "), hash }
     }
 
     /// What tells it from other grants.
@@ -58,8 +67,7 @@ impl Grants {
     }
 
     fn has(&self, privilege: &str, fits: impl Fn(&Grant) -> bool) -> bool {
-        let named = |g: &Grant| g.privileges.iter().any(|p| p == privilege || p == "ALL PRIVILEGES");
-        self.list.iter().any(|grant| fits(grant) && named(grant))
+        self.list.iter().any(|grant| fits(grant) && grant.names(privilege))
     }
 
     /// Whether `privilege` was granted on all of a database.
@@ -68,8 +76,10 @@ impl Grants {
     }
 
     fn on_table(&self, privilege: &str, database: &str, table: Option<&str>) -> bool {
+        let revoked = |g: &Grant| g.names(privilege) && g.database.as_deref().is_some_and(|d| d == database);
+        let but = self.revoked.iter().any(revoked);
         self.has(privilege, |g| {
-            g.database.as_deref().is_none_or(|d| d == database)
+            g.database.as_deref().map_or(!but, |d| d == database)
                 && g.table.as_deref().is_none_or(|t| Some(t) == table)
         })
     }
@@ -108,13 +118,20 @@ impl Grants {
     }
 }
 
-/// `GRANT SELECT, UPDATE (`a`) ON `shop`.`users` TO …`. Privileges on columns are none here.
-fn grant(line: &str) -> Option<Grant> {
-    let (privileges, scope) = parts(line.strip_prefix("GRANT ")?)?;
+impl Grant {
+    fn names(&self, privilege: &str) -> bool {
+        self.privileges.iter().any(|p| p == privilege || p == "ALL PRIVILEGES")
+    }
+}
+
+/// `SELECT, UPDATE (`a`) ON `shop`.`users` TO …`. Privileges on columns are none here.
+fn grant(line: &str, literal: bool) -> Option<Grant> {
+    let (privileges, scope) = parts(line)?;
     let [database, table] = scope.as_slice() else { return None };
     let table = (table != "*").then(|| table.clone());
     // A pattern, where it is for all tables. One with wildcards fits no name here.
-    let plain = |name: &String| if table.is_some() { name.clone() } else { name.replace("\\_", "_") };
+    let plain =
+        |name: &String| if literal || table.is_some() { name.clone() } else { name.replace("\\_", "_") };
     let database = (database != "*").then(|| plain(database));
     Some(Grant { privileges, database, table })
 }
@@ -223,11 +240,16 @@ pub(super) fn grants(db: &Db, account: &str) -> String {
         None => format!("{}@'%'", text(account)),
     };
     let database = db.database.replace('`', "``").replace('_', "\\_");
+    let literal = if database.contains("\\_") {
+        "-- Where MySQL's partial_revokes is ON, write the name of the database without the backslashes.\n"
+    } else {
+        ""
+    };
     format!(
         "-- The account itself; choose a password.\n\
          CREATE USER IF NOT EXISTS {who} IDENTIFIED BY 'choose-a-password';\n\
          -- Counting, executing, taking snapshots and rolling back. TRIGGER only shows which triggers there are.\n\
-         GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON `{database}`.* TO {who};\n\
+         {literal}GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON `{database}`.* TO {who};\n\
          -- InnoDB's list of foreign keys, and the number of rows that a transaction has changed. It also shows\n\
          -- what other connections are running.\n\
          GRANT PROCESS ON *.* TO {who};\n"
@@ -238,18 +260,17 @@ pub(super) fn grants(db: &Db, account: &str) -> String {
 mod tests {
     use super::*;
 
-    fn grants(lines: &[&str]) -> Grants {
-        Grants { list: lines.iter().filter_map(|l| grant(l)).collect(), hash: blake3::hash(b"") }
-    }
-
     #[test]
     fn reads_what_the_server_says() {
-        let some = grants(&[
-            "GRANT PROCESS ON *.* TO `a`@`%` IDENTIFIED BY PASSWORD '*F'",
-            "GRANT SELECT, INSERT, UPDATE (`x`, `y`), DELETE ON `my\\_shop`.* TO `a`@`%`",
-            "GRANT TRIGGER, UPDATE ON `my_shop`.`o``r.d` TO `a`@`%`",
-            "GRANT EXECUTE ON PROCEDURE `my_shop`.`p` TO `a`@`%`",
-        ]);
+        let some = Grants::read(
+            &[
+                "GRANT PROCESS ON *.* TO `a`@`%` IDENTIFIED BY PASSWORD '*F'",
+                "GRANT SELECT, INSERT, UPDATE (`x`, `y`), DELETE ON `my\\_shop`.* TO `a`@`%`",
+                "GRANT TRIGGER, UPDATE ON `my_shop`.`o``r.d` TO `a`@`%`",
+                "GRANT EXECUTE ON PROCEDURE `my_shop`.`p` TO `a`@`%`",
+            ],
+            false,
+        );
         assert!(some.globally("PROCESS") && !some.globally("SELECT"));
         for (privilege, all) in
             [("SELECT", true), ("INSERT", true), ("DELETE", true), ("UPDATE", false), ("TRIGGER", false)]
@@ -258,13 +279,32 @@ mod tests {
             assert!(some.on_table(privilege, "my_shop", Some("o`r.d")), "{privilege}");
             assert!(!some.on(privilege, "other"), "{privilege}");
         }
-        assert!(grants(&["GRANT ALL PRIVILEGES ON *.* TO `r`@`%` WITH GRANT OPTION"]).on("TRIGGER", "x"));
+        assert!(
+            Grants::read(&["GRANT ALL PRIVILEGES ON *.* TO `r`@`%` WITH GRANT OPTION"], false)
+                .on("TRIGGER", "x")
+        );
+        let literal = Grants::read(&["GRANT SELECT ON `my\\_shop`.* TO `a`@`%`"], true);
+        assert!(literal.on("SELECT", "my\\_shop") && !literal.on("SELECT", "my_shop"));
         assert!(some.may_change("shop", "my_shop", "o`r.d").is_ok());
         let error = some.may_change("shop", "my_shop", "t").unwrap_err().to_string();
         assert!(
             error.contains("GRANT UPDATE, TRIGGER ON `my_shop`.*") && error.contains("target grants shop"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_is_left_out_of_a_grant_is_none() {
+        let some = Grants::read(
+            &[
+                "GRANT SELECT, INSERT ON *.* TO `v`@`%`",
+                "REVOKE INSERT ON `shop`.* FROM `v`@`%`",
+                "GRANT INSERT ON `shop`.`t` TO `v`@`%`",
+            ],
+            false,
+        );
+        assert!(some.on("SELECT", "shop") && some.on("INSERT", "other"));
+        assert!(!some.on("INSERT", "shop") && some.on_table("INSERT", "shop", Some("t")));
     }
 
     /// Whoever may name a column does not grant anything by it.
@@ -277,7 +317,7 @@ mod tests {
             "GRANT `INSERT` TO `a`@`%`",
             "GRANT INSERT",
         ] {
-            let some = grants(&[line]);
+            let some = Grants::read(&[line], false);
             assert!(!some.on_table("INSERT", "s", Some("t")) && !some.globally("INSERT"), "{line}: {some:?}");
         }
     }

@@ -155,16 +155,19 @@ impl Db {
                 "; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ WRITE"
             }
         });
-        begin.push_str(&format!("; SELECT UNIX_TIMESTAMP(SYSDATE(6)), {SERVER}"));
+        begin.push_str(&format!(
+            "; SELECT UNIX_TIMESTAMP(SYSDATE(6)), {SERVER} /*!80016 , @@GLOBAL.partial_revokes */"
+        ));
         for _ in 0..TRIES {
             let pools = self.pools();
             let mut session = self.session(&pools.main).await?;
             let sets = session.several(&begin).await?;
-            let grants = Grants::of(sets.first().map(Vec::as_slice).unwrap_or_default())?;
+            let Some(row) = sets.last().and_then(|rows| rows.first()) else {
+                return Err(Error::Internal("the server does not say what time it is".to_owned()));
+            };
+            let literal = row.len() > 2 && get::<u64>(row, 2)? != 0;
+            let grants = Grants::of(sets.first().map(Vec::as_slice).unwrap_or_default(), literal)?;
             if pools.granted == Some(grants.hash()) {
-                let Some(row) = sets.last().and_then(|rows| rows.first()) else {
-                    return Err(Error::Internal("the server does not say what time it is".to_owned()));
-                };
                 session.begun = get::<String>(row, 0)?.parse().unwrap_or(0.0);
                 session.server = get(row, 1)?;
                 session.grants = Arc::new(grants);
@@ -262,6 +265,36 @@ impl Db {
     }
 }
 
+/// Ends what the server does for a connection, when the wait for it is given up: MySQL would go on to the end, with all
+/// its locks, before it notices. MariaDB has a time limit of its own.
+pub(super) struct Stop(Option<(Opts, u32)>);
+
+impl Stop {
+    /// Until [`Stop::not`], whoever drops this stops the connection.
+    pub(super) fn of(session: &Session) -> Self {
+        Self((!session.mariadb).then(|| (session.conn.opts().clone(), session.conn.id())))
+    }
+
+    pub(super) fn not(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        let (Some((opts, id)), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        runtime.spawn(async move {
+            if let Ok(mut conn) = Conn::new(opts).await {
+                // It may have ended meanwhile.
+                let _stopped = conn.query_drop(format!("KILL {id}")).await;
+                let _closed = conn.disconnect().await;
+            }
+        });
+    }
+}
+
 impl Session {
     /// For a transaction that has ended and left nothing behind: the connection is used again as it is, with
     /// the statements that it has prepared.
@@ -336,7 +369,8 @@ fn options(target: &str, address: &str) -> Result<Opts, Error> {
     Ok(OptsBuilder::from_opts(opts).ssl_opts(ssl).into())
 }
 
-/// What every session has, whatever the server's defaults or an earlier use.
+/// What every session has, whatever the server's defaults or an earlier use. A key that MySQL made of itself must be
+/// seen, or its table would seem to have none.
 fn settings(limits: &Limits) -> String {
     let mode = READING_MODES
         .iter()
@@ -347,7 +381,8 @@ fn settings(limits: &Limits) -> String {
     format!(
         "SET SESSION sql_mode = {mode}; SET SESSION autocommit = 1, foreign_key_checks = 1, unique_checks = 1, \
          sql_safe_updates = 0, sql_select_limit = DEFAULT, innodb_lock_wait_timeout = {lock}, \
-         lock_wait_timeout = {lock}, wait_timeout = {idle}, group_concat_max_len = 1048576; \
+         lock_wait_timeout = {lock}, wait_timeout = {idle}, group_concat_max_len = 1048576 \
+         /*!80030 , show_gipk_in_create_table_and_information_schema = ON */; \
          SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
     )
 }

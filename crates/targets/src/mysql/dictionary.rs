@@ -271,38 +271,39 @@ fn needs_process(error: Error, resource: &str) -> Error {
 
 /// Asks for the foreign keys of which a table is the child (`FOR_NAME`) or the parent (`REF_NAME`).
 fn foreign_sql(files: bool, schema: &str, name: &str, side: &str) -> String {
-    // InnoDB writes names as it writes file names; MySQL no longer does from 8 on.
+    // InnoDB writes names as it writes file names; MySQL no longer does from 8 on, where a table's name may have a
+    // slash in it.
     let (keys, columns) = if files {
         ("INNODB_SYS_FOREIGN", "INNODB_SYS_FOREIGN_COLS")
     } else {
         ("INNODB_FOREIGN", "INNODB_FOREIGN_COLS")
     };
-    let plain = |name: &str, part: i8| {
-        let part = format!("SUBSTRING_INDEX(f.{name}, '/', {part})");
-        if files {
+    let parts = |name: &str| {
+        let of_files = |part: i8| {
+            let part = format!("SUBSTRING_INDEX(f.{name}, '/', {part})");
             format!("CONVERT(CONVERT(CAST({part} AS BINARY) USING filename) USING utf8mb4)")
+        };
+        if files {
+            format!("{}, {}", of_files(1), of_files(-1))
         } else {
-            part
+            format!("SUBSTRING_INDEX(f.{name}, '/', 1), SUBSTRING(f.{name}, LOCATE('/', f.{name}) + 1)")
         }
     };
     let file = |value: &str| {
-        let value = literal(value);
-        if files {
-            format!("CONVERT(CAST(CONVERT({value} USING filename) AS BINARY) USING utf8mb4)")
-        } else {
-            value
-        }
+        format!("CONVERT(CAST(CONVERT({} USING filename) AS BINARY) USING utf8mb4)", literal(value))
+    };
+    let whole = if files {
+        format!("CONCAT({}, '/', {})", file(schema), file(name))
+    } else {
+        // Put together by the server, it would be of another collation than the column.
+        literal(&format!("{schema}/{name}"))
     };
     format!(
-        "SELECT f.ID, {}, {}, {}, {}, f.TYPE, c.FOR_COL_NAME, c.REF_COL_NAME, c.POS \
+        "SELECT f.ID, {}, {}, f.TYPE, c.FOR_COL_NAME, c.REF_COL_NAME, c.POS \
          FROM information_schema.{keys} f JOIN information_schema.{columns} c ON c.ID = f.ID \
-         WHERE f.{side} = CONCAT({}, '/', {})",
-        plain("FOR_NAME", 1),
-        plain("FOR_NAME", -1),
-        plain("REF_NAME", 1),
-        plain("REF_NAME", -1),
-        file(schema),
-        file(name),
+         WHERE f.{side} = {whole}",
+        parts("FOR_NAME"),
+        parts("REF_NAME"),
     )
 }
 

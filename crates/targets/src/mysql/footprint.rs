@@ -2,7 +2,7 @@
 
 use super::{
     compare::{Outside, Sight},
-    connect::Session,
+    connect::{Session, Stop},
     schema::{Table, get},
     value::{Image, encode},
     walk::Watch,
@@ -188,16 +188,22 @@ async fn values_of(
     params: Vec<Value>,
     mut each: impl FnMut(Vec<Value>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut reading = Reading::begin(session, sql, params).await?;
-    let mut failed = None;
-    while let Some(values) = reading.next().await? {
-        if let Err(error) = each(values) {
-            failed = Some(error);
-            break;
+    let stop = Stop::of(session);
+    let read = async {
+        let mut reading = Reading::begin(session, sql, params).await?;
+        let mut failed = None;
+        while let Some(values) = reading.next().await? {
+            if let Err(error) = each(values) {
+                failed = Some(error);
+                break;
+            }
         }
-    }
-    reading.end().await?;
-    failed.map_or(Ok(()), Err)
+        reading.end().await?;
+        failed.map_or(Ok(()), Err)
+    };
+    let read = read.await;
+    stop.not();
+    read
 }
 
 /// The rows of a query, as they come.

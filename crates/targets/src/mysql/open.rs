@@ -87,6 +87,9 @@ impl Open {
             for part in touched.parts() {
                 let records = compare(&mut outside, &touched.table, &part).await?;
                 for record in &records {
+                    if let Some(before) = &record.before {
+                        touched.table.can_come_back(before, record.after.as_deref())?;
+                    }
                     tally.add(&touched.table, record);
                     add(&mut digest, &touched.table, record)?;
                 }

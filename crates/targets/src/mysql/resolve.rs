@@ -10,6 +10,7 @@ use super::{
     connect::{Db, Purpose, Session},
     footprint::fetch,
     measure::transactions,
+    schema::Schema,
     value::Image,
 };
 use crate::{Error, Settled, snapshot::Snapshot};
@@ -50,7 +51,7 @@ pub(super) async fn resolve(db: &Db, token: &str, snapshot: &Snapshot) -> Result
         // What is committed now, not when this transaction began.
         drop(session);
         let mut session = db.begin(Purpose::Snapshot).await?;
-        by_records(&mut session, snapshot).await
+        by_records(db, &mut session, snapshot).await
     })
     .await
 }
@@ -64,15 +65,18 @@ async fn is_open(session: &mut Session, token: Token) -> Result<bool, Error> {
     Ok(all.iter().any(|t| t.connection == token.connection && t.started <= token.begun + 1.0))
 }
 
-async fn by_records(session: &mut Session, snapshot: &Snapshot) -> Result<Settled, Error> {
+async fn by_records(db: &Db, session: &mut Session, snapshot: &Snapshot) -> Result<Settled, Error> {
     let unknown = |why: &str| Ok(Settled::Unknown(why.to_owned()));
     if !snapshot.is_sealed() {
         return unknown("the snapshot does not say what the transaction left");
     }
     let (mut done, mut undone, mut seen) = (0_u64, 0_u64, 0_usize);
+    let mut schema = Schema::default();
     let mut chunks = ChunkReader::new(snapshot)?;
     while let Some(chunk) = chunks.next().await? {
-        let table = &chunk.table;
+        // Its indexes as they are now, which a snapshot does not know.
+        let today = schema.table(db, session, &chunk.table.schema, &chunk.table.name).await?;
+        let table = if today.columns == chunk.table.columns { &today } else { &chunk.table };
         let before = by_key(table, chunk.before)?;
         let after = by_key(table, chunk.after.unwrap_or_default())?;
         let keys: Vec<&Image> =

@@ -1,7 +1,7 @@
 //! What a statement of an agent returns, within the operator's limits.
 
 use super::{
-    connect::{Db, Session, meaning},
+    connect::{Db, Session, Stop, meaning},
     value::{Image, encode, returned},
 };
 use crate::{Error, ResultSet};
@@ -22,6 +22,19 @@ pub(super) struct Answer {
 
 /// Runs a statement.
 pub(super) async fn run(
+    session: &mut Session,
+    db: &Db,
+    sql: &str,
+    params: Vec<Value>,
+    own: usize,
+) -> Result<Answer, Error> {
+    let stop = Stop::of(session);
+    let answer = answer(session, db, sql, params, own).await;
+    stop.not();
+    answer
+}
+
+async fn answer(
     session: &mut Session,
     db: &Db,
     sql: &str,

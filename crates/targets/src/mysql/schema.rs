@@ -5,12 +5,15 @@
 use super::{
     connect::{Db, Session},
     dictionary::{Described, load},
-    value::{Image, decode, encode},
+    value::{Image, cells, decode, encode},
 };
 use crate::Error;
 use mysql_async::{Row, Value, prelude::FromValue};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
+
+/// What stands after a JSON document that could not be put back as it is.
+pub(super) const INEXACT: u8 = 0;
 
 /// How a column's values are carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +25,7 @@ pub(super) enum Sort {
     Decimal,
     Text,
     Bytes,
+    /// MySQL's own, which is more than its text. MariaDB's is a text.
     Json,
     Enum,
     /// SET and BIT: a number.
@@ -164,6 +168,37 @@ impl Table {
         join(self.columns.iter().map(|c| c.read(alias)))
     }
 
+    /// Whether its records are given back their content one by one, only the columns that differ: triggers on INSERT are not
+    /// to fire, and what a JSON document is beside its text would be lost where it is written for no reason.
+    pub(super) fn one_by_one(&self) -> bool {
+        !self.triggers.is_empty() || self.columns.iter().any(|c| c.sort == Sort::Json)
+    }
+
+    /// Whether a record that was `before` can be given back all that `after` has no longer.
+    ///
+    /// # Errors
+    /// [`Error::Unmeasurable`] where a document of it is [`INEXACT`].
+    pub(super) fn can_come_back(&self, before: &[u8], after: Option<&[u8]>) -> Result<(), Error> {
+        if self.columns.iter().all(|c| c.sort != Sort::Json) {
+            return Ok(());
+        }
+        let before = cells(before)?;
+        // A record that is removed and inserted again is written as a whole.
+        let after = after.filter(|_| self.keyed && self.uniques.is_empty()).map(cells).transpose()?;
+        for (place, column) in self.columns.iter().enumerate().filter(|(_, c)| c.sort == Sort::Json) {
+            let stays = after.as_ref().is_some_and(|after| after.get(place) == before.get(place));
+            let inexact = before.get(place).is_some_and(|cell| cell.bytes.last() == Some(&INEXACT));
+            if inexact && !stays {
+                return Err(Error::Unmeasurable(format!(
+                    "the column {} of {} holds a JSON document with a value of a kind that no text of it says (a decimal, a date, …), \
+                     so it could not be put back as it is; leave that record or column alone, or have a person change it",
+                    column.name, self.resource
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// The key's columns, as a list that loses nothing.
     pub(super) fn key_list(&self, alias: &str) -> String {
         join(self.key_columns().map(|c| c.read(alias)))
@@ -174,11 +209,14 @@ impl Table {
         let columns: Vec<_> = self.key_columns().collect();
         let repeat = |one: &str, with: &str| vec![one; count].join(with);
         if !self.keyed {
-            let one = columns
-                .iter()
-                .map(|c| format!("{} <=> {}", c.exactly(alias), c.given(true)))
-                .collect::<Vec<_>>()
-                .join(" AND ");
+            // By a unique index with NULLs in it, MySQL would find one of several records.
+            let part = |place: &usize| {
+                let column = self.columns.get(*place)?;
+                let same = format!("{} <=> {}", column.exactly(alias), column.given(true));
+                let unique = self.uniques.iter().any(|unique| unique.contains(place));
+                Some(if unique { format!("({same}) IS TRUE") } else { same })
+            };
+            let one = self.key.iter().filter_map(part).collect::<Vec<_>>().join(" AND ");
             return format!("({})", repeat(&format!("({one})"), " OR "));
         }
         let left = join(columns.iter().map(|c| c.compared(alias)));
@@ -251,7 +289,8 @@ impl Column {
             Sort::Text | Sort::Net | Sort::Uuid => format!("CAST({at} AS BINARY)"),
             Sort::Enum | Sort::Bits => format!("CAST({at} AS UNSIGNED)"),
             Sort::Timestamp => format!("UNIX_TIMESTAMP({at})"),
-            Sort::Plain | Sort::Decimal | Sort::Bytes | Sort::Json | Sort::Geometry => at,
+            Sort::Json => json(&at),
+            Sort::Plain | Sort::Decimal | Sort::Bytes | Sort::Geometry => at,
         }
     }
 
@@ -268,7 +307,8 @@ impl Column {
     /// The left side where every bit counts and not the collation.
     fn exactly(&self, alias: &str) -> String {
         match self.sort {
-            Sort::Text | Sort::Json => format!("CAST({} AS BINARY)", self.at(alias)),
+            Sort::Text => format!("CAST({} AS BINARY)", self.at(alias)),
+            Sort::Json => self.read(alias),
             Sort::Geometry => format!("UNHEX(HEX({}))", self.at(alias)),
             _ => self.compared(alias),
         }
@@ -319,6 +359,19 @@ impl Column {
             (_, value) => value,
         }
     }
+}
+
+/// The text of a JSON document of MySQL; with [`INEXACT`] after it where it holds what a text cannot say: a decimal or
+/// a date, say, which would come back as a double or a string.
+fn json(at: &str) -> String {
+    let inexact = ["$**[*]", "$**.*"].map(|path| {
+        format!(
+            "EXISTS(SELECT 1 FROM JSON_TABLE(JSON_ARRAY({at}), _utf8mb4'{path}' COLUMNS(v JSON PATH _utf8mb4'$')) AS part \
+             WHERE JSON_TYPE(part.v) NOT IN ('OBJECT', 'ARRAY', 'BOOLEAN', 'NULL', 'INTEGER', 'DOUBLE', 'STRING') \
+             AND NOT (JSON_TYPE(part.v) = 'UNSIGNED INTEGER' AND part.v > 9223372036854775807))"
+        )
+    });
+    format!("CONCAT(CAST(CONVERT({at} USING utf8mb4) AS BINARY), IF({}, X'00', ''))", inexact.join(" OR "))
 }
 
 pub(super) fn quote(name: &str) -> String {

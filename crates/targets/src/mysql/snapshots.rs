@@ -11,7 +11,7 @@ use super::{
     value::{Image, encode},
 };
 use crate::{
-    Affected, Captured, Error, How, RowsDigest, Selection,
+    Affected, Captured, Error, How, Selection,
     snapshot::{Snapshot, SnapshotWriter},
 };
 use std::collections::BTreeMap;
@@ -21,8 +21,7 @@ pub(super) async fn capture(db: &Db, what: &Selection, out: &mut SnapshotWriter)
     db.within(Purpose::Snapshot, async {
         let counting = Counting::begin(db, Purpose::Snapshot).await?;
         let chunks = ChunkWriter::new(out, false);
-        let (digest, numbers) = Default::default();
-        Taking { counting, chunks, digest, numbers }.all(what).await
+        Taking { counting, chunks, numbers: BTreeMap::new() }.all(what).await
     })
     .await
 }
@@ -30,7 +29,6 @@ pub(super) async fn capture(db: &Db, what: &Selection, out: &mut SnapshotWriter)
 struct Taking<'a> {
     counting: Counting<'a>,
     chunks: ChunkWriter<'a>,
-    digest: RowsDigest,
     numbers: BTreeMap<(String, How), u64>,
 }
 
@@ -71,7 +69,7 @@ impl Taking<'_> {
         let affected = self.numbers.into_iter();
         let affected =
             affected.map(|((resource, how), records)| Affected { resource, how, records }).collect();
-        Ok(Captured { affected, digest: Some(self.digest.finish()) })
+        Ok(Captured { affected, digest: None })
     }
 
     /// The records that are named themselves, as they come; and what would follow is searched. How many of
@@ -98,13 +96,13 @@ impl Taking<'_> {
                 }
                 rows.push(row);
                 if rows.len() == CHUNK {
-                    take(&mut self.chunks, &mut self.digest, table, &rows).await?;
+                    take(&mut self.chunks, table, &rows).await?;
                     *self.numbers.entry((table.resource.clone(), meant.how)).or_default() += CHUNK as u64;
                     rows.clear();
                 }
             }
             reading.end().await?;
-            take(&mut self.chunks, &mut self.digest, table, &rows).await?;
+            take(&mut self.chunks, table, &rows).await?;
             if !rows.is_empty() {
                 *self.numbers.entry((table.resource.clone(), meant.how)).or_default() += rows.len() as u64;
             }
@@ -128,18 +126,13 @@ impl Taking<'_> {
             rows.extend(row);
             *self.numbers.entry((table.resource.clone(), trace.how)).or_default() += 1;
         }
-        take(&mut self.chunks, &mut self.digest, table, &rows).await
+        take(&mut self.chunks, table, &rows).await
     }
 }
 
-async fn take(
-    chunks: &mut ChunkWriter<'_>,
-    digest: &mut RowsDigest,
-    table: &Table,
-    rows: &[Image],
-) -> Result<(), Error> {
+async fn take(chunks: &mut ChunkWriter<'_>, table: &Table, rows: &[Image]) -> Result<(), Error> {
     for row in rows {
-        digest.add(&table.resource, row);
+        table.can_come_back(row, None)?;
     }
     if rows.is_empty() { Ok(()) } else { chunks.before(table, rows).await }
 }

@@ -402,12 +402,7 @@ fn parts(name: &ObjectName) -> Result<Vec<String>, Error> {
 
 fn insert_of(i: &Insert) -> Result<Work, Error> {
     let TableObject::TableName(name) = &i.table else { return Err(refuse("INSERT into something computed")) };
-    if i.or.is_some()
-        || i.overwrite
-        || i.partitioned.is_some()
-        || i.output.is_some()
-        || i.insert_alias.is_some()
-    {
+    if i.or.is_some() || i.overwrite || i.partitioned.is_some() || i.output.is_some() {
         return Err(refuse("an INSERT of a kind that is not known"));
     }
     let updates = match &i.on {

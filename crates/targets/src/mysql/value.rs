@@ -4,7 +4,7 @@
 //! session's character set and time zone are ([`Column::read`]), and kept as a [`crate::RowWriter`] row. Two
 //! images are the same when their bytes are.
 
-use super::schema::{Column, Sort};
+use super::schema::{Column, INEXACT, Sort};
 use crate::{Cell, Error, RowReader, RowWriter};
 use mysql_async::Value;
 use serde_json::{Map, Value as Json, json};
@@ -177,6 +177,10 @@ fn shown(column: &Column, value: Value) -> Json {
             Some(text) => (text + "Z").into(),
             None => returned(value, false),
         },
+        (Sort::Json, Value::Bytes(mut b)) => {
+            b.pop_if(|last| *last == INEXACT);
+            returned(Value::Bytes(b), false)
+        }
         (Sort::Bytes | Sort::Net | Sort::Uuid, Value::Bytes(b)) => hex(&b).into(),
         (Sort::Enum, value) => match &value {
             Value::Int(n) => member(column, u64::try_from(*n).unwrap_or(0)),

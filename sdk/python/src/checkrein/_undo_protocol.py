@@ -8,6 +8,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from ._exchange import MAX_ROWS_ANSWER, Failure, Request, Steps
+from ._json import jsonable
 from ._protocol import Protocol, items, number, optional, read_decision, segment
 from .errors import BadRequestError, UnreachableError
 from .result import Decision
@@ -67,13 +68,15 @@ class UndoProtocol:
         )
 
     def rollback(
-        self, snapshot: Any, dry_run: bool, on_conflict: str, patience: float
+        self, snapshot: Any, dry_run: bool, on_conflict: str, plan_digest: str | None, patience: float
     ) -> Steps[RollbackResult]:
         """Put the records of a snapshot back."""
         if on_conflict not in ON_CONFLICT:
             raise BadRequestError(f"on_conflict must be one of {ON_CONFLICT}, not {on_conflict!r}")
         path = f"/v1/snapshots/{segment(snapshot_id(snapshot))}/rollback"
-        body = {"dry_run": bool(dry_run), "on_conflict": on_conflict}
+        body: dict[str, Any] = {"dry_run": bool(dry_run), "on_conflict": on_conflict}
+        if plan_digest is not None:
+            body["plan_digest"] = jsonable(plan_digest)
         request = Request("POST", path, body, patience=patience, repeatable=bool(dry_run))
         answer = yield from self._protocol.exchange(request)
         if isinstance(answer, Failure) and not dry_run:
@@ -151,6 +154,7 @@ def _rollback(found: Mapping[str, Any]) -> RollbackResult:
         by_resource=tuple(items(plan.get("by_resource"))),
         conflicts=tuple(items(plan.get("conflicts"))),
         conflict_count=number(plan.get("conflict_count")) or 0,
+        digest=optional(plan.get("digest")),
         notes=tuple(str(n) for n in notes) if isinstance(notes, list) else (),
         undo_snapshot_id=optional(found.get("undo_snapshot_id")),
         raw=found,

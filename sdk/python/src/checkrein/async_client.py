@@ -130,10 +130,11 @@ class AsyncCheckrein(BaseClient):
         *,
         dry_run: bool = False,
         on_conflict: str = "refuse",
+        plan_digest: str | None = None,
         timeout: float = 600.0,
     ) -> RollbackResult:
         """As `Checkrein.rollback`."""
-        steps = self._undo.rollback(snapshot_id, dry_run, on_conflict, timeout)
+        steps = self._undo.rollback(snapshot_id, dry_run, on_conflict, plan_digest, timeout)
         return await self._transport.run(steps)
 
     async def get_snapshot(self, snapshot_id: str | Snapshot) -> Snapshot:

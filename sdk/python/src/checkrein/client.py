@@ -153,14 +153,17 @@ class Checkrein(BaseClient):
         *,
         dry_run: bool = False,
         on_conflict: str = "refuse",
+        plan_digest: str | None = None,
         timeout: float = 600.0,
     ) -> RollbackResult:
         """Put the records of a snapshot back, all or none; an operator's key is needed.
 
         ``dry_run`` only plans. Raises ``RollbackConflictError`` when somebody has changed records since, or
         the snapshot is not sealed; ``on_conflict`` ``"skip"`` leaves such records, ``"force"`` overwrites.
+        With ``plan_digest``, the ``digest`` of a plan or of such an error that a person has looked at, it
+        only takes place while the conflicts are those.
         """
-        steps = self._undo.rollback(snapshot_id, dry_run, on_conflict, timeout)
+        steps = self._undo.rollback(snapshot_id, dry_run, on_conflict, plan_digest, timeout)
         return self._transport.run(steps)
 
     def get_snapshot(self, snapshot_id: str | Snapshot) -> Snapshot:

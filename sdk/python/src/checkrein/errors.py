@@ -92,13 +92,15 @@ class RollbackConflictError(ConflictError):
     """Somebody changed records since the action, or the snapshot was never sealed. Nothing was restored.
 
     Look at ``conflicts``, then roll back with ``on_conflict`` ``"skip"`` (leave these) or ``"force"``
-    (overwrite).
+    (overwrite), and with ``plan_digest`` set to ``digest``: it then concerns these conflicts and no others.
     """
 
     #: The first ones; each has ``resource``, ``key``, ``kind``, ``before``, ``after`` and ``now``.
     conflicts: Sequence[Mapping[str, Any]] = ()
     #: All of them.
     conflict_count: int = 0
+    #: Names all of them as they are, for ``plan_digest``.
+    digest: str | None = None
 
 
 class BadRequestError(CheckreinError):

@@ -68,6 +68,15 @@ class Approvals:
         steps = self._client._protocol.get_approval(approval_id)
         return self._client._transport.run(steps)
 
+    def sample(self, approval_id: str) -> dict[str, Any]:
+        """Some of the records that the action would touch, as they are now: ``resources``.
+
+        Each has ``resource``, ``columns`` and ``rows``, without secrets. That you looked goes on record.
+        Raises ``ConflictError`` when nobody is asked any more.
+        """
+        steps = self._client._protocol.sample(approval_id)
+        return self._client._transport.run(steps)
+
     def approve(self, approval_id: str, comment: str | None = None) -> dict[str, Any]:
         """Let the action run. Raises ``ConflictError`` when it is already decided or expired."""
         steps = self._client._protocol.decide(approval_id, "approve", comment)
@@ -191,6 +200,15 @@ class AsyncApprovals:
     async def get(self, approval_id: str) -> dict[str, Any]:
         """One approval, with the action that it is for."""
         steps = self._client._protocol.get_approval(approval_id)
+        return await self._client._transport.run(steps)
+
+    async def sample(self, approval_id: str) -> dict[str, Any]:
+        """Some of the records that the action would touch, as they are now: ``resources``.
+
+        Each has ``resource``, ``columns`` and ``rows``, without secrets. That you looked goes on record.
+        Raises ``ConflictError`` when nobody is asked any more.
+        """
+        steps = self._client._protocol.sample(approval_id)
         return await self._client._transport.run(steps)
 
     async def approve(self, approval_id: str, comment: str | None = None) -> dict[str, Any]:

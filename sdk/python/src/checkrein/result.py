@@ -64,6 +64,8 @@ class Drift:
     expected: float
     #: What was seen instead, in the same unit.
     seen: float
+    #: Where it is seen of all agents of a key together: the pattern that the key stands for.
+    agents: str | None = None
 
 
 @dataclass(frozen=True)

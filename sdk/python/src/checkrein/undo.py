@@ -124,6 +124,8 @@ class RollbackResult:
     conflicts: tuple[Mapping[str, Any], ...] = ()
     #: All of them; ``conflicts`` shows the first.
     conflict_count: int = 0
+    #: Names all conflicts as they are, for ``plan_digest`` of the rollback itself.
+    digest: str | None = None
     #: What else a person should know.
     notes: tuple[str, ...] = ()
     #: The snapshot that undoes this rollback.

@@ -185,6 +185,12 @@ impl Breaker {
         self.until.filter(|_| self.state == State::Open)
     }
 
+    /// The round that what was let through at `at` was a probe of, where that round is still going on: while it
+    /// is, nothing else runs but exempted reads.
+    pub fn round_of(&self, at: Timestamp) -> Option<u32> {
+        (self.state == State::HalfOpen && at >= self.since).then_some(self.round)
+    }
+
     /// The process started again. How many probes it had let through by the end is not known: all of them, then.
     pub fn restarted(&mut self) {
         if self.state == State::HalfOpen {

@@ -14,7 +14,7 @@ use checkrein_core::{
         Baseline, Channel, Finding, Incidents, Observed, Severity,
         breaker::{Admission, Breaker, BreakerChange, Cause, Change, Scope, State},
     },
-    event::{Outcome, OutcomeStatus},
+    event::{Checked, Outcome, OutcomeStatus},
     name::Name,
     time::Timestamp,
 };
@@ -69,6 +69,28 @@ struct Own {
     prior: Arc<Prior>,
 }
 
+/// An action, as its agent's baseline and breaker are asked about it.
+pub(super) struct Act<'a> {
+    pub(super) action: &'a Action,
+    /// The same for equal calls only.
+    pub(super) exact: &'a str,
+    pub(super) at: Timestamp,
+    /// The check.
+    pub(super) id: &'a str,
+    /// A breaker of others stops it.
+    pub(super) shut: bool,
+    pub(super) of: Of,
+}
+
+/// Whose action it is.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Of {
+    /// The agent's own.
+    One,
+    /// Of one of the agents that come with a key; whether that one is new.
+    Many { is_new: bool },
+}
+
 /// What brings a change of a breaker about.
 #[derive(Clone, Copy, Default)]
 pub(super) struct By<'a> {
@@ -109,6 +131,14 @@ impl Agent {
         self.changes.load(Ordering::Relaxed)
     }
 
+    /// Where it is all agents of a key: the round of which a check was a probe. While its breaker is half-open, what
+    /// runs is one, or a read that is exempted.
+    pub(super) fn probe(&self, checked: &Checked, config: &Config) -> Option<u32> {
+        let is_exempt = checked.decision.category == Category::Read
+            && config.settings_of(&self.name).breaker.exempt_reads;
+        if is_exempt { None } else { self.known().rest.breaker.round_of(checked.decision.logged_at) }
+    }
+
     /// What had happened by `version` is on disk.
     pub(super) fn kept(&self, version: u64) {
         self.kept.fetch_max(version, Ordering::Relaxed);
@@ -138,25 +168,18 @@ impl Known {
         }
     }
 
-    /// The agent acts: how unusual is it, and what of it? `exact` is the same for equal calls only; `shut`: a
-    /// breaker of others stops it.
-    pub(super) fn look(
-        &mut self,
-        name: &Name,
-        (action, exact): (&Action, &str),
-        at: Timestamp,
-        check_id: &str,
-        world: (&Arc<Config>, &Groups, u64),
-        shut: bool,
-    ) -> Look {
+    /// The agent acts: how unusual is it, and what of it?
+    pub(super) fn look(&mut self, name: &Name, act: &Act<'_>, world: (&Arc<Config>, &Groups, u64)) -> Look {
         let (config, groups, salt) = world;
+        let Act { action, at, id, shut, .. } = *act;
         let Own { settings, prior } = self.own(name, config, groups);
         let mut look = Look { is_read: action.category == Category::Read, ..Look::default() };
         if settings.mode != DriftMode::Off {
             let frozen = shut || self.rest.breaker.state() != State::Closed;
-            self.observe(&settings, &prior, (action, exact), (at, salt, frozen), check_id, &mut look);
+            look.is_new = self.baseline.is_none();
+            self.observe(name, act, (&settings, &prior), (salt, frozen), &mut look);
         }
-        let by = By { person: None, check_id: Some(check_id) };
+        let by = By { person: None, check_id: Some(id) };
         if !shut {
             let (admission, change) = self.rest.breaker.admit(at, look.is_read, &settings.breaker);
             look.changes.extend(change.map(|change| self.changed(name, change, None, by)));
@@ -176,25 +199,28 @@ impl Known {
 
     fn observe(
         &mut self,
-        settings: &DriftSettings,
-        prior: &Prior,
-        (action, exact): (&Action, &str),
-        (at, salt, frozen): (Timestamp, u64, bool),
-        check_id: &str,
+        name: &Name,
+        act: &Act<'_>,
+        (settings, prior): (&DriftSettings, &Prior),
+        (salt, frozen): (u64, bool),
         look: &mut Look,
     ) {
+        let Act { action, at, .. } = *act;
         let observed = Observed {
             at,
             action: &action.action,
             resource: &action.resource,
             tool: action.tool.as_deref().unwrap_or_default(),
-            exact,
+            exact: act.exact,
             records: action.records.known(),
             payload_bytes: Some(action.payload_bytes),
         };
         let baseline = self.baseline.get_or_insert_with(|| Box::new(Baseline::new(salt, at)));
         baseline.freeze(frozen);
-        let mut reading = prior.with(|group| baseline.observe(&observed, group));
+        let mut reading = match act.of {
+            Of::One => prior.with(|group| baseline.observe(&observed, group)),
+            Of::Many { is_new } => baseline.observe_one_of_many(&observed, is_new),
+        };
         reading.raise(Channel::Errors, std::mem::take(&mut self.rest.errors));
         let (channel, score) = reading.worst();
         look.score = Some(words::tenths(score));
@@ -211,14 +237,19 @@ impl Known {
             return;
         }
         rest.told |= bit(channel.incident());
-        let finding = baseline.explain(channel, score, &observed);
+        let mut finding = baseline.explain(channel, score, &observed);
+        if act.of != Of::One {
+            finding.sentence = words::of_all(name, &finding.sentence);
+        }
         let is_new = settings.first_week == DriftMode::Alert && baseline.is_new();
-        look.verdict = Some(Box::new(verdict(&finding)));
+        look.verdict = Some(Box::new(verdict(&finding, (act.of != Of::One).then_some(name))));
         if settings.mode != DriftMode::Enforce {
             return;
         }
-        // Whoever is new and asks the same again and again may be waiting for something.
-        let early = |channel: Channel| !is_new || (channel == Channel::Loop && !look.is_read);
+        // Whoever is new and reads the same again and again may be waiting for something; and among many, that
+        // they all do the same may be what they are for.
+        let loops = act.of == Of::One && !look.is_read;
+        let early = |channel: Channel| !is_new || (channel == Channel::Loop && loops);
         let acts = |channel: Channel| rest.excused & bit(channel) == 0 && early(channel);
         let score_of_loop = reading.score(Channel::Loop);
         let mut tripped = None;
@@ -232,9 +263,8 @@ impl Known {
             && acts(channel)
             && (!look.is_read || matches!(channel, Channel::Novelty | Channel::Records));
         if let Some(change) = tripped {
-            let by = By { person: None, check_id: Some(check_id) };
-            let name = action.agent.clone();
-            look.changes.push(self.changed(&name, change, Some(finding.sentence), by));
+            let by = By { person: None, check_id: Some(act.id) };
+            look.changes.push(self.changed(name, change, Some(finding.sentence), by));
         } else if holds {
             look.holds = Some(finding.sentence);
         }
@@ -256,7 +286,8 @@ impl Known {
         Some(self.changed(name, change, None, By { person: None, check_id: Some(check_id) }))
     }
 
-    /// An action of it ended.
+    /// An action of it ended. `of_many`: it is all agents of a key, of whom some always fail or are blocked; then
+    /// only probes count, and the share of failures.
     pub(super) fn ended(
         &mut self,
         name: &Name,
@@ -264,6 +295,7 @@ impl Known {
         outcome: &Outcome,
         (declared, probe): (Option<u64>, Option<u32>),
         world: (&Arc<Config>, &Groups),
+        of_many: bool,
     ) -> Vec<BreakerChange> {
         let Own { settings, .. } = self.own(name, world.0, world.1);
         let failed = match outcome.status {
@@ -279,7 +311,7 @@ impl Known {
             self.rest.errors = self.rest.errors.max(baseline.outcome(failed).score(Channel::Errors));
         }
         let breaker = &mut self.rest.breaker;
-        let enforces = settings.mode == DriftMode::Enforce;
+        let enforces = settings.mode == DriftMode::Enforce && !of_many;
         let mut changes = Vec::new();
         if enforces || probe.is_some() {
             changes.extend(breaker.ended(at, probe, failed, &settings.breaker));
@@ -371,7 +403,7 @@ const fn bit(channel: Channel) -> u8 {
     1 << channel as u8
 }
 
-fn verdict(finding: &Finding) -> DriftVerdict {
+fn verdict(finding: &Finding, all: Option<&Name>) -> DriftVerdict {
     DriftVerdict {
         score: words::tenths(finding.score),
         severity: Severity::of(finding.score).unwrap_or(Severity::Notice),
@@ -379,5 +411,6 @@ fn verdict(finding: &Finding) -> DriftVerdict {
         reason: finding.sentence.clone(),
         expected: words::short(finding.expected),
         seen: words::short(finding.seen),
+        agents: all.map(ToString::to_string),
     }
 }

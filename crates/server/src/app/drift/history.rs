@@ -37,22 +37,30 @@ struct Lesson {
     salt: u64,
     agents: HashMap<Name, Box<Baseline>>,
     groups: HashMap<String, Group>,
+    /// The patterns of the keys that stand for several agents, by the key's id; and the agents that acted, as hashes.
+    patterns: HashMap<String, Name>,
+    acted: HashSet<u64>,
+    state: RandomState,
     /// Breakers that are open at this point of the log; while one is, its agents teach nothing.
     open: HashSet<Scope>,
     /// What people accepted: whose actions, from when, and until when.
     accepted: Vec<(Name, Timestamp, Timestamp)>,
-    awaited: HashMap<String, Name>,
+    /// Whose the checks are: an agent, and all agents of its key.
+    awaited: HashMap<String, (Option<Name>, Option<Name>)>,
     oldest: VecDeque<String>,
     actions: u64,
 }
 
 impl Lesson {
-    fn new(config: Arc<Config>, salt: u64) -> Self {
+    fn new(config: Arc<Config>, salt: u64, patterns: HashMap<String, Name>) -> Self {
         Self {
             config,
             salt,
             agents: HashMap::new(),
             groups: HashMap::new(),
+            patterns,
+            acted: HashSet::new(),
+            state: RandomState::new(),
             open: HashSet::new(),
             accepted: Vec::new(),
             awaited: HashMap::new(),
@@ -65,8 +73,8 @@ impl Lesson {
     fn take(&mut self, entry: &Entry, wanted: impl Fn(&Name) -> bool) -> Result<(), Error> {
         if entry.kind == "check" {
             return match Name::new(&entry.agent) {
-                Ok(name) if wanted(&name) => self.check(entry, name),
-                _ => Ok(()),
+                Ok(name) => self.check(entry, &name, wanted),
+                Err(_) => Ok(()),
             };
         }
         if !matches!(&*entry.kind, "outcome" | "breaker.changed" | "drift.accepted") {
@@ -79,10 +87,11 @@ impl Lesson {
                     OutcomeStatus::Error => true,
                     OutcomeStatus::Unknown => return Ok(()),
                 };
-                if let Some(name) = self.awaited.remove(&outcome.check_id)
-                    && let Some(baseline) = self.agents.get_mut(&name)
-                {
-                    baseline.outcome(failed);
+                let (own, all) = self.awaited.remove(&outcome.check_id).unwrap_or_default();
+                for name in [own, all].into_iter().flatten() {
+                    if let Some(baseline) = self.agents.get_mut(&name) {
+                        baseline.outcome(failed);
+                    }
                 }
             }
             Event::BreakerChanged(change) if change.change.to == State::Closed => {
@@ -101,9 +110,20 @@ impl Lesson {
         Ok(())
     }
 
-    fn check(&mut self, entry: &Entry, name: Name) -> Result<(), Error> {
+    fn check(&mut self, entry: &Entry, name: &Name, wanted: impl Fn(&Name) -> bool) -> Result<(), Error> {
+        let own = wanted(name).then(|| name.clone());
+        if own.is_none() && !self.patterns.values().any(&wanted) {
+            return Ok(());
+        }
         let checked: Checked = serde_json::from_str(&entry.body).map_err(|e| unclear(entry, &e))?;
-        let frozen = self.is_frozen(&name, entry.at);
+        let pattern = self.patterns.get(&checked.key_id).filter(|pattern| *pattern != name).cloned();
+        let is_new = !self.patterns.is_empty() && self.acted.insert(self.state.hash_one(name));
+        let frozen =
+            [Some(name), pattern.as_ref()].into_iter().flatten().any(|n| self.is_frozen(n, entry.at));
+        let all = pattern.filter(&wanted);
+        if own.is_none() && all.is_none() {
+            return Ok(());
+        }
         let action = &checked.action;
         let exact = Fingerprint::of(&checked.check, &action.agent, None);
         let observed = Observed {
@@ -115,16 +135,24 @@ impl Lesson {
             records: action.records.known(),
             payload_bytes: Some(action.payload_bytes),
         };
-        let group = self.config.group_of(&name).map_or("", |group| &group.name);
-        let group = self.groups.entry(group.to_owned()).or_default();
-        let salt = self.salt;
-        let baseline =
-            self.agents.entry(name.clone()).or_insert_with(|| Box::new(Baseline::new(salt, entry.at)));
-        baseline.freeze(frozen);
-        baseline.observe(&observed, group);
+        let (salt, config) = (self.salt, &self.config);
+        let start = || Box::new(Baseline::new(salt, entry.at));
+        if let Some(name) = &own {
+            let group = config.group_of(name).map_or("", |group| &group.name);
+            let group = self.groups.entry(group.to_owned()).or_default();
+            let baseline = self.agents.entry(name.clone()).or_insert_with(start);
+            baseline.freeze(frozen);
+            baseline.observe(&observed, group);
+        }
+        if let Some(pattern) = &all {
+            let exact = Fingerprint::of(&checked.check, pattern, None);
+            let baseline = self.agents.entry(pattern.clone()).or_insert_with(start);
+            baseline.freeze(frozen);
+            baseline.observe_one_of_many(&Observed { exact: &exact.0, ..observed }, is_new);
+        }
         self.actions += 1;
         self.oldest.push_back(entry.subject.clone());
-        self.awaited.insert(entry.subject.clone(), name);
+        self.awaited.insert(entry.subject.clone(), (own, all));
         if self.oldest.len() > AWAITED
             && let Some(forgotten) = self.oldest.pop_front()
         {
@@ -168,7 +196,9 @@ impl App {
         let learnt = match before {
             None => None,
             Some(before) => {
-                let mut lesson = Lesson::new(Arc::clone(&self.rules().drift), self.drift.salt);
+                // Of a key's agents each is new once more in it: who came before is not known here.
+                let config = Arc::clone(&self.rules().drift);
+                let mut lesson = Lesson::new(config, self.drift.salt, self.keys.patterns());
                 lesson.agents.insert(name.clone(), before);
                 lesson.accepted.push((name.clone(), since, self.clock.now()));
                 let filter = EntryFilter { since: Some(since), ..EntryFilter::default() };
@@ -223,7 +253,7 @@ impl App {
         let (state, mut report) = (RandomState::new(), RebuildReport::default());
         let mut groups = HashMap::new();
         for pass in 0..passes {
-            let mut lesson = Lesson::new(Arc::clone(&config), self.drift.salt);
+            let mut lesson = Lesson::new(Arc::clone(&config), self.drift.salt, self.keys.patterns());
             lesson.accepted.clone_from(&accepted);
             let wanted = |name: &Name| match &only {
                 Some(only) => only == name,

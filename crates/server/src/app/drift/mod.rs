@@ -7,6 +7,7 @@
 //! An agent is looked up once a check; its lock is held for the look alone. What stops an agent is in the log
 //! before anybody hears of it. What was learnt is written behind, and can be learnt again from the log.
 
+mod acting;
 mod agent;
 mod agents;
 mod groups;
@@ -18,17 +19,18 @@ mod tests;
 mod view;
 mod words;
 
-pub(super) use agent::Agent;
+pub(super) use acting::Acting;
+use agent::Agent;
 
 use super::{App, Error, Rules};
 use crate::config::Drift as Config;
 use agent::{By, Known, Rest};
 use agents::Agents;
 use checkrein_core::{
-    action::{Action, Category},
+    action::Action,
     check::Check,
     decision::{DriftVerdict, Verdict},
-    drift::breaker::{Admission, Breaker, BreakerChange, Cause, Change, Scope, State},
+    drift::breaker::{Breaker, BreakerChange, Cause, Change, Scope, State},
     event::{Checked, Event, Outcome},
     fingerprint::Fingerprint,
     name::Name,
@@ -62,6 +64,8 @@ pub(super) struct Look {
     pub(super) probe: Option<u32>,
     /// It changes nothing.
     is_read: bool,
+    /// Nothing was known of the agent before.
+    is_new: bool,
     /// Why a person should look first.
     holds: Option<String>,
     /// Why a breaker stops it.
@@ -74,6 +78,23 @@ impl Look {
     /// Whether a person should look first, whatever the policies say.
     pub(super) const fn wants_a_person(&self) -> bool {
         self.holds.is_some()
+    }
+
+    /// With what is said of all agents of its key.
+    fn add(&mut self, all: Self) {
+        if all.score > self.score {
+            self.score = all.score;
+        }
+        let told = |look: &Self| look.verdict.as_ref().map(|verdict| verdict.score);
+        if told(&all) > told(self) {
+            self.verdict = all.verdict;
+        }
+        if self.breaker == State::Closed || all.breaker == State::Open {
+            self.breaker = all.breaker;
+        }
+        self.holds = self.holds.take().or(all.holds);
+        self.blocks = self.blocks.take().or(all.blocks);
+        self.changes.extend(all.changes);
     }
 
     /// Makes the judgement of the policies as strict as drift and breakers ask for.
@@ -186,25 +207,6 @@ impl Drift {
         }
     }
 
-    fn look(
-        &self,
-        config: &Arc<Config>,
-        agent: &Agent,
-        (action, exact): (&Action, &str),
-        id: &str,
-        at: Timestamp,
-    ) -> Look {
-        let is_read = action.category == Category::Read;
-        let shut = self.shut(config, &agent.name, is_read);
-        let world = (config, &self.groups, self.salt);
-        let mut look = agent.change().look(&agent.name, (action, exact), at, id, world, shut.is_some());
-        if shut.is_some() {
-            (look.blocks, look.breaker) = (shut, State::Open);
-        }
-        self.note(&look.changes);
-        look
-    }
-
     /// Why the breaker of its group or of everything stops an agent.
     fn shut(&self, config: &Config, agent: &Name, is_read: bool) -> Option<String> {
         if self.groups.all_closed() {
@@ -212,53 +214,6 @@ impl Drift {
         }
         let group = config.group_of(agent).map(|group| group.name.as_str());
         self.groups.refuse(group, is_read, &config.settings_of(agent).breaker)
-    }
-
-    /// Why no action of this agent would be let through now. Takes no probe; `probes`: whether one counts
-    /// as let through.
-    pub(super) fn refuses(
-        &self,
-        config: &Config,
-        agent: &Agent,
-        (is_read, probes): (bool, bool),
-        at: Timestamp,
-    ) -> Option<String> {
-        self.shut(config, &agent.name, is_read).or_else(|| {
-            let known = agent.known();
-            let rules = &config.settings_of(&agent.name).breaker;
-            match known.rest.breaker.would_admit(at, is_read, rules) {
-                Admission::Refused(until) => {
-                    let since = known.rest.breaker.since();
-                    Some(words::refused(&Scope::agent(&agent.name), since, &known.rest.why, until))
-                }
-                // Probes are counted when they are asked for: approvals in stock must not pass beside them.
-                Admission::Probe(_) if !probes => {
-                    let since = known.rest.breaker.since();
-                    Some(words::probing(&Scope::agent(&agent.name), since, &known.rest.why))
-                }
-                Admission::Run | Admission::Probe(_) => None,
-            }
-        })
-    }
-
-    /// Why what this check allowed before is not to be allowed again: the breaker opened since.
-    pub(super) fn outlived(
-        &self,
-        config: &Config,
-        agent: &Agent,
-        checked: &Checked,
-        at: Timestamp,
-    ) -> Option<String> {
-        let is_read = checked.decision.category == Category::Read;
-        let is_probe_of_now = checked.probe.is_some() && {
-            let known = agent.known();
-            let breaker = &known.rest.breaker;
-            breaker.state() == State::HalfOpen && checked.decision.logged_at >= breaker.since()
-        };
-        if is_probe_of_now {
-            return self.shut(config, &agent.name, is_read);
-        }
-        self.refuses(config, agent, (is_read, false), at)
     }
 
     /// What is kept of an agent, and whether it was damaged.
@@ -359,12 +314,12 @@ impl App {
     pub(super) fn judge(
         &self,
         rules: &Rules,
-        agent: &Agent,
+        acting: &Acting,
         (action, exact): (&Action, &Fingerprint),
         check: &Check,
         (id, now): (&str, Timestamp),
     ) -> (Judgement, Look) {
-        let mut look = self.drift.look(&rules.drift, agent, (action, &exact.0), id, now);
+        let mut look = self.drift.look(&rules.drift, acting, (action, exact), check, (id, now));
         let facts = Facts { drift: look.score, ..Facts::of(action, check.details(), now) };
         let mut judgement = if rules.policies.needs().rate_period_seconds.is_some() {
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -374,6 +329,7 @@ impl App {
         };
         if judgement.verdict == Verdict::Block {
             let world = (&rules.drift, &self.drift.groups);
+            let agent = &acting.agent;
             let change = agent.change().blocked(&agent.name, now, id, world);
             self.drift.note(&change);
             look.changes.extend(change);
@@ -388,19 +344,26 @@ impl App {
             // It did not run, whatever is said of it.
             return Ok(Vec::new());
         }
-        let agent = self.agent(&checked.action.agent).await?;
+        let Acting { agent, all } = self.acting(&checked.key_id, &checked.action.agent).await?;
         let rules = self.rules();
         // A probe shows something when it ran. What was held ran if its approval was used, and not otherwise.
         let mut probe = checked.probe;
-        if let (Some(_), Verdict::Hold, Some(approval)) =
-            (probe, checked.decision.verdict, &checked.decision.approval_id)
+        let mut probe_of_all = all.as_ref().and_then(|all| all.probe(checked, &rules.drift));
+        if let (true, Verdict::Hold, Some(approval)) =
+            (probe.or(probe_of_all).is_some(), checked.decision.verdict, &checked.decision.approval_id)
         {
             let used = self.store.approval(approval).await?.and_then(|approval| approval.used_by);
-            probe = probe.filter(|_| used.as_ref() == Some(&checked.decision.id));
+            if used.as_ref() != Some(&checked.decision.id) {
+                (probe, probe_of_all) = (None, None);
+            }
         }
-        let facts = (checked.action.declared, probe);
+        let (now, declared) = (self.clock.now(), checked.action.declared);
         let world = (&rules.drift, &self.drift.groups);
-        let changes = agent.change().ended(&agent.name, self.clock.now(), outcome, facts, world);
+        let mut changes = agent.change().ended(&agent.name, now, outcome, (declared, probe), world, false);
+        if let Some(all) = all {
+            let facts = (declared, probe_of_all);
+            changes.extend(all.change().ended(&all.name, now, outcome, facts, world, true));
+        }
         self.drift.note(&changes);
         Ok(changes.into_iter().map(|change| Event::BreakerChanged(Box::new(change))).collect())
     }

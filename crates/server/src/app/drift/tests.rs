@@ -2,6 +2,7 @@ mod again;
 mod kept;
 mod many;
 mod model;
+mod one_key;
 
 use crate::{
     app::{App, Caller},

@@ -86,9 +86,11 @@ impl App {
         let hour = now.as_micros().div_euclid(HOUR);
         let first = hour - i64::from(hours.clamp(1, MAX_HOURS)) + 1;
         let since = Timestamp::from_micros(first.saturating_mul(HOUR));
-        let counted = self.store.checks_by_hour(&name, since, COUNTED).await?;
+        // The name may be a key's pattern: then of all that fit it.
+        let whose = Pattern::from(name.clone());
+        let counted = self.store.checks_by_hour(&whose, since, COUNTED).await?;
         let (first, seen) = (first.max(counted.whole_from), counted.hours);
-        let mut filter = CheckFilter { agent: Pattern::new(&name).ok(), ..CheckFilter::default() };
+        let mut filter = CheckFilter { agent: Some(whose), ..CheckFilter::default() };
         let mut page = self.store.checks(filter.clone(), None, MIXED).await?;
         if page.rows.is_empty() && page.next.is_some() {
             filter.until = self.acted_until(&name).await?;

@@ -1,6 +1,6 @@
 //! What is said of drift and breakers, and figures as they are told.
 
-use checkrein_core::{drift::breaker::Scope, time::Timestamp};
+use checkrein_core::{drift::breaker::Scope, name::Name, time::Timestamp};
 
 /// Why an action is refused by a breaker that is open: the cause, and the next step.
 pub(super) fn refused(scope: &Scope, since: Timestamp, why: &str, until: Option<Timestamp>) -> String {
@@ -23,6 +23,11 @@ pub(super) fn probing(scope: &Scope, since: Timestamp, why: &str) -> String {
 /// Why an action waits for a person.
 pub(super) fn held(sentence: &str) -> String {
     format!("Held because this is not normal for the agent: {sentence}. A person must approve it.")
+}
+
+/// What is seen of all agents that come with keys for `pattern`.
+pub(super) fn of_all(pattern: &Name, sentence: &str) -> String {
+    format!("all agents of the key for {pattern} together: {sentence}")
 }
 
 /// The command that closes a breaker.
@@ -74,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_next_step_can_be_typed() {
-        let name = checkrein_core::name::Name::new("a'b c").unwrap();
+        let name = Name::new("a'b c").unwrap();
         let said = refused(&Scope::agent(&name), Timestamp::default(), "why", None);
         assert!(said.contains("--agent 'a'\\''b c' --reason"), "{said}");
     }

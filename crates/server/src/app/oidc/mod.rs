@@ -29,6 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::Semaphore;
+use url::Url;
 
 /// How long somebody may take to sign in at the provider.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
@@ -38,6 +39,8 @@ const AT_A_TIME: usize = 64;
 const TURN: Duration = Duration::from_secs(5);
 /// Longest code that is taken, in bytes.
 const MAX_CODE: usize = 4096;
+/// Longest token that goes into an address, in bytes. Without it a provider asks who wants to sign out.
+const MAX_HINT: usize = 4096;
 /// The most that is shown of what the provider says, in characters.
 const SHOWN: usize = 300;
 
@@ -89,6 +92,16 @@ pub(crate) struct SignedIn {
     pub(crate) life: Duration,
     /// The page that was asked for.
     pub(crate) next: String,
+    /// How they sign out at the provider later.
+    pub(crate) leave: Option<Leave>,
+}
+
+/// How somebody signs out at the provider, too.
+pub(crate) struct Leave {
+    /// What people call it.
+    pub(crate) name: String,
+    /// Where the browser goes.
+    pub(crate) url: String,
 }
 
 /// The organisation's provider, as one configuration describes it.
@@ -195,7 +208,18 @@ impl Oidc {
         let person = person::of(&self.config, &claims).map_err(Refused::Person)?;
         let life = self.config.session_ends_after;
         let caller = Caller::of_person(person, Arc::clone(self));
-        Ok(SignedIn { caller: Arc::new(caller), life, next: flow.next })
+        let leave = provider.end_session.clone().map(|url| self.leave(url, &tokens.id_token));
+        Ok(SignedIn { caller: Arc::new(caller), life, next: flow.next, leave })
+    }
+
+    /// No address to come back to: the provider would have to know it, and shows an error instead of signing
+    /// anybody out where it does not.
+    fn leave(&self, mut url: Url, id_token: &str) -> Leave {
+        url.query_pairs_mut().append_pair("client_id", &self.config.client_id);
+        if id_token.len() <= MAX_HINT {
+            url.query_pairs_mut().append_pair("id_token_hint", id_token);
+        }
+        Leave { name: self.name().to_owned(), url: url.into() }
     }
 }
 

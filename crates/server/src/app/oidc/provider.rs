@@ -50,6 +50,8 @@ pub(super) struct Provider {
 pub(super) struct Metadata {
     /// Where people sign in.
     pub(super) authorization: Url,
+    /// Where they sign out, where it says so.
+    pub(super) end_session: Option<Url>,
     /// It names itself in what the browser brings back (RFC 9207).
     pub(super) names_itself: bool,
     token: Endpoint,
@@ -74,6 +76,7 @@ struct Described {
     token_endpoint: String,
     jwks_uri: String,
     userinfo_endpoint: Option<String>,
+    end_session_endpoint: Option<String>,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
@@ -153,7 +156,11 @@ fn understand(config: &config::Oidc, said: Described) -> Result<Metadata, String
             "{name} takes no `client_secret` at its token_endpoint, neither in a header nor in a form"
         ));
     }
+    // One that cannot be used keeps nobody from signing in, nor out of here.
+    let leaves = |address: &String| endpoint("end_session_endpoint", address).is_ok();
+    let end_session = said.end_session_endpoint.filter(leaves).and_then(|address| Url::parse(&address).ok());
     Ok(Metadata {
+        end_session,
         authorization: Url::parse(&said.authorization_endpoint).map_err(|e| e.to_string())?,
         names_itself: said.authorization_response_iss_parameter_supported,
         token: endpoint("token_endpoint", &said.token_endpoint)?,

@@ -1,7 +1,7 @@
-//! Many sign-ins at a time, and how long one lasts.
+//! Many sign-ins at a time, how long one lasts, and how it ends.
 
 use super::{
-    provider::{Flow, Provider, header, session, visit},
+    provider::{Flow, Provider, header, session, submit, visit},
     refused,
 };
 use crate::common::config;
@@ -87,4 +87,47 @@ async fn an_answer_without_a_name_is_not_of_a_provider_that_names_itself() {
     provider.says(|world| world.id_token = provider.key.token(&provider.claims(&flow)));
     let path = format!("/sign-in/oidc/callback?code=c1&state={}&iss={}", flow.state, provider.issuer());
     assert!(session(&visit(&server, &path, &flow.cookie).await).is_some());
+}
+
+#[tokio::test]
+async fn signing_out_leads_to_the_provider_if_it_has_a_place_for_that() {
+    let provider = Provider::start();
+    let there = format!("{}/end?kept=yes", provider.issuer());
+    for (end, leads) in [
+        (json!(there), true),
+        (json!(null), false),
+        (json!("javascript:alert(1)"), false),
+        (json!("not an address"), false),
+    ] {
+        provider.says(|world| world.description = json!({ "end_session_endpoint": end }));
+        let server = provider.checkrein("").await;
+        let cookie = session(&provider.sign_in(&server, |_| ()).await).unwrap();
+        let out = submit(&server, "/agents", "/sign-out", &cookie, "").await;
+        let over = visit(&server, "/agents", &cookie).await;
+        assert_eq!((over.status, header(&over, "location")), (303, Some("/sign-in?next=%2Fagents")), "{end}");
+        if !leads {
+            assert_eq!((out.status, header(&out, "location")), (303, Some("/sign-in")), "{end}: {out:?}");
+            continue;
+        }
+        let to = header(&out, "refresh").and_then(|value| value.strip_prefix("0; url=")).unwrap();
+        let asked: Vec<_> = url::Url::parse(to).unwrap().query_pairs().into_owned().collect();
+        let token = provider.world.lock().unwrap().id_token.clone();
+        let expected = [("kept", "yes"), ("client_id", "checkrein"), ("id_token_hint", &token)]
+            .map(|(n, v)| (n.into(), v.into()));
+        assert_eq!((out.status, asked), (200, expected.to_vec()), "{out:?}");
+        assert!(to.starts_with(&there) && out.body.contains("Sign out at Corp, too"), "{out:?}");
+        // Also without whatever reads that header.
+        assert!(out.body.contains(&format!("href=\"{}\"", to.replace('&', "&amp;"))), "{to}: {}", out.body);
+    }
+    // What is too long for an address stays out of it: the provider asks.
+    provider.says(|world| world.description = json!({ "end_session_endpoint": there }));
+    let server = provider.checkrein("").await;
+    let long = |claims: &mut serde_json::Value| claims["more"] = json!("x".repeat(4096));
+    let cookie = session(&provider.sign_in(&server, long).await).unwrap();
+    let out = submit(&server, "/agents", "/sign-out", &cookie, "").await;
+    assert_eq!(
+        header(&out, "refresh"),
+        Some(format!("0; url={there}&client_id=checkrein").as_str()),
+        "{out:?}"
+    );
 }

@@ -1,6 +1,6 @@
 //! Whoever signs in counts once where two people must approve, whatever else they hold.
 
-use super::provider::{Provider, session, visit};
+use super::provider::{Provider, session, submit};
 use crate::{
     approvals::{ask_for, refund, text},
     common::{Reply, Server},
@@ -9,15 +9,8 @@ use serde_json::{Value, json};
 
 /// Whoever has this session approves, on the console's page.
 async fn approves(server: &Server, cookie: &str, id: &str) -> Reply {
-    let page = visit(server, &format!("/approvals/{id}"), cookie).await;
-    let (_, token) = page.body.split_once("name=\"token\" value=\"").unwrap_or_else(|| panic!("{page:?}"));
-    let form = format!("token={}&decision=approve", token.split('"').next().unwrap());
-    let text = format!(
-        "POST /approvals/{id} HTTP/1.1\r\nhost: 127.0.0.1:7070\r\nconnection: close\r\ncookie: {cookie}\r\n\
-         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
-        form.len()
-    );
-    server.raw(text.as_bytes()).await
+    let page = format!("/approvals/{id}");
+    submit(server, &page, &page, cookie, "&decision=approve").await
 }
 
 /// A refund that waits, different from every other one.

@@ -189,6 +189,19 @@ pub(super) async fn visit(server: &Server, path: &str, cookie: &str) -> Reply {
     server.raw(text.as_bytes()).await
 }
 
+/// Whoever has this session sends a form of the page `on` to `path`, with these further `fields`.
+pub(super) async fn submit(server: &Server, on: &str, path: &str, cookie: &str, fields: &str) -> Reply {
+    let page = visit(server, on, cookie).await;
+    let (_, token) = page.body.split_once("name=\"token\" value=\"").unwrap_or_else(|| panic!("{page:?}"));
+    let form = format!("token={}{fields}", token.split('"').next().unwrap());
+    let text = format!(
+        "POST {path} HTTP/1.1\r\nhost: 127.0.0.1:7070\r\nconnection: close\r\ncookie: {cookie}\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    server.raw(text.as_bytes()).await
+}
+
 pub(super) fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
     let lines = reply.headers.lines().filter_map(|line| line.split_once(": "));
     lines.into_iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)

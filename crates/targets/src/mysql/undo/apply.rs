@@ -125,7 +125,7 @@ impl Work<'_> {
         let mut reader = ChunkReader::new(self.snapshot)?;
         while let Some(chunk) = reader.next().await? {
             let Some(table) = self.today.get(&chunk.table.id()) else { continue };
-            let looked = pass == Pass::Verify || !table.keyed || !table.triggers.is_empty();
+            let looked = pass == Pass::Verify || !table.keyed || table.one_by_one();
             let look = if looked { Look::Held } else { Look::Not };
             let all = states(&mut self.session, &mut outside, table, chunk.before, chunk.after, look).await?;
             let steps: Vec<Step> = self.steps.iter().skip(at).take(all.len()).copied().collect();
@@ -293,7 +293,7 @@ async fn restore(session: &mut Session, table: &Table, due: &[(States, Step)]) -
             rows.extend((0..missing).map(|_| image));
         } else if matches!(step, Step::Insert | Step::Move) {
             rows.push(image);
-        } else if *step == Step::Update && table.triggers.is_empty() {
+        } else if *step == Step::Update && !table.one_by_one() {
             over.push(image);
         } else if *step == Step::Update {
             update(session, table, state, image).await?;

@@ -6,17 +6,18 @@
 //! Both go on at once: another session looks at the records, which nobody can change any more, while they are
 //! written over. It is only then, with all of it read, that it is said whether this was right.
 //!
-//! Which columns differ at all is a guess, made from sums of hashes while the snapshot is read: what is written is
-//! read back in full, and its digest must be that of the before-images. Where anything of this does not hold for
-//! every such table, nothing of it stays, and the rollback begins again, with each record loaded and compared by
-//! itself ([`super::compare`]).
+//! Which columns differ at all is a guess, made from sums of hashes while the snapshot is read: the records as they
+//! stood, with the old values in these columns, must be the before-images, by their digest. What was written in
+//! these columns is read back. The others an UPDATE does not touch, where no trigger or rule is at work. Where
+//! anything of this does not hold for every such table, nothing of it stays, and the rollback begins again, with
+//! each record loaded and compared by itself ([`super::compare`]).
 
 use super::{
     super::{
         connect::Session,
-        copy::{Sink, cells, copy_rows, lines},
+        copy::{Rows, Sink, cells, copy_lines, copy_rows, lines},
         schema::{self, ForeignKey},
-        sql::ident,
+        sql::{ask_one, ident, numbers},
         values::Trouble,
     },
     compare::Compared,
@@ -34,8 +35,11 @@ use tokio_postgres::error::SqlState;
 
 /// What is known of a table whose records can be written over.
 pub(super) struct InPlace {
-    /// The recorded columns that are loaded, by position: those of the key and those that are written.
+    /// The recorded columns that are loaded, by position: those of the key, those that become others, and those
+    /// that refer to something.
     pub(super) loaded: Vec<usize>,
+    /// The columns that become others, by position: those that are written over, and those that are computed.
+    others: Vec<usize>,
     /// The columns that are written over.
     set: Vec<String>,
     /// How many before- and after-images there are.
@@ -52,11 +56,15 @@ pub(super) struct Done {
     after: RowsDigest,
     /// What stood.
     found: RowsDigest,
-    /// Of that, what is as it was: the action wrote what was there.
-    kept: RowsDigest,
+    /// What is to stand of that: the records that are as they were, because the action wrote what was there, and the
+    /// others with the old values.
+    wanted: RowsDigest,
     kept_rows: u64,
-    /// What was written.
+    /// The keys and the old values of those others: as they are to be written, and as they were.
+    old: RowsDigest,
     written: RowsDigest,
+    /// What came back.
+    back: RowsDigest,
     written_rows: u64,
 }
 
@@ -108,11 +116,14 @@ impl Survey<'_> {
         let is = |at: usize| differs.get(at).copied().unwrap_or(true);
         let named = one.columns.iter().enumerate();
         let in_key = |name: &String| one.now.key_names().any(|key| key == name);
-        let set: Vec<String> = named
+        let computed = |name: &String| !one.writable.contains(name);
+        let others: Vec<usize> = named
             .clone()
-            .filter(|(at, name)| rows.1 > 0 && is(*at) && one.writable.contains(name) && !in_key(name))
-            .map(|(_, name)| name.clone())
+            .filter(|(at, name)| rows.1 > 0 && (is(*at) || computed(name)) && !in_key(name))
+            .map(|(at, _)| at)
             .collect();
+        let named_others = others.iter().filter_map(|at| one.columns.get(*at));
+        let set: Vec<String> = named_others.filter(|name| !computed(name)).cloned().collect();
         // What others refer to is not to change under them.
         let referred = keys.iter().filter(|key| one.now.is(key.parent)).flat_map(|key| &key.columns);
         if (rows.1 > 0 && set.is_empty()) || referred.clone().any(|(_, parent, _)| set.contains(parent)) {
@@ -123,10 +134,10 @@ impl Survey<'_> {
             mine.any(|(child, _, _)| child == name)
         };
         let loaded = named
-            .filter(|(_, name)| rows.0 != rows.1 || in_key(name) || set.contains(name) || refers(name))
+            .filter(|(at, name)| rows.0 != rows.1 || in_key(name) || others.contains(at) || refers(name))
             .map(|(at, _)| at)
             .collect();
-        Some(InPlace { loaded, set, rows })
+        Some(InPlace { loaded, others, set, rows })
     }
 }
 
@@ -142,8 +153,11 @@ pub(super) async fn survey(
         let key = one.now.key_names().map(|name| one.columns.iter().position(|column| column == name));
         let key: Option<Vec<usize>> = key.collect();
         let (before, after) = one.totals(snapshot);
+        // What is computed from others and was not recorded could become anything.
+        let known = one.now.columns.iter().all(|now| !now.generated || one.columns.contains(&now.name));
         let all = after == before || !one.stays;
-        (one.sealed && one.keyed && before > 0 && after <= before && all).then_some(key?)
+        let may = one.sealed && one.keyed && before > 0 && after <= before && all;
+        (may && known && one.now.rules == 0).then_some(key?)
     };
     let mut surveys: Vec<Option<Survey<'_>>> = staged
         .iter()
@@ -166,6 +180,18 @@ pub(super) async fn survey(
         one.in_place = survey.and_then(|survey| survey.found(one, keys));
     }
     Ok(())
+}
+
+/// Whether triggers would run while records of these tables are written over: then an UPDATE may change more than
+/// it says. Those that fire for ordinary sessions are kept from it.
+pub(super) async fn disturbed(session: &Session, staged: &[Staged]) -> Result<bool, Trouble> {
+    let tables = staged.iter().filter(|one| one.in_place.is_some()).map(|one| one.now.oid);
+    let armed = format!(
+        "SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger \
+         WHERE tgenabled IN ('A', 'R') AND tgrelid = ANY ({}::pg_catalog.oid[])",
+        numbers(tables)
+    );
+    Ok(ask_one(session, &armed).await?.as_deref() != Some("0"))
 }
 
 /// Whether the columns that would be written are alike already, as SQL.
@@ -222,12 +248,14 @@ pub(super) async fn write_over(
             before: std::mem::take(&mut done.before),
             after: std::mem::take(&mut done.after),
             written: written.written,
+            back: written.back,
             written_rows: written.written_rows,
             ..looked
         };
-        let mut stands = done.kept.clone();
-        stands.merge(&done.written);
+        let mut stands = done.wanted.clone();
+        stands.merge(&done.back);
         if done.found.finish() != done.after.finish()
+            || done.written.finish() != done.old.finish()
             || stands.finish() != done.before.finish()
             || done.written_rows + done.kept_rows != place.rows.0
         {
@@ -258,7 +286,12 @@ async fn digests(snapshot: &Snapshot, staged: &[Staged], all: &mut [Option<Done>
     Ok(())
 }
 
-/// Takes in what stands, and writes it down where it will be written over.
+/// Names of columns.
+fn names<'o>(one: &'o Staged, at: &[usize]) -> impl Iterator<Item = &'o str> {
+    at.iter().filter_map(|at| one.columns.get(*at)).map(String::as_str)
+}
+
+/// Takes in what stands, and writes it down where it will be written over, and what it will be then.
 async fn look<'o>(
     session: &Session,
     staged: &[Staged],
@@ -267,33 +300,64 @@ async fn look<'o>(
 ) -> Result<(), Trouble> {
     for (one, done) in staged.iter().zip(all) {
         let (Some(place), Some(done)) = (&one.in_place, done) else { continue };
+        let old = names(one, &place.others).map(|name| format!("b.{}, ", ident(name))).collect::<String>();
         let select = format!(
-            "COPY (SELECT {}, {} FROM ONLY {} n JOIN {} b ON {}) TO STDOUT (FORMAT text)",
+            "COPY (SELECT {}, {old}{} FROM ONLY {} n JOIN {} b ON {}) TO STDOUT (FORMAT text)",
             alike(place, "n"),
             one.now.list("n"),
             one.now.sql(),
             one.before(),
             one.now.same_key("n", "b"),
         );
-        let mut sink = Sink { out, table: done.table, side: Side::Before, digest: None };
-        let mut judge = |line: &[u8]| {
-            let (flag, row) = line.split_at_checked(2)?;
-            let row = recorded(row, one.columns.len())?;
-            done.found.add("", row);
-            if flag == b"t\t" {
-                done.kept.add("", row);
+        let key: Vec<usize> =
+            one.now.key_names().filter_map(|name| one.columns.iter().position(|c| c == name)).collect();
+        let mut row = Vec::new();
+        let mut each = |line: &[u8], [before, after]: &mut [Rows; 2]| {
+            // A flag, the old values, the record as it stands.
+            let old_ends = memchr::memchr_iter(b'\t', line).nth(place.others.len())?;
+            let stands = line.get(old_ends + 1..)?;
+            let whole = recorded(stands, one.columns.len())?;
+            done.found.add("", whole);
+            if line.starts_with(b"t\t") {
+                done.wanted.add("", whole);
                 done.kept_rows += 1;
-                return Some(line.len());
+                return Some(());
             }
-            Some(2)
+            let (mut old, mut now) = (Vec::new(), Vec::with_capacity(one.now.columns.len()));
+            // None, where nothing is written over and yet somebody has made a record again.
+            cells(line.get(2..old_ends).unwrap_or_default(), &mut old);
+            cells(stands.strip_suffix(b"\n")?, &mut now);
+            put(&mut row, key.iter().filter_map(|at| now.get(*at)).chain(&old));
+            done.old.add("", row.strip_suffix(b"\n")?);
+            for (at, old) in place.others.iter().zip(&old) {
+                *now.get_mut(*at)? = *old;
+            }
+            put(&mut row, now.iter());
+            done.wanted.add("", recorded(&row, one.columns.len())?);
+            before.add(stands);
+            after.add(&row);
+            Some(())
         };
         let select = session.prepare(&select).await?;
-        copy_rows(session, &select, &mut sink, &mut judge).await?;
+        let to = [(out, done.table, Side::Before), (out, done.table, Side::After)];
+        copy_lines(session, &select, to, &mut each).await?;
     }
     Ok(())
 }
 
-/// Writes the old records, and takes in what stands then.
+/// Puts these cells into `row`, as a line.
+fn put<'c>(row: &mut Vec<u8>, cells: impl Iterator<Item = &'c &'c [u8]>) {
+    row.clear();
+    for (at, cell) in cells.enumerate() {
+        if at > 0 {
+            row.push(b'\t');
+        }
+        row.extend_from_slice(cell);
+    }
+    row.push(b'\n');
+}
+
+/// Writes the old values, and takes in what of it stands then.
 async fn write<'o>(
     session: &Session,
     staged: &[Staged],
@@ -302,36 +366,41 @@ async fn write<'o>(
 ) -> Result<(), Trouble> {
     for (one, done) in staged.iter().zip(all) {
         let (Some(place), Some(done)) = (&one.in_place, done) else { continue };
-        let (now, before, list) = (one.now.sql(), one.before(), one.now.list("x"));
-        let mut changes = Vec::new();
+        let (now, before) = (one.now.sql(), one.before());
         // What is changed first makes room for what comes back.
         if !place.set.is_empty() {
             let set = place.set.iter().map(|name| format!("{name} = b.{name}", name = ident(name)));
-            changes.push(format!(
-                "UPDATE ONLY {now} x SET {} FROM {before} b WHERE {} AND NOT {}",
+            let update = format!(
+                "COPY (UPDATE ONLY {now} x SET {} FROM {before} b WHERE {} AND NOT {} RETURNING {}) TO STDOUT (FORMAT text)",
                 set.collect::<Vec<_>>().join(", "),
                 one.now.same_key("x", "b"),
                 alike(place, "x"),
-            ));
+                schema::list(one.now.key_names().chain(names(one, &place.others)), "x"),
+            );
+            let update = session.prepare(&update).await?;
+            let mut each = |line: &[u8], []: &mut [Rows; 0]| {
+                done.written.add("", line.strip_suffix(b"\n")?);
+                done.written_rows += 1;
+                Some(())
+            };
+            copy_lines(session, &update, [], &mut each).await?;
         }
         if place.rows.0 > place.rows.1 {
-            changes.push(format!(
-                "INSERT INTO {now} AS x ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {before} b \
-                 WHERE NOT EXISTS (SELECT 1 FROM ONLY {now} n WHERE {})",
+            let insert = format!(
+                "COPY (INSERT INTO {now} AS x ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {before} b \
+                 WHERE NOT EXISTS (SELECT 1 FROM ONLY {now} n WHERE {}) RETURNING {}) TO STDOUT (FORMAT text)",
                 one.writable.iter().map(|c| ident(c)).collect::<Vec<_>>().join(", "),
                 schema::list(one.writable.iter().map(String::as_str), "b"),
                 one.now.same_key("n", "b"),
-            ));
-        }
-        let mut sink = Sink { out, table: done.table, side: Side::After, digest: None };
-        for change in changes {
+                one.now.list("x"),
+            );
+            let insert = session.prepare(&insert).await?;
+            let mut sink = Sink { out, table: done.table, side: Side::After, digest: None };
             let mut judge = |line: &[u8]| {
-                done.written.add("", recorded(line, one.columns.len())?);
+                done.back.add("", recorded(line, one.columns.len())?);
                 Some(0)
             };
-            let change =
-                session.prepare(&format!("COPY ({change} RETURNING {list}) TO STDOUT (FORMAT text)")).await?;
-            done.written_rows += copy_rows(session, &change, &mut sink, &mut judge).await?;
+            done.written_rows += copy_rows(session, &insert, &mut sink, &mut judge).await?;
         }
     }
     Ok(())

@@ -39,7 +39,7 @@ impl Postgres {
             begin(&mut session, "READ COMMITTED READ WRITE", limit, self.limits()).await?;
             pin(&session).await?;
             let staged = stage::describe(&session, snapshot).await?;
-            stage::load(&session, snapshot, &staged, |_| true, &options.progress).await?;
+            stage::load(&session, None, snapshot, &staged, &options.progress).await?;
             let (plan, _) = compared(&session, &staged, options.on_conflict, &[]).await?;
             abandon(session).await;
             Ok::<_, Trouble>(plan)
@@ -102,12 +102,9 @@ impl Postgres {
         let progress = &options.progress;
         if staged.iter().any(|one| one.in_place.is_some()) {
             begin(&mut watch, "READ COMMITTED READ WRITE", limits.snapshot, limits).await?;
-            tokio::try_join!(
-                stage::load(&session, snapshot, &staged, |_| true, progress),
-                stage::load(&watch, snapshot, &staged, |one| one.in_place.is_some(), progress)
-            )?;
+            stage::load(&session, Some(&watch), snapshot, &staged, progress).await?;
         } else {
-            stage::load(&session, snapshot, &staged, |_| true, progress).await?;
+            stage::load(&session, None, snapshot, &staged, progress).await?;
         }
         lock(&session, &staged).await?;
         let mut done = Vec::new();
@@ -117,6 +114,7 @@ impl Postgres {
                 std::mem::replace(&mut keys, schema::foreign_keys(&session, tables.iter().copied()).await?);
             let now = schema::relations(&session, tables).await?;
             let same = known == keys && staged.iter().all(|one| now.contains(&one.now));
+            let same = same && !in_place::disturbed(&session, &staged).await?;
             let found = if same && self.disarm(&session, &staged, |_| true, &keys).await.is_ok() {
                 in_place::write_over((&session, &watch), snapshot, &staged, out).await?
             } else {

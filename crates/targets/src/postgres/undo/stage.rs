@@ -14,6 +14,7 @@ use crate::{
     Error, Progress,
     snapshot::{Side, Snapshot, SnapshotWriter},
 };
+use bytes::Bytes;
 use futures_util::SinkExt as _;
 use std::{collections::BTreeMap, pin::Pin, sync::atomic::Ordering};
 use tokio::sync::Mutex;
@@ -138,34 +139,37 @@ impl Staged {
     }
 }
 
-/// Loads what is needed of `snapshot` into temporary tables, of the tables of which `which` is true.
+/// Loads what is needed of `snapshot` into temporary tables. So does `outside`, of tables that are written over.
 pub(super) async fn load(
-    session: &Session,
+    inside: &Session,
+    outside: Option<&Session>,
     snapshot: &Snapshot,
     staged: &[Staged],
-    which: fn(&Staged) -> bool,
     progress: &Progress,
 ) -> Result<(), Trouble> {
-    for one in staged.iter().filter(|one| which(one)) {
+    for one in staged {
         let columns = schema::list(one.loaded().into_iter(), "t");
         for name in [one.before(), one.after()] {
             let make = format!(
                 "CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS SELECT {columns} FROM ONLY {} t WITH NO DATA",
                 one.now.sql()
             );
-            ask(session, &make).await?;
+            ask(inside, &make).await?;
+            if let (Some(outside), Some(_)) = (outside, &one.in_place) {
+                ask(outside, &make).await?;
+            }
         }
     }
-    copy_in(session, snapshot, staged, which, progress).await?;
+    copy_in(inside, outside, snapshot, staged, progress).await?;
     // Tells the planner what was loaded: how many, and how the keys are spread. A few of them show that.
-    for one in staged.iter().filter(|one| which(one) && one.in_place.is_none() && one.keyed) {
+    for one in staged.iter().filter(|one| one.in_place.is_none() && one.keyed) {
         let key = one.now.key_names().map(ident).collect::<Vec<_>>().join(", ");
         let analyse = format!(
             "SET LOCAL default_statistics_target = 10; ANALYZE {} ({key}); ANALYZE {} ({key})",
             one.before(),
             one.after()
         );
-        ask(session, &analyse).await?;
+        ask(inside, &analyse).await?;
     }
     Ok(())
 }
@@ -293,14 +297,14 @@ fn fit(number: usize, then: &Relation, now: &Relation, sealed: bool) -> Result<S
 }
 
 /// A COPY under way.
-type CopyIn = CopyInSink<std::io::Cursor<Vec<u8>>>;
+type CopyIn = Pin<Box<CopyInSink<Bytes>>>;
 
 /// Copies in what is needed of all images.
 async fn copy_in(
-    session: &Session,
+    inside: &Session,
+    outside: Option<&Session>,
     snapshot: &Snapshot,
     staged: &[Staged],
-    which: fn(&Staged) -> bool,
     progress: &Progress,
 ) -> Result<(), Trouble> {
     let mut total = 0;
@@ -309,7 +313,7 @@ async fn copy_in(
     }
     progress.total.store(total, Ordering::Relaxed);
     let mut blocks = snapshot.blocks();
-    let mut open: Option<(String, Pin<Box<CopyIn>>)> = None;
+    let mut open: Option<(String, Vec<CopyIn>)> = None;
     let mut loaded = 0;
     while let Some(block) = blocks.next().await? {
         let one = staged.iter().find(|one| one.is(block.part, block.table));
@@ -321,7 +325,6 @@ async fn copy_in(
         loaded += block.rows;
         progress.done.store(loaded, Ordering::Relaxed);
         let data = match (&one.in_place, block.side) {
-            _ if !which(one) => continue,
             (Some(_), Side::After) => continue,
             (Some(place), Side::Before) if place.loaded.len() < one.columns.len() => {
                 cut(&block.data, &place.loaded)
@@ -329,23 +332,31 @@ async fn copy_in(
             _ => block.data,
         };
         if open.as_ref().is_none_or(|(known, _)| *known != name) {
-            if let Some((_, mut sink)) = open.take() {
-                sink.as_mut().finish().await?;
-            }
+            finish(open.take()).await?;
             let columns = one.loaded().into_iter().map(ident).collect::<Vec<_>>().join(", ");
             let columns = if columns.is_empty() { columns } else { format!("({columns})") };
             let copy = format!("COPY {name} {columns} FROM STDIN (FORMAT text)");
-            open = Some((name, Box::pin(session.copy_in(&copy).await?)));
+            let mut sinks = vec![Box::pin(inside.copy_in(&copy).await?)];
+            if let (Some(outside), Some(_)) = (outside, &one.in_place) {
+                sinks.push(Box::pin(outside.copy_in(&copy).await?));
+            }
+            open = Some((name, sinks));
         }
-        if let Some((_, sink)) = &mut open {
-            sink.send(std::io::Cursor::new(data)).await?;
+        let data = Bytes::from(data);
+        for sink in open.iter_mut().flat_map(|(_, sinks)| sinks) {
+            sink.send(data.clone()).await?;
         }
     }
-    if let Some((_, mut sink)) = open.take() {
-        sink.as_mut().finish().await?;
-    }
+    finish(open).await?;
     if loaded != total {
         return Err(Error::Snapshot("the snapshot ended before its last record".to_owned()).into());
+    }
+    Ok(())
+}
+
+async fn finish(open: Option<(String, Vec<CopyIn>)>) -> Result<(), Trouble> {
+    for mut sink in open.into_iter().flat_map(|(_, sinks)| sinks) {
+        sink.as_mut().finish().await?;
     }
     Ok(())
 }
@@ -378,7 +389,7 @@ pub(in super::super) async fn seal(
         return Err(Error::Invalid("the snapshot is sealed already".to_owned()).into());
     }
     let staged = describe(session, snapshot).await?;
-    load(session, snapshot, &staged, |_| true, progress).await?;
+    load(session, None, snapshot, &staged, progress).await?;
     for one in &staged {
         if !one.keyed {
             return Err(Error::Unsupported(format!(

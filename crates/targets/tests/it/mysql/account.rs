@@ -3,7 +3,7 @@
 use super::common::{Shop, limits, open, said, statement};
 use checkrein_core::rollback::OnConflict;
 use checkrein_targets::Error;
-use checkrein_testbed::servers::mariadb::Mariadb;
+use checkrein_testbed::servers::mariadb::{Mariadb, is_mysql};
 
 #[tokio::test]
 async fn the_account_needs_what_grants_says_and_no_more() {
@@ -25,7 +25,8 @@ async fn the_account_needs_what_grants_says_and_no_more() {
     let error = target.execute(&[statement("DELETE FROM p")]).await.err().unwrap();
     assert!(matches!(&error, Error::Forbidden(why) if why.contains("TRIGGER")), "{error:?}");
     let report = target.test().await.unwrap();
-    assert!(report.system.starts_with("MariaDB 1"), "{}", report.system);
+    let system = if is_mysql() { "MySQL 8" } else { "MariaDB 1" };
+    assert!(report.system.starts_with(system), "{}", report.system);
     let missing: Vec<_> = report.privileges.iter().filter(|p| !p.ok).map(|p| p.message.clone()).collect();
     assert!(
         missing.iter().any(|m| m.contains("TRIGGER")) && missing.iter().any(|m| m.contains("INSERT")),
@@ -149,9 +150,11 @@ async fn certificates_are_checked_as_asked() {
     let url = server.url("root", "mysql");
     let cipher = async |host: &str, query: &str| {
         let target = open(&format!("{}?{query}", url.replace("127.0.0.1", host)), limits());
+        let schema = if is_mysql() { "performance_schema" } else { "information_schema" };
         let sql =
-            "SELECT VARIABLE_VALUE FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'Ssl_cipher'";
-        let rows = target.read(&statement(sql)).await.map(|result| result.rows)?;
+            format!("SELECT VARIABLE_VALUE FROM {schema}.SESSION_STATUS WHERE VARIABLE_NAME = 'Ssl_cipher'")
+                .replace("SESSION_STATUS", if is_mysql() { "session_status" } else { "SESSION_STATUS" });
+        let rows = target.read(&statement(&sql)).await.map(|result| result.rows)?;
         Ok::<_, Error>(rows[0][0] != serde_json::json!(""))
     };
     assert_eq!(cipher("127.0.0.1", "").await, Ok(false), "in the clear unless it is asked for");
@@ -173,7 +176,8 @@ async fn certificates_are_checked_as_asked() {
         );
     }
     // A server without TLS is not spoken to in the clear when TLS is required.
-    let plain = Mariadb::shared().url("root", "mysql");
+    let plain = is_mysql().then(|| Mariadb::start(&[("tls-version", "")]).unwrap());
+    let plain = plain.as_ref().unwrap_or_else(|| Mariadb::shared()).url("root", "mysql");
     let target = open(&format!("{plain}?require_ssl=true&verify_ca=false&verify_identity=false"), limits());
     assert!(matches!(target.read(&statement("SELECT 1")).await, Err(Error::Unreachable(_))));
 }

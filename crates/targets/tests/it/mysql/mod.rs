@@ -1,4 +1,4 @@
-//! MariaDB. MySQL is not installed where these tests run.
+//! MariaDB; and MySQL in its place, if there is one: see docs/targets.md.
 
 #![expect(clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
@@ -7,6 +7,7 @@ mod checked;
 mod common;
 mod concurrent;
 mod crash;
+mod eight;
 mod execute;
 mod meanwhile;
 mod property;

@@ -3,6 +3,7 @@
 use super::common::{Shop, said};
 use checkrein_core::rollback::{ConflictKind, OnConflict};
 use checkrein_targets::{Error, How, Selection, UndoOptions};
+use checkrein_testbed::servers::mariadb::is_mysql;
 use serde_json::{Map, json};
 
 const T: &str = "CREATE TABLE t(id INT PRIMARY KEY, v VARCHAR(20), u INT UNIQUE); \
@@ -256,7 +257,7 @@ async fn a_trigger_that_changes_what_is_put_back_refuses() {
     assert_eq!(shop.dump(&["t"]).await, now);
     // The trigger spares itself.
     shop.run(
-        "CREATE OR REPLACE TRIGGER t_u BEFORE UPDATE ON t FOR EACH ROW \
+        "DROP TRIGGER t_u; CREATE TRIGGER t_u BEFORE UPDATE ON t FOR EACH ROW \
          BEGIN IF @checkrein_rollback IS NULL THEN SET NEW.n = OLD.n + 1; END IF; END",
     )
     .await;
@@ -321,7 +322,11 @@ async fn triggers_that_reach_beyond_transactions_refuse() {
         assert!(matches!(error, Error::Unmeasurable(_)), "{sql}: {error:?}");
     }
     assert_eq!(shop.number("SELECT COUNT(*) FROM old").await, 0);
-    shop.execute("INSERT INTO t VALUES (7, 'x', 7)").await.unwrap().rollback().await;
+    match shop.execute("INSERT INTO t VALUES (7, 'x', 7)").await {
+        Ok(pending) => pending.rollback().await,
+        // Without RETURNING, what triggers on other events would do counts as well.
+        Err(error) => assert!(is_mysql() && matches!(error, Error::Unmeasurable(_)), "{error:?}"),
+    }
 }
 
 #[tokio::test]

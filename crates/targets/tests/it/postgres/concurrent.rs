@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// A log that triggers write says what every transaction did.
@@ -233,4 +233,40 @@ async fn a_rollback_that_waits_for_a_lock_is_not_impossible() {
     shop.sql("rollback").await;
     shop.undo(&snapshot, &UndoOptions::default()).await.unwrap();
     assert_eq!(shop.ask("select v from t").await, "1");
+}
+
+/// A row that somebody changed while the agent waited for it is locked by the agent and yet not its own: it is in no
+/// image, and nothing of it is put back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_was_waited_for_in_vain_is_nobody_s_image() {
+    let mut shop = Shop::new(
+        "create table t (id int primary key, v int, note text); insert into t select i, 0, 'a' from generate_series(1, 500) i",
+    )
+    .await;
+    let limits = Limits { lock: Duration::from_secs(120), execute: Duration::from_secs(120), ..patient() };
+    shop.target = open(config(&shop.url, limits)).unwrap();
+    shop.sql("begin; update t set v = 1, note = 'theirs' where id in (5, 6)").await;
+    let target = Arc::clone(&shop.target);
+    let waiting =
+        tokio::spawn(async move { target.execute(&[statement("update t set v = 2 where v = 0")]).await });
+    let waits = "select count(*) from pg_locks where not granted and locktype = 'transactionid'";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while shop.ask(waits).await == "0" {
+        assert!(Instant::now() < deadline, "the agent does not wait for the row");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    shop.sql("commit").await;
+    let mut pending = waiting.await.unwrap().unwrap();
+    let (captured, snapshot) = shop.captured(&mut pending).await;
+    assert_eq!(captured.affected.iter().map(|a| a.records).sum::<u64>(), 498);
+    pending.commit().await.unwrap();
+    let totals = snapshot.footer(0).unwrap().tables.iter().map(|t| (t.before, t.after)).collect::<Vec<_>>();
+    assert_eq!(totals, [(498, 498)]);
+    let (plan, undone) = shop.undo(&snapshot, &UndoOptions::default()).await.unwrap();
+    assert_eq!((plan.conflict_count, undone.is_some()), (0, true));
+    assert_eq!(
+        shop.ask("select string_agg(id::text, ',' order by id) from t where note = 'theirs' and v = 1").await,
+        "5,6"
+    );
+    assert_eq!(shop.ask("select count(*) from t where v = 0").await, "498");
 }

@@ -66,3 +66,52 @@ async fn what_was_written_in_place_leaves_nothing_behind_when_it_is_given_up() {
         assert_eq!(shop.dump().await, stands);
     }
 }
+
+/// What is written over in place is read back only as far as it was written: nothing else may change then.
+#[tokio::test]
+async fn a_trigger_that_would_change_more_does_not_run() {
+    for fires in ["always", "replica"] {
+        let shop = Shop::new(
+            "create table t (id int primary key, v int, note text);
+             insert into t select i, 0, 'note' from generate_series(1, 100) i;
+             create function more() returns trigger language plpgsql as $$ begin new.note := 'more'; return new; end $$",
+        )
+        .await;
+        let snapshot = shop.run("update t set v = id").await;
+        shop.sql(&format!(
+            "create trigger more before update on t for each row execute function more(); alter table t enable {fires} trigger more"
+        ))
+        .await;
+        let (plan, undone) = shop.undo(&snapshot, &options(OnConflict::Refuse)).await.unwrap();
+        assert_eq!((plan.conflict_count, undone.is_some()), (0, true), "{fires}");
+        assert_eq!(shop.ask("select count(*) from t where v = 0 and note = 'note'").await, "100", "{fires}");
+    }
+}
+
+/// What is computed from columns that are written over is read back too, and what was not recorded of it is found
+/// anew.
+#[tokio::test]
+async fn columns_that_are_computed_come_back_with_what_they_are_computed_from() {
+    let shop = Shop::new(
+        "create table t (id int primary key, v int, twice int generated always as (v * 2) stored, note text);
+         insert into t (id, v, note) select i, i, E'a\\tb\\\\' from generate_series(1, 100) i",
+    )
+    .await;
+    let before = shop.dump().await;
+    let snapshot = shop.run("update t set v = v / 2").await;
+    let changed = shop.dump().await;
+    let (_, again) = shop.undo(&snapshot, &options(OnConflict::Refuse)).await.unwrap();
+    assert_eq!(shop.dump().await, before);
+    shop.undo(&again.unwrap(), &options(OnConflict::Refuse)).await.unwrap();
+    assert_eq!(shop.dump().await, changed);
+    shop.undo(&snapshot, &options(OnConflict::Refuse)).await.unwrap();
+    shop.sql("alter table t add more int generated always as (v * 3) stored").await;
+    let snapshot = shop.run("update t set v = v + 1").await;
+    shop.sql("alter table t add most int generated always as (v * 4) stored").await;
+    let (_, again) = shop.undo(&snapshot, &options(OnConflict::Refuse)).await.unwrap();
+    let right =
+        "select count(*) from t where twice = v * 2 and more = v * 3 and most = v * 4 and v = id + {}";
+    assert_eq!(shop.ask(&right.replace("{}", "0")).await, "100");
+    shop.undo(&again.unwrap(), &options(OnConflict::Refuse)).await.unwrap();
+    assert_eq!(shop.ask(&right.replace("{}", "1")).await, "100");
+}

@@ -18,10 +18,10 @@ async fn look(world: &World, n: u64) {
     let name = Name::new(&format!("agent-{n}")).unwrap();
     let rules = world.app.rules();
     let understood = rules.catalogue.understand(&check, name.clone()).unwrap();
-    let agent = world.app.agent(&name).await.unwrap();
+    let acting = world.app.acting("key_1", &name).await.unwrap();
     let exact = Fingerprint::of(&check, &name, None);
-    let at = world.app.clock.now();
-    world.app.drift.look(&rules.drift, &agent, (&understood.action, &exact.0), "chk_1", at);
+    let now = world.app.clock.now();
+    world.app.drift.look(&rules.drift, &acting, (&understood.action, &exact), &check, ("chk_1", now));
 }
 
 /// Memory of this process that is in use, in bytes.

@@ -1,0 +1,189 @@
+//! A key that stands for several agents: what comes with it is judged as one, whatever name it comes under.
+
+use super::*;
+use checkrein_api::{AcceptRequest, NewKey, RebuildRequest};
+use checkrein_core::{fingerprint::hex, key::Role, name::Name};
+use sha2::{Digest as _, Sha256};
+
+const ALL: &str = "worker-*";
+
+/// A key for all workers.
+async fn key(world: &World) -> Arc<Caller> {
+    world.app.caller(&secret(world).await).unwrap()
+}
+
+async fn secret(world: &World) -> String {
+    let new = NewKey { role: Role::Agent, name: "workers".to_owned(), agent: Some(ALL.to_owned()) };
+    world.app.create_key(&world.admin, new).await.unwrap().key
+}
+
+async fn act(world: &mut World, key: &Arc<Caller>, agent: &str, action: &str) -> Value {
+    world.checks += 1;
+    let resource = format!("t/{}", world.checks);
+    let check =
+        json!({"agent": agent, "action": action, "resource": resource, "payload": {"record_count": 1}});
+    let answer = world.app.check(key, serde_json::from_value(check).unwrap()).await.unwrap();
+    serde_json::from_str(&answer.json).unwrap()
+}
+
+/// Working days of sessions, each under a name of its own: about eight actions an hour, five a session.
+async fn live(world: &mut World, key: &Arc<Caller>, days: u32) {
+    let mut session = world.checks;
+    for day in 0..days {
+        for hour in 0..24 {
+            let works = day % 7 < 5 && (8..18).contains(&hour);
+            let count = if works { 6 + (hour + day * 3) % 5 } else { 0 };
+            for n in 0..count {
+                if n.is_multiple_of(5) {
+                    session += 1;
+                }
+                let action = ["read", "update", "reply", "search"][(n % 4) as usize];
+                let answer = act(world, key, &format!("worker-{session}"), action).await;
+                assert_eq!(answer["verdict"], "allow", "day {day}, {hour}:00: {answer}");
+                world.app.clock.jump(i64::from(3_600 / (count + 1)));
+            }
+            world.app.clock.jump(if count == 0 { 3_600 } else { i64::from(3_600 / (count + 1)) });
+        }
+    }
+}
+
+async fn saved(world: &World, agent: &str) -> String {
+    let agent = world.app.agent(&Name::new(agent).unwrap()).await.unwrap();
+    let known = agent.known();
+    hex(&Sha256::digest(known.baseline.as_ref().unwrap().save()))
+}
+
+#[tokio::test]
+async fn a_new_name_for_each_action_evades_nothing() {
+    let mut world = World::new("[drift]\nprobes = 2\n").await;
+    let secret = secret(&world).await;
+    let key = world.app.caller(&secret).unwrap();
+    live(&mut world, &key, 15).await;
+    world.app.clock.jump(10 * 3_600);
+    let usual = act(&mut world, &key, "worker-usual", "update").await;
+    assert_eq!((&usual["verdict"], usual.get("drift")), (&json!("allow"), None), "{usual}");
+
+    // 400 an hour, and no two by the same agent.
+    let mut stopped = None;
+    for n in 1..40_u64 {
+        let answer = act(&mut world, &key, &format!("worker-new-{n}"), "update").await;
+        if answer["breaker"] == "open" {
+            stopped = Some((n, answer));
+            break;
+        }
+        world.app.clock.jump(9);
+    }
+    let (ran, stopped) = stopped.expect("it goes on under ever new names");
+    assert!((5..=25).contains(&ran), "{ran}");
+    assert_eq!(
+        (&stopped["verdict"], &stopped["drift"]["agents"]),
+        (&json!("block"), &json!(ALL)),
+        "{stopped}"
+    );
+    let reason = stopped["reason"].as_str().unwrap();
+    for part in ["the breaker of worker-* is open", "all agents of the key", "close --agent 'worker-*'"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    let view = world.app.view_agent(ALL, 24).await.unwrap();
+    assert!(!view.incidents.is_empty(), "it is told as something of all of them");
+    // Whoever comes with such a key; nobody else, and it stays so.
+    assert_eq!(act(&mut world, &key, "worker-usual", "update").await["verdict"], "block");
+    assert_eq!(world.act("worker-usual", "update").await["verdict"], "allow", "an operator's own word");
+    world.restart(true).await;
+    let key = world.app.caller(&secret).unwrap();
+    assert_eq!(act(&mut world, &key, "worker-other", "update").await["verdict"], "block");
+
+    // Probes, under whatever name, close it again.
+    world.app.clock.jump(301);
+    let first = act(&mut world, &key, "worker-a", "update").await;
+    let second = act(&mut world, &key, "worker-b", "update").await;
+    for probe in [&first, &second] {
+        assert_eq!((&probe["verdict"], &probe["breaker"]), (&json!("allow"), &json!("half_open")), "{probe}");
+    }
+    assert_eq!(act(&mut world, &key, "worker-c", "update").await["verdict"], "block", "two are out");
+    world.ended(&first["id"], OutcomeStatus::Ok, 1).await;
+    world.ended(&second["id"], OutcomeStatus::Ok, 1).await;
+    let after = act(&mut world, &key, "worker-c", "update").await;
+    assert_eq!((&after["verdict"], after.get("breaker")), (&json!("allow"), None), "{after}");
+
+    // Shown as one agent.
+    let view = world.app.view_agent(ALL, 24).await.unwrap();
+    assert!(view.hours.iter().map(|hour| hour.rate.seen).sum::<u64>() > ran, "{:?}", view.hours);
+    assert!(view.recent.iter().any(|check| check.agent == "worker-c"));
+}
+
+#[tokio::test]
+async fn no_probe_passes_beside_the_agents_own_breaker() {
+    let mut world = World::new("[drift]\nprobes = 1\ncool_down = '60s'\n").await;
+    let key = key(&world).await;
+    for scope in ["agent:worker-*", "agent:worker-1"] {
+        assert_eq!(act(&mut world, &key, "worker-1", "read").await["verdict"], "allow");
+        world.set(scope, BreakerWanted::Open).await;
+        let answer = act(&mut world, &key, "worker-1", "read").await;
+        assert_eq!((&answer["verdict"], &answer["breaker"]), (&json!("block"), &json!("open")), "{scope}");
+        let colleague = act(&mut world, &key, "worker-2", "read").await["verdict"].clone();
+        assert_eq!(colleague, if scope == "agent:worker-1" { "allow" } else { "block" }, "{scope}");
+        world.set(scope, BreakerWanted::Closed).await;
+    }
+    // Both are open; one has cooled down.
+    trip(&world, ALL).await;
+    world.set("agent:worker-1", BreakerWanted::Open).await;
+    world.app.clock.jump(61);
+    for _ in 0..3 {
+        assert_eq!(act(&mut world, &key, "worker-1", "read").await["verdict"], "block");
+    }
+    let probe = act(&mut world, &key, "worker-2", "read").await;
+    assert_eq!((&probe["verdict"], &probe["breaker"]), (&json!("allow"), &json!("half_open")), "{probe}");
+    // What was allowed before is not to be had again while it stands so, but the probe itself is.
+    world.ended(&probe["id"], OutcomeStatus::Error, 1).await;
+    assert_eq!(act(&mut world, &key, "worker-2", "read").await["verdict"], "block", "the probe went wrong");
+}
+
+/// As drift would.
+async fn trip(world: &World, agent: &str) {
+    let agent = world.app.agent(&Name::new(agent).unwrap()).await.unwrap();
+    let (now, mut known) = (world.app.clock.now(), agent.change());
+    let rules = world.app.rules().drift.settings.breaker.clone();
+    let cause = checkrein_core::drift::breaker::Cause::Errors;
+    assert!(known.rest.breaker.trip(now, cause, &rules).is_some());
+    known.rest.revision += 1;
+}
+
+#[tokio::test]
+async fn some_of_many_always_fail_or_are_blocked() {
+    let policy = "[[policies]]\nname = 'never'\nrule = 'block'\ncondition = { action = 'delete' }\n";
+    let mut world = World::new(policy).await;
+    let key = key(&world).await;
+    for n in 0..40 {
+        let answer = act(&mut world, &key, &format!("worker-{n}"), "update").await;
+        assert_eq!(answer["verdict"], "allow", "{n}: {answer}");
+        world.ended(&answer["id"], OutcomeStatus::Error, 1).await;
+        assert_eq!(act(&mut world, &key, &format!("worker-{n}"), "delete").await["verdict"], "block");
+        world.app.clock.jump(7);
+    }
+    assert_eq!(act(&mut world, &key, "worker-x", "update").await["verdict"], "allow");
+}
+
+#[tokio::test]
+async fn it_is_learnt_from_the_log_too() {
+    let mut world = World::new("").await;
+    let key = key(&world).await;
+    live(&mut world, &key, 3).await;
+    // One of them also comes by another way.
+    world.act("worker-1", "read").await;
+    let answer = act(&mut world, &key, "worker-1", "read").await;
+    world.ended(&answer["id"], OutcomeStatus::Error, 1).await;
+    let learnt = [saved(&world, ALL).await, saved(&world, "worker-1").await];
+    world.app.rebuild(&world.admin, RebuildRequest::default()).await.unwrap();
+    assert_eq!([saved(&world, ALL).await, saved(&world, "worker-1").await], learnt);
+    let all = RebuildRequest { agent: Some(ALL.to_owned()) };
+    world.app.rebuild(&world.admin, all).await.unwrap();
+    assert_eq!([saved(&world, ALL).await, saved(&world, "worker-1").await], learnt);
+
+    world.set("agent:worker-*", BreakerWanted::Open).await;
+    assert_eq!(act(&mut world, &key, "worker-1", "transfer").await["verdict"], "block");
+    let frozen = saved(&world, ALL).await;
+    let accepted = AcceptRequest { reason: "a new job".to_owned() };
+    world.app.accept(&world.admin, ALL, accepted).await.unwrap();
+    assert_ne!(saved(&world, ALL).await, frozen, "what came meanwhile is learnt");
+}

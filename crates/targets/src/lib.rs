@@ -21,6 +21,7 @@ mod rows;
 mod selection;
 pub mod snapshot;
 mod sqlite;
+mod stay;
 mod target;
 
 pub use config::{Kind, Limits, Place, TargetConfig};

@@ -4,6 +4,8 @@
 
 use super::{
     compare::Record,
+    connect::Session,
+    identity,
     schema::Table,
     value::{Image, image, record},
 };
@@ -11,7 +13,7 @@ use crate::{
     Error, RowReader,
     snapshot::{self, BLOCK_BYTES, Block, Blocks, Side, Snapshot, SnapshotWriter},
 };
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Writes chunks of about a megabyte.
@@ -47,6 +49,13 @@ impl<'a> ChunkWriter<'a> {
     pub(super) fn new(out: &'a mut SnapshotWriter, sealed: bool) -> Self {
         let (tables, before, after) = Default::default();
         Self { out, tables, sealed, chunk: 0, of: None, before, after }
+    }
+
+    /// Says which tables these are.
+    pub(super) async fn identify(&mut self, session: &mut Session) -> Result<(), Error> {
+        let tables = identity::of(session, self.tables.keys()).await?;
+        self.out.system(json!({ "tables": tables }));
+        Ok(())
     }
 
     async fn table(&mut self, table: &Table) -> Result<u32, Error> {

@@ -390,10 +390,27 @@ fn settings(limits: &Limits) -> String {
 /// What an error of the server or the connection means.
 pub(super) fn meaning(error: mysql_async::Error) -> Error {
     let mysql_async::Error::Server(e) = error else {
-        return Error::Unreachable(format!("the connection broke: {error}"));
+        return Error::Unreachable(format!(
+            "the connection broke: {error}; nothing was changed; try again once the server answers"
+        ));
     };
     match e.code {
-        1969 | 3024 | 1317 => Error::TimedOut { what: "the statement", limit: Duration::ZERO },
+        1317 => Error::Unreachable(format!(
+            "{}: somebody ended the statement (KILL QUERY); nothing was changed; try again once it is known why",
+            e.message
+        )),
+        1053 | 1927 => Error::Unreachable(format!(
+            "{}: somebody ended the connection (KILL), or the server stops; nothing was changed; try again once it answers",
+            e.message
+        )),
+        1205 | 1213 => Error::Statement {
+            code: e.state,
+            message: format!(
+                "{} (error {}): somebody else works on the same records; nothing was changed; try again later",
+                e.message, e.code
+            ),
+        },
+        1969 | 3024 => Error::TimedOut { what: "the statement", limit: Duration::ZERO },
         1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1698 => {
             Error::Forbidden(format!("{}; `checkrein target grants` prints what is needed", e.message))
         }

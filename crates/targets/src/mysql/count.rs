@@ -10,7 +10,7 @@ use super::{
     value::{Image, param},
     walk::{Fate, Walk, consequence},
 };
-use crate::{Affected, Counted, Error, How, ResultSet, Selection, Statement, target::SAMPLE_FROM};
+use crate::{Affected, Counted, Error, How, ResultSet, Selection, Statement, stay, target::SAMPLE_FROM};
 use mysql_async::{Params, Value};
 use serde_json::{Map, Value as Json};
 use std::{
@@ -131,6 +131,20 @@ impl<'a> Counting<'a> {
             }
             Work::Insert(new) => self.insert(parsed, new).await,
         }
+    }
+
+    /// Refuses a statement that changes the keys by which its records are to be found again.
+    pub(super) async fn keeps_keys(&mut self, parsed: &Parsed) -> Result<(), Error> {
+        let Work::Update(change) = &parsed.work else { return Ok(()) };
+        for (_, table, fate) in self.walk().targets(change, false).await? {
+            if let Fate::Changed(columns) = fate
+                && table.keyed
+                && let Some(column) = columns.iter().find(|column| table.in_key(column))
+            {
+                return Err(Error::Unmeasurable(stay::changes_key(&table.resource, column)));
+            }
+        }
+        Ok(())
     }
 
     fn note(&mut self, forbidding: BTreeMap<String, u64>, triggers: BTreeSet<String>) {

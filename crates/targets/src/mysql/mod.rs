@@ -20,6 +20,7 @@ mod dictionary;
 mod effects;
 mod execute;
 mod footprint;
+mod identity;
 mod measure;
 mod open;
 mod resolve;
@@ -83,7 +84,9 @@ impl Target for Mysql {
     }
 
     async fn capture(&self, what: &Selection, out: &mut SnapshotWriter) -> Result<Captured, Error> {
-        snapshots::capture(&self.db, what, out).await
+        let captured = snapshots::capture(&self.db, what, out).await?;
+        out.foresees(&captured.affected);
+        Ok(captured)
     }
 
     async fn seal(&self, snapshot: &Snapshot, out: &mut SnapshotWriter) -> Result<(), Error> {

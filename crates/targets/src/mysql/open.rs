@@ -3,7 +3,7 @@
 use super::{
     blocks::ChunkWriter,
     compare::{Outside, Record, Tally, compare},
-    connect::{Db, Purpose, Session, meaning},
+    connect::{Db, Purpose, Session},
     footprint::Footprint,
     resolve::Token,
     schema::Table,
@@ -97,6 +97,7 @@ impl Open {
             }
         }
         chunks.finish().await?;
+        chunks.identify(&mut self.session).await?;
         self.proof.check(&tally)?;
         out.sealed();
         Ok(Captured { affected: tally.affected(), digest: Some(digest.finish()) })
@@ -170,7 +171,7 @@ impl Pending for Open {
             Ok(Err(mysql_async::Error::Server(e))) if [1205, 1213].contains(&e.code) => {
                 Err(CommitError::NotCommitted(e.message))
             }
-            Ok(Err(e)) => Err(CommitError::Unknown(format!("no answer to the COMMIT: {}", meaning(e)))),
+            Ok(Err(e)) => Err(CommitError::Unknown(format!("no answer to the COMMIT: {e}"))),
             Err(_) => Err(CommitError::Unknown(format!("no answer to the COMMIT within {limit:?}"))),
         }
     }

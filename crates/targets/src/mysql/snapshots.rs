@@ -46,6 +46,7 @@ impl Taking<'_> {
                             .to_owned(),
                     ));
                 }
+                self.counting.keeps_keys(&parsed).await?;
                 self.counting.statement(&parsed, false).await?;
             }
         }
@@ -64,6 +65,7 @@ impl Taking<'_> {
             }
         }
         self.chunks.finish().await?;
+        self.chunks.identify(&mut self.counting.session).await?;
         let affected = self.numbers.into_iter();
         let affected =
             affected.map(|((resource, how), records)| Affected { resource, how, records }).collect();

@@ -12,7 +12,7 @@ use super::{
     sql::{ask, ask_one, failed, literal},
     values::{Trouble, params},
 };
-use crate::{Affected, Counted, Error, How, Selection, Statement, target::SAMPLE_FROM};
+use crate::{Affected, Counted, Error, How, Selection, Statement, stay, target::SAMPLE_FROM};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -227,6 +227,12 @@ impl<'s> Count<'s> {
                 relation.resource
             ))
             .into());
+        }
+        // Where what is found is kept, it must be found again.
+        if let (true, Change::Columns(columns)) = (self.gather && self.some.is_empty(), &change)
+            && let Some(column) = relation.key_names().find(|name| columns.contains(*name))
+        {
+            return Err(Error::Unmeasurable(stay::changes_key(&relation.resource, column)).into());
         }
         self.looked_at(&relation);
         let own = if change == Change::Delete { How::Delete } else { How::Update };

@@ -159,7 +159,9 @@ impl Target for Postgres {
     }
 
     async fn capture(&self, what: &Selection, out: &mut SnapshotWriter) -> Result<Captured, Error> {
-        self.taken(what, out).await
+        let captured = self.taken(what, out).await?;
+        out.foresees(&captured.affected);
+        Ok(captured)
     }
 
     async fn seal(&self, snapshot: &Snapshot, out: &mut SnapshotWriter) -> Result<(), Error> {

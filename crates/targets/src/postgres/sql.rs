@@ -89,6 +89,10 @@ pub(super) fn failed(error: &tokio_postgres::Error, what: &'static str, limit: D
     };
     let (code, message) = (db.code().code().to_owned(), words(error));
     match *db.code() {
+        // Only the words tell it from a time-out of ours.
+        SqlState::QUERY_CANCELED if db.message().contains("user request") => Error::Unreachable(format!(
+            "{message}: somebody cancelled it (pg_cancel_backend); nothing was changed; try again once it is known why"
+        )),
         SqlState::QUERY_CANCELED => Error::TimedOut { what, limit },
         SqlState::LOCK_NOT_AVAILABLE => Error::Statement {
             code,
@@ -98,7 +102,9 @@ pub(super) fn failed(error: &tokio_postgres::Error, what: &'static str, limit: D
             Error::Forbidden(format!("{message}; `checkrein target grants` prints what the account needs"))
         }
         _ if code.starts_with("42") || code.starts_with("22") || code == "3F000" => Error::Invalid(message),
-        _ if code.starts_with("57P") || code.starts_with("08") => Error::Unreachable(message),
+        _ if code.starts_with("57P") || code.starts_with("08") => {
+            Error::Unreachable(format!("{message}; nothing was changed; try again once the server answers"))
+        }
         _ => Error::Statement { code, message },
     }
 }

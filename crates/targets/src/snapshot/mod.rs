@@ -88,6 +88,9 @@ pub struct Footer {
     pub tables: Vec<Totals>,
     /// Whether after-images were taken: a rollback can tell the agent's write from another's.
     pub sealed: bool,
+    /// Resources of which the action was to change records and to remove none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stay: Vec<String>,
     /// What the system needs to know of the whole and learnt only at the end.
     #[serde(default)]
     pub system: Value,

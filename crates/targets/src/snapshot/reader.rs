@@ -136,6 +136,11 @@ impl Snapshot {
         self.part(part).map(|p| &p.footer)
     }
 
+    /// Whether the action was to change records of `resource` and to remove none.
+    pub(crate) fn stays(&self, resource: &str) -> bool {
+        self.part(0).is_ok_and(|part| part.footer.stay.iter().any(|one| one == resource))
+    }
+
     /// How many parts it has: 1, or 2 once it has been sealed later.
     pub const fn parts(&self) -> usize {
         self.parts.len()

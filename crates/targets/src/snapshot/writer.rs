@@ -186,6 +186,11 @@ impl SnapshotWriter {
         self.footer.sealed = true;
     }
 
+    /// Says what is to happen to the records, which has not happened yet.
+    pub(crate) fn foresees(&mut self, affected: &[crate::Affected]) {
+        self.footer.stay = crate::stay::resources(affected);
+    }
+
     /// What the system needs to know of the whole, for the footer.
     pub fn system(&mut self, value: Value) {
         self.footer.system = value;

@@ -3,15 +3,15 @@
 use super::{
     connect::{Clock, Fault},
     follow::Sets,
-    schema::{Catalog, Shape, quoted},
+    schema::{Catalog, Shape, quoted, schema_version},
     select::{Deed, Meant, meant},
     stream::Sink,
     value,
     watch::{Mode, Watch},
 };
-use crate::{Affected, Captured, Counted, Error, How, Selection, Statement, snapshot::Side};
+use crate::{Affected, Captured, Counted, Error, How, Selection, Statement, snapshot::Side, stay};
 use rusqlite::Connection;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 /// Values in one list of a filter; SQLite takes 32,766 parameters.
@@ -58,7 +58,7 @@ pub(super) fn capture(
             sink.row(Side::Before, &shape.encode(row)?)?;
         }
     }
-    sink.end(None, false)?;
+    sink.end(Some(json!({ "schema_version": schema_version(connection)? })), false)?;
     Ok(Captured { affected: sets.affected()?, digest: None })
 }
 
@@ -91,6 +91,12 @@ pub(super) fn gather(
                             .to_owned(),
                     )
                     .into());
+                }
+                if reads.is_none()
+                    && !sets.few
+                    && let Some(column) = meant.changes_key()
+                {
+                    return Err(Error::Unmeasurable(stay::changes_key(&meant.shape.name, column)).into());
                 }
                 writing += 1;
                 if reads.is_some() && statements.len() == 1 {

@@ -9,7 +9,7 @@ use super::{
     diff::{Finder, Scan, differences},
     evidence::Evidence,
     integrity::{self, Concern},
-    schema::{Catalog, Follow, ForeignKey, Shape},
+    schema::{Catalog, Follow, ForeignKey, Shape, schema_version},
     stream::Sink,
     value,
     watch::{Mode, Touched, Watch},
@@ -245,7 +245,8 @@ impl Open {
             })?,
             None => self.differences(&mut take)?,
         }
-        sink.end(Some(json!({ "sequences": self.sequences })), true)?;
+        let version = schema_version(&self.agent)?;
+        sink.end(Some(json!({ "sequences": self.sequences, "schema_version": version })), true)?;
         Ok(Captured { affected: self.affected(&counts), digest: Some(digest.finish()) })
     }
 

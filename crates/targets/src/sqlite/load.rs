@@ -4,7 +4,7 @@
 use super::{
     connect::{Clock, Fault},
     execute::Moved,
-    schema::{Catalog, Shape},
+    schema::{Catalog, Shape, schema_version},
     sequence, value,
 };
 use crate::{
@@ -172,6 +172,28 @@ impl Records {
             records.total += u64::try_from(rows).unwrap_or_default();
         }
         Ok(records)
+    }
+}
+
+impl Records {
+    /// Refuses what is known by nothing but its rowid, once that may be another's.
+    pub(super) fn same_rowids(&self, connection: &Connection, snapshot: &Snapshot) -> Result<(), Fault> {
+        let then = snapshot.footer(0)?.system.get("schema_version").and_then(serde_json::Value::as_i64);
+        if then.is_none() || then == Some(schema_version(connection)?) {
+            return Ok(());
+        }
+        for table in &self.tables {
+            if table.now.is_loose(connection)? {
+                return Err(Error::Irreversible(format!(
+                    "the records of {} have no key, only the number that SQLite gives them (rowid), and since the snapshot the file was vacuumed \
+                     or its tables were changed, so that these numbers may be others'; export the snapshot and have a person put the records back, \
+                     and give the table a PRIMARY KEY",
+                    table.then.name
+                ))
+                .into());
+            }
+        }
+        Ok(())
     }
 }
 

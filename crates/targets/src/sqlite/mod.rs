@@ -192,7 +192,10 @@ impl Target for Sqlite {
         let _held = self.turn(false).await?;
         let what = what.clone();
         let job = self.job("taking the snapshot", self.config.limits.snapshot);
-        self.fill(job, out, move |job, sink| count::capture(&job.open()?, &what, sink, &job.clock)).await
+        let take = move |job: &Job, sink| count::capture(&job.open()?, &what, sink, &job.clock);
+        let captured = self.fill(job, out, take).await?;
+        out.foresees(&captured.affected);
+        Ok(captured)
     }
 
     async fn seal(&self, snapshot: &Snapshot, out: &mut SnapshotWriter) -> Result<(), Error> {

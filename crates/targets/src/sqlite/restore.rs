@@ -10,13 +10,14 @@ use super::{
     evidence::Evidence,
     integrity::{self, Concern},
     load::{Loaded, Records, Rewind, blob},
-    schema::{Catalog, ForeignKey, foreign_keys},
+    schema::{Catalog, ForeignKey, foreign_keys, schema_version},
     stream::Sink,
     value,
 };
 use crate::{
     Affected, CONFLICTS_SHOWN, Cell, Conflict, Error, How, Measured, Plan, ResourcePlan, UndoOptions,
     snapshot::{Side, Snapshot},
+    stay,
 };
 use checkrein_core::rollback::{ConflictKind, OnConflict, States, Step};
 use rusqlite::{Connection, config::DbConfig};
@@ -50,6 +51,7 @@ impl Prepared {
     ) -> Result<Self, Fault> {
         let records = Records::load(connection, snapshot, clock)?;
         options.progress.total.store(records.total, Ordering::Relaxed);
+        records.same_rowids(connection, snapshot)?;
         let keys = foreign_keys(connection, &Catalog::load(connection)?)?;
         let mut prepared = Self {
             records,
@@ -58,9 +60,8 @@ impl Prepared {
             plan: Plan::default(),
             options: options.clone(),
         };
-        let sealed = snapshot.is_sealed();
         for table in &prepared.records.tables {
-            let (part, lost) = judge(connection, table, sealed, &keys, options, clock, &mut prepared.plan)?;
+            let (part, lost) = judge(connection, table, snapshot, &keys, options, clock, &mut prepared.plan)?;
             prepared.lost.extend(lost.then(|| table.temp.clone()));
             prepared.plan.by_resource.push(part);
             if table.now.cells() > table.then.cells() {
@@ -128,7 +129,8 @@ impl Prepared {
         }
         let moved: Vec<_> = self.rewinds.iter().filter(|r| r.now != r.to).collect();
         let moved: Vec<_> = moved.iter().map(|r| (&r.table, r.now, r.to)).collect();
-        sink.end(Some(json!({ "sequences": moved })), true)?;
+        let version = schema_version(connection)?;
+        sink.end(Some(json!({ "sequences": moved, "schema_version": version })), true)?;
         Ok((self.measured(), evidence.token()?))
     }
 
@@ -189,7 +191,7 @@ impl Prepared {
 fn judge(
     connection: &Connection,
     table: &Loaded,
-    sealed: bool,
+    snapshot: &Snapshot,
     keys: &[ForeignKey],
     options: &UndoOptions,
     clock: &Clock,
@@ -200,6 +202,8 @@ fn judge(
         table.temp
     ))?;
     let referred = referred(table, keys);
+    let (sealed, stays) = (snapshot.is_sealed(), snapshot.stays(&table.then.name));
+    let mut gone = false;
     let mut lost = false;
     let mut part = ResourcePlan { resource: table.then.name.clone(), ..ResourcePlan::default() };
     let mut finder = Finder::new(connection, &table.now)?;
@@ -214,8 +218,9 @@ fn judge(
         let present = finder.by_key(&table.then.key_of(&value::cells(known)?)?)?;
         let now = present.as_deref().map(|row| table.project(row)).transpose()?;
         let states = States { before, after: sealed.then_some(after), now: now.as_deref() };
-        let step = match states.step() {
+        let step = match stay::step(&states, stays) {
             Step::Conflict(kind) => {
+                gone |= stays && states.now.is_none();
                 part.conflicts += 1;
                 plan.conflict_count += 1;
                 if plan.conflicts.len() < CONFLICTS_SHOWN {
@@ -251,6 +256,7 @@ fn judge(
         *step.0 += 1;
         note.execute((row.get::<_, rusqlite::types::Value>(0)?, present, step.1))?;
     }
+    plan.notes.extend(gone.then(|| stay::note(&table.then.name)));
     Ok((part, lost))
 }
 

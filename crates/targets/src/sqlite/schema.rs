@@ -11,6 +11,11 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// A number that becomes another with each change of tables or indexes, and with VACUUM.
+pub(super) fn schema_version(connection: &Connection) -> Result<i64, Fault> {
+    Ok(connection.pragma_query_value(Some("main"), "schema_version", |row| row.get(0))?)
+}
+
 /// What stands behind a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sort {
@@ -179,6 +184,18 @@ impl Shape {
             }
             _ => false,
         }
+    }
+
+    /// Whether `column` is part of what names the records.
+    pub(super) fn names_records(&self, column: &str) -> bool {
+        let in_key = |c: &Column| c.key > 0 && c.name.eq_ignore_ascii_case(column);
+        if self.rowid.is_some() { self.is_rowid(column) } else { self.columns.iter().any(in_key) }
+    }
+
+    /// Whether nothing but the rowid tells its records apart: VACUUM may give them others then.
+    pub(super) fn is_loose(&self, connection: &Connection) -> Result<bool, Fault> {
+        let unique = "SELECT count(*) FROM pragma_index_list(?1) WHERE \"unique\" AND NOT partial";
+        Ok(self.hidden && !connection.query_row(unique, [&self.name], |row| row.get::<_, bool>(0))?)
     }
 
     /// Cells of a record.

@@ -58,6 +58,12 @@ impl Meant {
         Self { shape, deed, with, from, alias, params, repeated: false, at_least: None }
     }
 
+    /// A column that gets another value, of those by which records are recognised.
+    pub(super) fn changes_key(&self) -> Option<&str> {
+        let Deed::Update(columns) = &self.deed else { return None };
+        columns.iter().map(String::as_str).find(|column| self.shape.names_records(column))
+    }
+
     /// A SELECT of the cells that name the records.
     pub(super) fn keys(&self) -> String {
         format!("{} SELECT {} {}", self.with, key_names(&self.shape, &self.alias).join(", "), self.from)

@@ -8,15 +8,16 @@ use crate::{
         compare::Outside,
         connect::{Db, Session},
         schema::{Column, Schema, Table},
-        value::record,
+        value::{Image, record},
     },
     snapshot::Snapshot,
+    stay,
 };
 use checkrein_core::rollback::{self, ConflictKind, OnConflict, Step as CoreStep};
 use serde_json::{Map, Value as Json};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
 };
 
 /// What is done to one record; a byte, because there is one for each.
@@ -73,6 +74,11 @@ pub(super) async fn judge(
     let mut auto = false;
     let mut outside = Outside::of(db, session);
     let refuses = options.on_conflict == OnConflict::Refuse;
+    let alone = match options.on_conflict {
+        OnConflict::Skip => left_alone(session, &mut outside, snapshot, today, look).await?,
+        OnConflict::Refuse | OnConflict::Force => Today::new(),
+    };
+    plan.notes.extend(alone.values().map(|table| stay::left_alone(&table.resource)));
     let mut reader = ChunkReader::new(snapshot)?;
     while let Some(chunk) = reader.next().await? {
         let table = today
@@ -81,10 +87,13 @@ pub(super) async fn judge(
         let part = resources
             .entry(table.resource.clone())
             .or_insert_with(|| ResourcePlan { resource: table.resource.clone(), ..ResourcePlan::default() });
+        let stays = snapshot.stays(&chunk.table.resource);
+        let mut gone = false;
         let mut due = Vec::new();
         for state in states(session, &mut outside, table, chunk.before, chunk.after, look).await? {
-            let (mut step, kind) = step(table, &state);
+            let (mut step, kind) = step(&state, stays);
             if let Some(kind) = kind {
+                gone |= stays && state.now.is_none();
                 plan.conflict_count += 1;
                 part.conflicts += 1;
                 if plan.conflicts.len() < CONFLICTS_SHOWN {
@@ -94,7 +103,11 @@ pub(super) async fn judge(
                     steps.push(Step::Keep);
                     continue;
                 }
-                step = core(table, &state).1;
+                step = core(&state).overwrite();
+            } else if alone.contains_key(&table.id()) {
+                part.keep += 1;
+                steps.push(Step::Keep);
+                continue;
             }
             let records = if table.keyed { 1 } else { loose(&state) };
             match step {
@@ -133,6 +146,9 @@ pub(super) async fn judge(
                 due.push(state.undone());
             }
         }
+        if gone && !plan.notes.contains(&stay::note(&table.resource)) {
+            plan.notes.push(stay::note(&table.resource));
+        }
         // A rollback that is refused leaves no snapshot.
         if let Some(kept) = kept.as_mut().filter(|_| plan.conflict_count == 0 || !refuses) {
             kept.chunks.add(table, &due).await?;
@@ -146,27 +162,49 @@ pub(super) async fn judge(
     Ok(Judged { plan, steps, events })
 }
 
+/// Tables without a key in which somebody has changed records since: which of those that are there now were which is not
+/// known, so that one of them cannot be left out and another be put back.
+async fn left_alone(
+    session: &mut Session,
+    outside: &mut Outside<'_>,
+    snapshot: &Snapshot,
+    today: &Today,
+    look: Look,
+) -> Result<Today, Error> {
+    let mut alone = Today::new();
+    let mut reader = ChunkReader::new(snapshot)?;
+    while let Some(chunk) = reader.next().await? {
+        let id = chunk.table.id();
+        let Some(table) = today.get(&id).filter(|table| !table.keyed && !alone.contains_key(&id)) else {
+            continue;
+        };
+        let all = states(session, outside, table, chunk.before, chunk.after, look).await?;
+        if all.iter().any(|state| step(state, false).1.is_some()) {
+            alone.insert(id, Arc::clone(table));
+        }
+    }
+    Ok(alone)
+}
+
 /// How many more or fewer there are of a record without a key.
 fn loose(state: &States) -> u64 {
     let count = |s: &Option<_>| s.as_ref().map_or(0, |(_, n): &(Vec<u8>, u64)| *n);
     count(&state.now).abs_diff(count(&state.before))
 }
 
-fn step(table: &Table, state: &States) -> (CoreStep, Option<ConflictKind>) {
-    match core(table, state).0 {
+fn step(state: &States, stays: bool) -> (CoreStep, Option<ConflictKind>) {
+    match stay::step(&core(state), stays) {
         CoreStep::Conflict(kind) => (CoreStep::Keep, Some(kind)),
         other => (other, None),
     }
 }
 
-/// The step, and the one that is taken whoever made the difference.
-fn core(_table: &Table, state: &States) -> (CoreStep, CoreStep) {
-    let states = rollback::States {
+fn core(state: &States) -> rollback::States<&(Image, u64)> {
+    rollback::States {
         before: state.before.as_ref(),
         after: state.after.as_ref().map(Option::as_ref),
         now: state.now.as_ref(),
-    };
-    (states.step(), states.overwrite())
+    }
 }
 
 /// Whether a value that must be unique changes.

@@ -16,6 +16,7 @@ use super::{
     compare::{Outside, Record, by_key},
     connect::{Db, Purpose, Session},
     footprint::{Footprint, Rows, fetch},
+    identity,
     open::{Open, Proof},
     schema::{Schema, Table},
     value::Image,
@@ -25,6 +26,7 @@ use crate::{
     snapshot::{Snapshot, SnapshotWriter},
 };
 use apply::Work;
+use checkrein_core::rollback::OnConflict;
 use judge::{Judged, Kept, judge};
 use keys::Gone;
 use std::{collections::BTreeMap, sync::Arc};
@@ -37,7 +39,7 @@ pub(super) async fn plan(db: &Db, snapshot: &Snapshot, options: &UndoOptions) ->
     db.within(Purpose::Snapshot, async {
         let mut session = db.begin(Purpose::Snapshot).await?;
         let mut schema = Schema::default();
-        let today = today(db, &mut session, &mut schema, snapshot).await?;
+        let today = today(db, &mut session, &mut schema, snapshot, options.on_conflict).await?;
         Ok(judge(db, &mut session, snapshot, &today, options, None).await?.plan)
     })
     .await
@@ -53,22 +55,21 @@ pub(super) async fn rollback(
     db.within(Purpose::Undo, async {
         let mut session = db.begin(Purpose::Undo).await?;
         let mut schema = Schema::default();
-        let today = today(db, &mut session, &mut schema, snapshot).await?;
+        let today = today(db, &mut session, &mut schema, snapshot, options.on_conflict).await?;
         for (of, name) in today.keys() {
             session.grants.may_change(&db.target, of, name)?;
         }
         let mut kept = Kept { chunks: ChunkWriter::new(out, true), gone: Gone::default(), schema: &schema };
         let judged = judge(db, &mut session, snapshot, &today, options, Some(&mut kept)).await?;
         let Kept { mut chunks, gone, .. } = kept;
-        if judged.plan.conflict_count > 0
-            && options.on_conflict == checkrein_core::rollback::OnConflict::Refuse
-        {
+        if judged.plan.conflict_count > 0 && options.on_conflict == OnConflict::Refuse {
             return Ok(Undo::Conflicts(judged.plan));
         }
         if !judged.changes() {
             return Ok(Undo::Nothing(judged.plan));
         }
         chunks.finish().await?;
+        chunks.identify(&mut session).await?;
         let Judged { plan, steps, events } = judged;
         let progress = &options.progress;
         let mut work = Work { db, session, schema, snapshot, today: &today, steps, events, gone, progress };
@@ -81,6 +82,19 @@ pub(super) async fn rollback(
         Ok(Undo::Ready(plan, Box::new(open)))
     })
     .await
+    .map_err(for_now)
+}
+
+/// What may be over the next time does not make it impossible.
+fn for_now(error: Error) -> Error {
+    match error {
+        Error::Statement { message, .. }
+            if ["1205", "1213"].iter().any(|n| message.contains(&format!("(error {n})"))) =>
+        {
+            Error::Unreachable(message)
+        }
+        other => other,
+    }
 }
 
 fn affected(plan: &Plan) -> Vec<Affected> {
@@ -101,6 +115,7 @@ async fn today(
     session: &mut Session,
     schema: &mut Schema,
     snapshot: &Snapshot,
+    on_conflict: OnConflict,
 ) -> Result<Today, Error> {
     let mut today = Today::new();
     for described in snapshot.tables(0)? {
@@ -120,7 +135,20 @@ async fn today(
         }
         today.insert(then.id(), now);
     }
-    Ok(today)
+    // Looked at and locked by now, so that they stay what they are.
+    let numbers = identity::of(session, today.keys()).await?;
+    let other = today.values().find(|table| {
+        let then = snapshot.footer(0).ok().and_then(|footer| footer.system.get("tables")?.get(table.sql()));
+        then.is_some_and(|then| Some(then) != numbers.get(&table.sql()))
+    });
+    match other {
+        Some(table) if on_conflict != OnConflict::Force => Err(Error::Irreversible(format!(
+            "{} was made anew or rebuilt since the snapshot (DROP and CREATE, RENAME, TRUNCATE, OPTIMIZE, some kinds of ALTER): whether it \
+             holds the same records cannot be told. If you know that it does, force the rollback",
+            table.resource
+        ))),
+        _ => Ok(today),
+    }
 }
 
 fn difference(then: &Table, now: &Table) -> Option<String> {

@@ -4,7 +4,7 @@ use super::{
     super::{connect::Session, schema, sql::ask, values::Trouble},
     stage::Staged,
 };
-use crate::{CONFLICTS_SHOWN, Conflict};
+use crate::{CONFLICTS_SHOWN, Conflict, stay};
 use checkrein_core::rollback::{OnConflict, States, Step};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ const UNTOLD: u8 = AFTER + NOW;
 pub(super) struct Compared {
     records: BTreeMap<u8, u64>,
     sealed: bool,
+    /// Whether the action was to change these records and to remove none.
+    stays: bool,
     on_conflict: OnConflict,
     keyed: bool,
     /// Without a key one record cannot be left out: which other one belongs to it is not known.
@@ -31,8 +33,8 @@ pub(super) struct Compared {
 }
 
 /// What a rollback that does no harm does with records of this code: the server compared, the rule decides.
-fn step(code: u8, sealed: bool) -> Step {
-    states(code, sealed).step()
+fn step(code: u8, sealed: bool, stays: bool) -> Step {
+    stay::step(&states(code, sealed), stays)
 }
 
 fn states(code: u8, sealed: bool) -> States<u8> {
@@ -55,17 +57,24 @@ impl Compared {
             (BEFORE, before.saturating_sub(after)),
         ];
         let records = codes.into_iter().filter(|(_, records)| *records > 0).collect();
-        Self { records, sealed: true, on_conflict: OnConflict::Refuse, keyed: true, left_alone: false }
+        Self {
+            records,
+            sealed: true,
+            stays: false,
+            on_conflict: OnConflict::Refuse,
+            keyed: true,
+            left_alone: false,
+        }
     }
 
     /// Each step and its number of records.
     pub(super) fn steps(&self) -> impl Iterator<Item = (Step, u64)> {
-        self.records.iter().map(|(code, records)| (step(*code, self.sealed), *records))
+        self.records.iter().map(|(code, records)| (step(*code, self.sealed, self.stays), *records))
     }
 
     /// What is really done with records of this code.
     fn taken(&self, code: u8) -> Step {
-        match step(code, self.sealed) {
+        match step(code, self.sealed, self.stays) {
             _ if self.left_alone => Step::Keep,
             // Without a key its before-image is another one's, which comes back by itself; there is nothing to remove.
             Step::Conflict(_) if !self.keyed && code == CHANGED => Step::Keep,
@@ -107,7 +116,7 @@ impl Compared {
     }
 
     fn in_conflict(&self) -> Vec<u8> {
-        let conflict = |code: &u8| matches!(step(*code, self.sealed), Step::Conflict(_));
+        let conflict = |code: &u8| matches!(step(*code, self.sealed, self.stays), Step::Conflict(_));
         self.records.keys().copied().filter(conflict).collect()
     }
 
@@ -116,9 +125,7 @@ impl Compared {
         let name = &staged.now.resource;
         let mut notes = Vec::new();
         if self.left_alone {
-            notes.push(format!(
-                "{name} has no key, so with records in conflict none of its records is restored"
-            ));
+            notes.push(stay::left_alone(name));
         }
         if !self.keyed && self.records.contains_key(&UNTOLD) {
             let why = if staged.left.is_some() {
@@ -129,6 +136,10 @@ impl Compared {
             notes.push(format!(
                 "{name} has no key, and of records like those that the action made there are {why}: whether this was rolled back already cannot be told; with `force` they are removed"
             ));
+        }
+        let gone = |code: &u8| code & NOW == 0 && self.in_conflict().contains(code);
+        if !self.left_alone && self.stays && self.records.keys().any(gone) {
+            notes.push(stay::note(name));
         }
         notes
     }
@@ -161,8 +172,8 @@ pub(super) async fn compare(
         _ => None,
     });
     let records: BTreeMap<u8, u64> = records.collect();
-    let (sealed, keyed) = (staged.sealed, staged.keyed);
-    let mut compared = Compared { records, sealed, on_conflict, keyed, left_alone: false };
+    let (sealed, stays, keyed) = (staged.sealed, staged.stays, staged.keyed);
+    let mut compared = Compared { records, sealed, stays, on_conflict, keyed, left_alone: false };
     compared.left_alone =
         !staged.keyed && on_conflict != OnConflict::Force && !compared.in_conflict().is_empty();
     Ok(compared)
@@ -334,7 +345,7 @@ pub(super) async fn conflicts(
         let (before, after, now) =
             (records.next().flatten(), records.next().flatten(), records.next().flatten());
         drop(records);
-        let Step::Conflict(kind) = step(code, compared.sealed) else { continue };
+        let Step::Conflict(kind) = step(code, compared.sealed, compared.stays) else { continue };
         let whole = before.as_ref().or(after.as_ref()).or(now.as_ref()).cloned().unwrap_or_default();
         let key = if staged.keyed {
             let names: Vec<&str> = staged.now.key_names().collect();

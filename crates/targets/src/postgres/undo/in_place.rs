@@ -155,7 +155,8 @@ pub(super) async fn survey(
         let (before, after) = one.totals(snapshot);
         // What is computed from others and was not recorded could become anything.
         let known = one.now.columns.iter().all(|now| !now.generated || one.columns.contains(&now.name));
-        let may = one.sealed && one.keyed && before > 0 && after <= before;
+        let all = after == before || !one.stays;
+        let may = one.sealed && one.keyed && before > 0 && after <= before && all;
         (may && known && one.now.rules == 0).then_some(key?)
     };
     let mut surveys: Vec<Option<Survey<'_>>> = staged

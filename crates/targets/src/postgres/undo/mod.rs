@@ -263,6 +263,10 @@ fn told(trouble: Trouble, limit: std::time::Duration) -> Error {
                 words(&error)
             ))
         }
+        // It may be over the next time.
+        Error::Statement { code, message } if code == "55P03" || code.starts_with("40") => {
+            Error::Unreachable(format!("{message}; nothing was changed"))
+        }
         Error::Invalid(message) => Error::Irreversible(format!(
             "the records of the snapshot do not fit any more: {message}; nothing was changed"
         )),

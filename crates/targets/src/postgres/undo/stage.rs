@@ -54,6 +54,8 @@ pub(super) struct Staged {
     pub(super) sealed: bool,
     /// Whether records are told apart by a key.
     pub(super) keyed: bool,
+    /// Whether the action was to change its records and to remove none.
+    pub(super) stays: bool,
     /// How many records were like one of those recorded before, where there is no key and this is known.
     pub(super) alike: Option<u64>,
     /// How many records the action left that are like one of those recorded after, where the same holds.
@@ -195,7 +197,8 @@ pub(super) async fn describe(session: &Session, snapshot: &Snapshot) -> Result<V
         let made_by = known(NUMBER);
         let places = places.iter().filter(|(_, oid)| **oid == then.oid).map(|(place, _)| *place).collect();
         let one = fit(number, then, now, snapshot.is_sealed())?;
-        staged.push(Staged { alike, left, made_by, places, ..one });
+        let stays = snapshot.stays(&then.resource);
+        staged.push(Staged { alike, left, made_by, places, stays, ..one });
     }
     Ok(staged)
 }
@@ -291,6 +294,7 @@ fn fit(number: usize, then: &Relation, now: &Relation, sealed: bool) -> Result<S
         added,
         sealed,
         keyed,
+        stays: false,
         notes,
         number,
         places: Vec::new(),

@@ -76,7 +76,7 @@ async fn images_are_those_that_a_trigger_sees() {
                                         .map(|r| r.update.cast_signed())
                                         .sum::<i64>();
                         }
-                        Err(Error::Statement { .. }) => agents += 6000,
+                        Err(Error::Unreachable(_)) => agents += 6000,
                         Err(error) => panic!("{error:?}"),
                     }
                 } else {
@@ -125,13 +125,26 @@ async fn a_lock_of_somebody_else_is_not_waited_for_forever() {
     let mut shop = Shop::new("CREATE TABLE t(id INT PRIMARY KEY, v INT); INSERT INTO t VALUES (1, 1)").await;
     shop.run("BEGIN; UPDATE t SET v = 2").await;
     let error = shop.execute("UPDATE t SET v = 3").await.err().unwrap();
-    assert!(matches!(&error, Error::Statement { message, .. } if message.contains("1205")), "{error:?}");
+    assert!(
+        matches!(&error, Error::Statement { message, .. } if message.contains("1205") && message.contains("somebody else works on")),
+        "{error:?}"
+    );
     shop.run("ROLLBACK").await;
+    // A rollback is not impossible for that.
+    let (_, snapshot) = shop.change("UPDATE t SET v = 3").await.unwrap();
+    shop.run("BEGIN; SELECT * FROM t FOR UPDATE").await;
+    let error = shop.undo(&snapshot, OnConflict::Refuse).await.unwrap_err();
+    assert!(matches!(&error, Error::Unreachable(why) if why.contains("try again")), "{error:?}");
+    shop.run("ROLLBACK").await;
+    shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
     shop.run("BEGIN; SELECT * FROM t").await;
     let pending = shop.execute("UPDATE t SET v = 3").await.unwrap();
     assert_eq!(said(&pending.measured().affected), "t update 1");
     pending.rollback().await;
 }
+
+/// Of 3000 records, it takes for ever.
+const SLOW: &str = "UPDATE t SET v = 2 WHERE id IN (SELECT a.id FROM (SELECT x.id FROM seq_1_to_3000 s, t x, t y WHERE x.v + y.v + s.seq > 0) a)";
 
 #[tokio::test]
 async fn what_takes_too_long_is_stopped() {
@@ -141,14 +154,43 @@ async fn what_takes_too_long_is_stopped() {
     .await;
     let short = Limits { execute: Duration::from_millis(300), count: Duration::from_millis(200), ..limits() };
     let target = open(&shop.server.url(SUPERUSER, &shop.name), short);
-    let slow = "UPDATE t SET v = 2 WHERE id IN (SELECT a.id FROM (SELECT x.id FROM seq_1_to_3000 s, t x, t y WHERE x.v + y.v + s.seq > 0) a)";
-    let error = target.execute(&[statement(slow)]).await.err().unwrap();
+    let error = target.execute(&[statement(SLOW)]).await.err().unwrap();
     assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
-    let what = checkrein_targets::Selection::Statements(vec![statement(slow)]);
+    let what = checkrein_targets::Selection::Statements(vec![statement(SLOW)]);
     let error = target.count(&what).await.unwrap_err();
     assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
     shop.run("SET SESSION innodb_lock_wait_timeout = 20; UPDATE t SET v = v").await;
     assert_eq!(shop.number("SELECT COUNT(*) FROM t WHERE v = 2").await, 0);
+}
+
+#[tokio::test]
+async fn what_somebody_ends_did_not_take_too_long() {
+    let mut shop = Shop::new(
+        "CREATE TABLE t(id INT PRIMARY KEY, v INT); INSERT INTO t SELECT seq, 1 FROM seq_1_to_3000",
+    )
+    .await;
+    for kill in ["KILL QUERY", "KILL"] {
+        let target = Arc::clone(&shop.target);
+        let run = tokio::spawn(async move { target.execute(&[statement(SLOW)]).await.err() });
+        let of = format!(
+            "SELECT COALESCE(MAX(ID), 0) FROM information_schema.PROCESSLIST WHERE DB = '{}' AND INFO LIKE '%seq_1_to_3000%' AND ID <> CONNECTION_ID()",
+            shop.name
+        );
+        let since = std::time::Instant::now();
+        let id = loop {
+            let id = shop.number(&of).await;
+            if id > 0 {
+                break id;
+            }
+            assert!(since.elapsed() < Duration::from_secs(60), "waited for the statement to run");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        shop.run(&format!("{kill} {id}")).await;
+        let error = run.await.unwrap().unwrap();
+        let said = |why: &str| why.contains("nothing was changed; try again");
+        assert!(matches!(&error, Error::Unreachable(why) if said(why)), "{kill}: {error:?}");
+        assert_eq!(shop.number("SELECT MAX(v) FROM t").await, 1);
+    }
 }
 
 #[tokio::test]

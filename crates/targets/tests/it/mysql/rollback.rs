@@ -117,12 +117,42 @@ async fn a_table_of_another_shape_refuses() {
 }
 
 #[tokio::test]
-async fn a_table_made_anew_has_only_conflicts() {
-    let mut shop = Shop::new(T).await;
-    let (_, snapshot) = shop.change("UPDATE t SET v = 'x' WHERE id = 1").await.unwrap();
-    shop.run("DROP TABLE t; CREATE TABLE t(id INT PRIMARY KEY, v VARCHAR(20), u INT UNIQUE)").await;
-    let (plan, none) = shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
-    assert!(none.is_none() && plan.conflict_count == 1);
+async fn a_table_made_anew_is_another_one() {
+    let anew = "CREATE TABLE t(id INT PRIMARY KEY, v VARCHAR(20), u INT UNIQUE)";
+    for change in [
+        format!("DROP TABLE t; {anew}"),
+        format!("ALTER TABLE t RENAME TO away; {anew}"),
+        "TRUNCATE TABLE t".to_owned(),
+    ] {
+        let mut shop = Shop::new(T).await;
+        let (_, snapshot) = shop.change("DELETE FROM t WHERE id = 1").await.unwrap();
+        shop.run(&change).await;
+        for how in [OnConflict::Refuse, OnConflict::Skip] {
+            let error = shop.undo(&snapshot, how).await.unwrap_err();
+            assert!(
+                matches!(&error, Error::Irreversible(why) if why.contains("made anew")),
+                "{change}: {error:?}"
+            );
+        }
+        assert!(shop.target.plan(&snapshot, &UndoOptions::default()).await.is_err(), "{change}");
+        assert_eq!(shop.number("SELECT COUNT(*) FROM t").await, 0, "{change}");
+        shop.undo(&snapshot, OnConflict::Force).await.unwrap();
+        assert_eq!(shop.number("SELECT COUNT(*) FROM t").await, 1, "a person knows better");
+    }
+    // What leaves the records where they are leaves the table what it is; so with partitions.
+    for schema in [
+        T,
+        "CREATE TABLE t(id INT PRIMARY KEY, v VARCHAR(20)) PARTITION BY HASH (id) PARTITIONS 3; INSERT INTO t VALUES (1, 'a'), (2, 'b')",
+    ] {
+        let mut shop = Shop::new(schema).await;
+        let before = shop.dump(&["t"]).await;
+        let (_, snapshot) = shop.change("DELETE FROM t").await.unwrap();
+        shop.run("ALTER TABLE t ADD INDEX (v)").await;
+        shop.run("ANALYZE TABLE t").await;
+        let (_, undone) = shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
+        assert_eq!(shop.dump(&["t"]).await, before);
+        shop.undo(&undone.unwrap(), OnConflict::Refuse).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::{Shop, config, connect, patient, rows, statement};
 use checkrein_core::rollback::OnConflict;
-use checkrein_targets::{Limits, UndoOptions, open, snapshot::Side};
+use checkrein_targets::{Error, Limits, UndoOptions, open, snapshot::Side};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -194,6 +194,45 @@ async fn rows_that_the_agent_refers_to_while_others_update_them() {
         writer.await.unwrap();
     }
     assert_eq!(shop.ask("select count(*) from small where boss is null").await, "20");
+}
+
+#[tokio::test]
+async fn what_somebody_ends_did_not_take_too_long() {
+    let shop = Shop::new("create table t (id int primary key, v int); insert into t values (1, 1)").await;
+    for kill in ["pg_cancel_backend", "pg_terminate_backend"] {
+        let target = Arc::clone(&shop.target);
+        let run = tokio::spawn(async move {
+            target.execute(&[statement("update t set v = 2 where pg_sleep(40) is not null")]).await.err()
+        });
+        let ended = format!(
+            "select count({kill}(pid)) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() \
+             and state = 'active' and query like 'update t set v = 2 where pg_sleep%'"
+        );
+        let since = Instant::now();
+        while shop.ask(&ended).await == "0" {
+            assert!(since.elapsed() < Duration::from_secs(60), "waited for the statement to run");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let error = run.await.unwrap().unwrap();
+        let said = |why: &str| why.contains("nothing was changed; try again");
+        assert!(matches!(&error, Error::Unreachable(why) if said(why)), "{kill}: {error:?}");
+        assert_eq!(shop.ask("select v from t").await, "1");
+    }
+}
+
+#[tokio::test]
+async fn a_rollback_that_waits_for_a_lock_is_not_impossible() {
+    let shop = Shop::new("create table t (id int primary key, v int); insert into t values (1, 1)").await;
+    let snapshot = shop.run("update t set v = 2").await;
+    let limits = Limits { lock: Duration::from_millis(500), ..patient() };
+    let target = open(config(&shop.url, limits)).unwrap();
+    shop.sql("begin; select * from t for update").await;
+    let (_, mut out) = shop.writer();
+    let error = target.rollback(&snapshot, &UndoOptions::default(), &mut out).await.err().unwrap();
+    assert!(matches!(&error, Error::Unreachable(why) if why.contains("nothing was changed")), "{error:?}");
+    shop.sql("rollback").await;
+    shop.undo(&snapshot, &UndoOptions::default()).await.unwrap();
+    assert_eq!(shop.ask("select v from t").await, "1");
 }
 
 /// A row that somebody changed while the agent waited for it is locked by the agent and yet not its own: it is in no

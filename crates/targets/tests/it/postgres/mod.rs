@@ -3,6 +3,7 @@
 
 mod adversarial;
 mod basics;
+mod checked;
 mod concurrent;
 mod counting;
 mod crash;

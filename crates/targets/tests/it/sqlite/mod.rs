@@ -4,6 +4,7 @@
 
 mod basics;
 mod bulk;
+mod checked;
 mod conflicts;
 mod counting;
 mod crash;

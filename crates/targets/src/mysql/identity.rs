@@ -21,15 +21,18 @@ pub(super) async fn of(
         let file = |value: &str| {
             format!("CONVERT(CAST(CONVERT({} USING filename) AS BINARY) USING utf8mb4)", literal(value))
         };
-        // As InnoDB writes it: as in the names of files, but for MySQL from 8 on.
-        let whole = if session.files {
-            format!("CONCAT({}, '/', {})", file(schema), file(name))
+        // As InnoDB writes it: as in the names of files, but for MySQL from 8 on. There, what the server puts together
+        // would be of another collation than the column.
+        let (whole, part) = if session.files {
+            let whole = format!("CONCAT({}, '/', {})", file(schema), file(name));
+            (whole.clone(), format!("CONCAT({whole}, '#P#')"))
         } else {
-            literal(&format!("{schema}/{name}"))
+            let whole = format!("{schema}/{name}");
+            (literal(&whole), literal(&format!("{whole}#p#")))
         };
         let sql = format!(
             "SELECT COALESCE(GROUP_CONCAT(TABLE_ID ORDER BY TABLE_ID), '') FROM information_schema.{of} \
-             WHERE NAME = {whole} OR LEFT(NAME, CHAR_LENGTH({whole}) + 3) = CONCAT({whole}, '#P#')"
+             WHERE NAME = {whole} OR LEFT(NAME, CHAR_LENGTH({part})) = {part}"
         );
         let sets = session.several(&sql).await?;
         let Some(row) = sets.first().and_then(|rows| rows.first()) else { continue };

@@ -111,7 +111,8 @@ impl App {
         let selection = selection(request, path, target.kind())?;
         let target = Arc::clone(target);
         self.room_for(&purpose.agent, &purpose.key_id, 0).await?;
-        let draft = self.capture(&target, &selection).await.map_err(Error::of_target)?;
+        let mut draft = self.capture(&target, &selection).await.map_err(Error::of_target)?;
+        draft.writer.foresees_nothing();
         let app = Arc::clone(self);
         let state = to_the_end(async move {
             let record = app.finish(&target, draft, purpose).await?;

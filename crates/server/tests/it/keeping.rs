@@ -69,6 +69,21 @@ async fn a_seal_says_when_and_by_whom() {
 }
 
 #[tokio::test]
+async fn what_was_kept_by_hand_comes_back_though_it_was_removed() {
+    let server = with("").await;
+    let before = shop::dump(server.dir.path());
+    let body = json!({"resource": "shop.orders", "record_ids": [1, 2]});
+    let taken = server.post("/v1/snapshots", body).await.json();
+    shop::meddle(server.dir.path(), "DELETE FROM orders WHERE id IN (1, 2)");
+    assert_ne!(shop::dump(server.dir.path()), before);
+    let id = text(&taken["id"]);
+    assert_eq!(server.post(&format!("/v1/snapshots/{id}/seal"), json!({})).await.status, 200);
+    let done = server.rollback(id, json!({})).await.json();
+    assert_eq!((&done["status"], shop::dump(server.dir.path())), (&json!("done"), before), "{done}");
+    server.stop_and_verify().await;
+}
+
+#[tokio::test]
 async fn who_seals_late_does_not_make_the_work_of_others_its_own() {
     let server = with("seal_within = \"1s\"").await;
     let body = json!({"resource": "shop.users", "record_ids": [1, 2]});

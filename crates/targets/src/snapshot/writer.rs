@@ -191,6 +191,12 @@ impl SnapshotWriter {
         self.footer.stay = crate::stay::resources(affected);
     }
 
+    /// Says that nobody knows what will happen to the records: a snapshot that somebody asked for, who may go on to
+    /// remove them, puts back what is gone.
+    pub fn foresees_nothing(&mut self) {
+        self.footer.stay = Vec::new();
+    }
+
     /// What the system needs to know of the whole, for the footer.
     pub fn system(&mut self, value: Value) {
         self.footer.system = value;

@@ -33,7 +33,9 @@ def test_an_agent_is_stopped_from_a_phone_and_goes_on(server: RealServer, visit:
     stopped = page.locator("#stopped")
     expect(stopped).to_contain_text("billing-bot is stopped. A yes counts only once it goes on.")
     expect(stopped).to_contain_text("it refunds the wrong orders")
-    expect(page.locator("#more summary")).to_have_text("Let billing-bot go on, or say something without answering")
+    expect(page.locator("#more summary")).to_have_text(
+        "Let billing-bot go on, or say something without answering"
+    )
     verdict, why = asks(server)
     assert verdict == "block"
     assert "it refunds the wrong orders" in why

@@ -169,4 +169,5 @@ def test_what_was_approved_and_ran_is_not_shown_as_blocked(shop: Shop, visit: Ca
     page.goto(f"/actions/{held.id}")
     expect(page.locator("#what .tag")).to_have_text("approved")
     expect(page.locator("#life .tag").first).to_have_text("hold")
-    expect(page.get_by_role("link", name="What became of it")).to_have_attribute("href", f"/actions/{done.id}")
+    fate = page.get_by_role("link", name="What became of it")
+    expect(fate).to_have_attribute("href", f"/actions/{done.id}")

@@ -262,9 +262,14 @@ impl App {
             self.teach(&mut lesson, EntryFilter::default(), wanted, |_| true).await?;
             report.actions += lesson.actions;
             report.agents += lesson.agents.len() as u64;
-            for (name, baseline) in lesson.agents {
+            // Written down long before there is no room for the next.
+            let few = (config.in_memory / 4).max(1);
+            for (done, (name, baseline)) in (1..).zip(lesson.agents) {
                 let agent: Arc<Agent> = self.agent(&name).await?;
                 agent.change().baseline = Some(baseline);
+                if done % few == 0 {
+                    self.keep_all().await?;
+                }
             }
             groups = lesson.groups;
             self.keep_all().await?;

@@ -27,6 +27,7 @@ mod queue;
 mod read;
 mod reader;
 mod schema;
+mod slim;
 mod snapshots;
 mod store;
 mod tx;

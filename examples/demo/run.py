@@ -423,7 +423,7 @@ def keep(server: Server, screen: Screen) -> None:
         screen.say(screen.paint("36", f"  {key}"))
         screen.say("  or answer with `checkrein approvals`, after")
         screen.say(screen.paint("36", f"  export CHECKREIN_URL={server.url} CHECKREIN_API_KEY={key}"))
-        screen.say("  What comes of your answers appears here. Ctrl-C ends the server and removes everything.")
+        screen.say("  What comes of your answers appears here. Ctrl-C ends it and removes everything.")
         for what, held in waiting:
             done = held.wait(timeout=86_400)
             screen.step("allowed" if done.executed else "BLOCKED", what, done.reason)

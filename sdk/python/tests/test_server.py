@@ -234,6 +234,17 @@ def test_a_hold_that_nobody_answers_stays_held(admin: Checkrein) -> None:
     assert settled.verdict == "block"
 
 
+def test_a_hold_says_which_check_used_its_approval(admin: Checkrein) -> None:
+    admin.policies.create(REFUND)
+    held = admin.check(action="refund", resource="shop.orders", payload={"order": 7})
+    assert held.approval_id is not None
+    admin.approvals.approve(held.approval_id)
+    again = admin.check(action="refund", resource="shop.orders", payload={"order": 7})
+    assert (again.allowed, again.used_by) == (True, None)
+    settled = held.wait(timeout=5)
+    assert (settled.blocked, settled.used_by) == (True, again.id)
+
+
 def test_the_outcome_is_on_record(real: RealServer, admin: Checkrein) -> None:
     result = admin.check(action="update", resource="shop.users", payload={"record_count": 3})
     assert result.outcome("ok", records=3)

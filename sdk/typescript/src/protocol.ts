@@ -254,6 +254,7 @@ function readFields(answer: Answer, expected: string | undefined): DecisionField
     breaker: optional(found["breaker"]) ?? "closed",
     approvalId: optional(found["approval_id"]),
     snapshotId: optional(found["snapshot_id"]),
+    usedBy: optional(found["used_by"]),
     loggedAt: optional(found["logged_at"]),
     degraded: !complete,
     raw: found,
@@ -311,6 +312,7 @@ function blastRadius(found: Found): BlastRadius {
     basis: text(found["basis"]),
     declared: count(found["declared"]),
     understated: found["understated"] === true,
+    declaredIds: found["declared_ids"] === true,
     byResource: objects(found["by_resource"]).map((r) => ({
       resource: text(r["resource"]),
       records: count(r["records"]),

@@ -34,6 +34,8 @@ export interface BlastRadius {
   readonly byResource: readonly { readonly resource: string; readonly records: number | null }[];
   /** The caller stated far fewer records than were counted. */
   readonly understated: boolean;
+  /** `declared` is the number of ids that were given: it says nothing about what follows from them. */
+  readonly declaredIds: boolean;
 }
 
 /** How far the action departs from what its agent normally does. */
@@ -74,6 +76,8 @@ export interface DecisionFields {
   readonly approvalId?: string | undefined;
   /** `snp_…`: what Checkrein kept of the records, so that they can be rolled back. */
   readonly snapshotId?: string | undefined;
+  /** `chk_…`: the other check that used the approval of this hold. That one was let through; this one must not run. */
+  readonly usedBy?: string | undefined;
   /** When it was put on record, RFC 3339. */
   readonly loggedAt?: string | undefined;
   /** The server could not be asked or not be understood; `onUnreachable` decided. */
@@ -98,6 +102,7 @@ export class Decision implements DecisionFields {
   readonly breaker: string | undefined;
   readonly approvalId: string | undefined;
   readonly snapshotId: string | undefined;
+  readonly usedBy: string | undefined;
   readonly loggedAt: string | undefined;
   readonly degraded: boolean;
   readonly raw: Partial<Schemas["Decision"]> & Readonly<Record<string, unknown>>;
@@ -120,6 +125,7 @@ export class Decision implements DecisionFields {
     this.breaker = fields.breaker;
     this.approvalId = fields.approvalId;
     this.snapshotId = fields.snapshotId;
+    this.usedBy = fields.usedBy;
     this.loggedAt = fields.loggedAt;
     this.degraded = fields.degraded ?? false;
     this.raw = fields.raw ?? {};

@@ -346,6 +346,7 @@ def read_decision(answer: Reply | Failure, expected: str | None = None) -> Decis
         breaker=optional(found.get("breaker")) or "closed",
         approval_id=optional(found.get("approval_id")),
         snapshot_id=optional(found.get("snapshot_id")),
+        used_by=optional(found.get("used_by")),
         logged_at=optional(found.get("logged_at")),
         degraded=not complete,
         raw=found,
@@ -391,6 +392,7 @@ def _blast_radius(found: Any) -> BlastRadius | None:
         basis=str(found.get("basis", "")),
         declared=number(found.get("declared")),
         understated=found.get("understated") is True,
+        declared_ids=found.get("declared_ids") is True,
         by_resource=tuple(
             (str(r.get("resource", "")), number(r.get("records"))) for r in items(found.get("by_resource"))
         ),

@@ -46,6 +46,8 @@ class BlastRadius:
     by_resource: tuple[tuple[str, int | None], ...] = ()
     #: The caller stated far fewer records than were counted.
     understated: bool = False
+    #: ``declared`` is the number of ids that were given: it says nothing about what follows from them.
+    declared_ids: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,9 @@ class Decision:
     approval_id: str | None = None
     #: ``snp_…``: what Checkrein kept of the records, so that they can be rolled back.
     snapshot_id: str | None = None
+    #: ``chk_…``: the other check that used the approval of this hold. That one was let through; this one must
+    #: not run.
+    used_by: str | None = None
     #: When it was put on record, RFC 3339.
     logged_at: str | None = None
     #: The server could not be asked or not be understood; ``on_unreachable`` decided.

@@ -75,6 +75,34 @@ async fn others_that_add_records_alike_lose_none() {
     assert_eq!(shop.ask("select count(*) from l").await, "0", "a person said so");
 }
 
+/// As many as the action had made, and none of them the action's.
+#[tokio::test]
+async fn after_a_rollback_what_others_made_is_theirs() {
+    let shop = Shop::new(
+        "create table l (t text); insert into l values ('hit'); create table m (t text); insert into m values ('x'), ('y');
+         create function f() returns void language plpgsql as $$ begin
+             begin insert into l values ('hit'), ('hit'); exception when others then null; end; end $$",
+    )
+    .await;
+    for (sql, theirs) in [
+        ("insert into l values ('hit'), ('hit')", "insert into l values ('hit'), ('hit')"),
+        ("update m set t = 'z' where t = 'x'", "update m set t = 'z' where t = 'x'"),
+    ] {
+        let before = shop.dump().await;
+        let snapshot = shop.run(sql).await;
+        shop.undo(&snapshot, &how(OnConflict::Refuse)).await.unwrap();
+        assert_eq!(shop.dump().await, before);
+        nothing(&shop, &snapshot).await;
+        shop.sql(theirs).await;
+        conflict(&shop, &snapshot).await;
+    }
+    // On what a savepoint made is another number: there, how many there are must do.
+    let before = shop.dump().await;
+    let snapshot = shop.run("select f()").await;
+    shop.undo(&snapshot, &how(OnConflict::Refuse)).await.unwrap();
+    assert_eq!(shop.dump().await, before);
+}
+
 #[tokio::test]
 async fn force_is_a_way_out_of_each_conflict() {
     let shop =

@@ -70,7 +70,10 @@ pub(super) fn plain(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         let follows = next.clone().next().map(|(t, _)| &t.token);
         let (named, bracket) =
             (matches!(follows, Some(Token::Word(_))), matches!(follows, Some(Token::LParen)));
-        if is_any(&token.token, &["only"]) && (named || bracket) && takes_a_table(first.as_ref(), last.as_ref()) {
+        if is_any(&token.token, &["only"])
+            && (named || bracket)
+            && takes_a_table(first.as_ref(), last.as_ref())
+        {
             if bracket {
                 left_out.extend(brackets_of_a_name(&mut next));
             }

@@ -1,12 +1,14 @@
 //! Accepting connections: limits, TLS, and a stop that answers what is under way.
 
-use axum::Router;
+use super::{Api, Shared};
+use axum::body::Body;
 use hyper::{Request, body::Incoming};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
 };
 use std::{
+    convert::Infallible,
     io,
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
@@ -15,10 +17,9 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_rustls::TlsAcceptor;
-use tower::Service as _;
 
 /// How long a client may take for the TLS handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -81,14 +82,10 @@ fn acceptor(cert: &std::path::Path, key: &std::path::Path) -> Result<TlsAcceptor
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Serves `router` until `stop` turns true, then answers what is under way, for at most ten seconds.
-pub async fn serve(
-    listener: TcpListener,
-    tls: Option<Tls>,
-    router: Router,
-    connections: usize,
-    mut stop: watch::Receiver<bool>,
-) {
+/// Serves `app` on at most `connections` at a time until it is stopping, then answers what is under way, for at most ten
+/// seconds.
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, app: Shared, connections: usize) {
+    let (mut stop, api) = (app.stopping(), Api::new(app));
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(connections));
     loop {
@@ -109,18 +106,18 @@ pub async fn serve(
             }
         };
         let _unlikely_to_fail = stream.set_nodelay(true);
-        let (router, watcher) = (router.clone(), graceful.watcher());
+        let (api, watcher) = (api.clone(), graceful.watcher());
         match tls.as_ref().map(Tls::acceptor) {
             None => {
                 tokio::spawn(async move {
-                    speak(stream, router, watcher).await;
+                    speak(stream, api, watcher).await;
                     drop(place);
                 });
             }
             Some(acceptor) => {
                 tokio::spawn(async move {
                     if let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
-                        speak(stream, router, watcher).await;
+                        speak(stream, api, watcher).await;
                     }
                     drop(place);
                 });
@@ -145,11 +142,13 @@ async fn accept(
 
 async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: Router,
+    api: Api,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
-    // A router is always ready.
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| router.clone().call(request));
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let answer = api.clone().answer(request.map(Body::new));
+        async { Ok::<_, Infallible>(answer.await) }
+    });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(30)));

@@ -279,6 +279,11 @@ pub(super) async fn token(session: &Session) -> Result<String, Trouble> {
     token.ok_or_else(|| Error::Internal("the transaction has no number".to_owned()).into())
 }
 
+/// The transaction's number, of its name.
+pub(super) fn number_of(token: &str) -> Option<u64> {
+    token.rsplit(':').next()?.parse().ok()
+}
+
 /// Makes sure that the numbers of transactions that were given out so far are never given out again, even if
 /// the server dies now: they come back from what is on its disk. A commit that has to wait for the disk does.
 /// From here on, until it counts, this session writes texts as snapshots have them, and plans a question once.
@@ -348,8 +353,8 @@ impl Pending for Transaction {
         self.captured = true;
         let limit = self.limits.snapshot;
         let work = async {
-            let number = self.token.rsplit(':').next().and_then(|number| number.parse().ok());
-            let number = number.ok_or_else(|| Error::Internal("the transaction has no number".to_owned()))?;
+            let number = number_of(&self.token)
+                .ok_or_else(|| Error::Internal("the transaction has no number".to_owned()))?;
             self.watch.busy();
             let looks = Looks { inside: &self.session, outside: &self.watch, number, limit };
             let (captured, alike) = images::capture(

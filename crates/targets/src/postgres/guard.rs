@@ -152,7 +152,7 @@ pub(super) fn verb(sql: &str) -> Option<String> {
 }
 
 /// What follows the end of a comment, which may hold others.
-pub(super) fn after_comment(mut rest: &str) -> &str {
+fn after_comment(mut rest: &str) -> &str {
     let mut depth = 1_u32;
     while depth > 0 {
         let (open, close) = (rest.find("/*"), rest.find("*/"));

@@ -139,6 +139,12 @@ pub(super) fn alike_after(table: u32) -> String {
     format!("{table}+")
 }
 
+/// Under which name [`Alike`] holds whether the server wrote the transaction's number on each record that it left of a
+/// table: it does not on those of savepoints.
+pub(super) fn all_numbered(table: u32) -> String {
+    format!("{table}=")
+}
+
 /// Takes the images of everything that `touched` names.
 pub(super) async fn capture(
     looks: &Looks<'_>,
@@ -214,6 +220,7 @@ async fn images(
                 digest: Some(DigestOf { digest: &mut old, resource, columns: None }),
             },
             kept: left.as_mut(),
+            others: 0,
         };
         // Of what was inserted the key counts, unless the database made it up: it would be another one the
         // next time.
@@ -232,6 +239,7 @@ async fn images(
                 digest: key.map(|key| DigestOf { digest: &mut new, resource, columns: Some(key) }),
             },
             kept: right.as_mut(),
+            others: 0,
         };
         let (before, after) = if follows {
             let before = befores.run(pages, most_before, &guess).await?;
@@ -243,6 +251,7 @@ async fn images(
             let known = found.after(looks, t, pages, &[]).await?;
             tokio::try_join!(befores.run(pages, most_before, &guess), afters.run(pages, most_after, &known))?
         };
+        let numbered = afters.others == 0;
         if only_updated && before != after {
             return Ok(None);
         }
@@ -262,6 +271,7 @@ async fn images(
             for (name, number) in [(alike_before(relation.oid), were), (alike_after(relation.oid), are)] {
                 alike.extend(number.map(|number| (name, number.into())));
             }
+            alike.insert(all_numbered(relation.oid), numbered.into());
         }
         found.are(relation.oid, left);
         digest.add(&relation.resource, format!("+{}", t.inserted).as_bytes());
@@ -334,6 +344,8 @@ struct Pass<'c, 's> {
     sink: Sink<'s>,
     /// Takes their places, if they are wanted.
     kept: Option<&'s mut Vec<Place>>,
+    /// How many were found that are not `own`.
+    others: u64,
 }
 
 impl Pass<'_, '_> {
@@ -437,6 +449,7 @@ impl Pass<'_, '_> {
         if left.is_empty() {
             return Ok(0);
         }
+        self.others += left.len() as u64;
         if let Some(kept) = &mut self.kept {
             kept.extend_from_slice(&left);
         }

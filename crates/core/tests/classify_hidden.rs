@@ -181,6 +181,11 @@ fn a_tool_that_takes_queries_takes_sql() {
         "/*!DELETE FROM users*/",
         "/*M!100100 DELETE FROM users*/",
         "1; DELETE FROM users",
+        "SELECT 1 DELETE FROM users",
+        "SELECT 1\nGO\nDELETE FROM users",
+        "GO\nDELETE FROM users",
+        "DELIMITER //\nDELETE FROM users//",
+        r#"{"query": "DELETE FROM users"}"#,
     ] {
         for (tool, key) in [
             ("mcp__production__query", "query"),
@@ -192,6 +197,12 @@ fn a_tool_that_takes_queries_takes_sql() {
             assert!(action.category >= Category::Delete, "{tool} {key}: {sql}: {:?}", action.category);
         }
     }
+    for sql in
+        ["SELECT 1 INTO OUTFILE '/tmp/x' FROM users", "CREATE RULE r AS ON SELECT TO t DO INSTEAD NOTHING"]
+    {
+        assert!(raw("mcp__shop__query", json!({"query": sql})).category > Category::Write, "{sql}");
+    }
+    assert_eq!(raw("query_neo4j", json!({"query": "MATCH (n) DETACH DELETE n"})).category, Category::Delete);
     for text in ["drop in sales last week", "show me users", "update on set pieces", "truncate long texts"] {
         assert_eq!(raw("query_metrics", json!({"query": text})).category, Category::Read, "{text}");
     }

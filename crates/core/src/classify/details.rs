@@ -197,27 +197,13 @@ impl<'a> Reader<'a, '_> {
         }
         if key.id != Id::No {
             self.id(key.id, name, value, 0);
-        } else if let Value::Array(items) = value {
-            self.things(key.role, name, items);
         }
+        self.things(key, name, value);
         self.value(key, value, depth);
     }
 
     /// A list under a key that is not known to hold records may hold what is done to, one by one.
-    fn things(&mut self, role: Role, name: &str, items: &[Value]) {
-        let names_things = !matches!(
-            role,
-            Role::Prose
-                | Role::Code
-                | Role::Command
-                | Role::Sql
-                | Role::MaybeSql
-                | Role::Body
-                | Role::Records
-        );
-        if !names_things || items.len() < 2 || keys::describes(name) {
-            return;
-        }
+    fn things(&mut self, key: Key, name: &str, value: &Value) {
         // A number with a fraction is a measure, and many words are a sentence.
         let is_thing = |item: &&Value| match item {
             Value::String(text) => text.len() <= 512 && text.split_whitespace().nth(4).is_none(),
@@ -225,8 +211,22 @@ impl<'a> Reader<'a, '_> {
             Value::Object(_) => true,
             _ => false,
         };
-        let things = items.iter().filter(is_thing).count();
-        self.found.things = self.found.things.max(u64::try_from(things).unwrap_or(u64::MAX));
+        let count = match value {
+            Value::Array(items) => items.iter().filter(is_thing).count(),
+            Value::String(text) if key.id == Id::No && text.contains(',') => {
+                let mut parts = text.split(',').map(str::trim);
+                let plain = parts.clone().all(|part| !part.is_empty() && !part.contains(char::is_whitespace));
+                if plain { parts.by_ref().count() } else { 0 }
+            }
+            _ => 0,
+        };
+        let told = matches!(
+            key.role,
+            Role::Prose | Role::Code | Role::Command | Role::Sql | Role::MaybeSql | Role::Records
+        );
+        if count > 1 && !told && !keys::describes(name) {
+            self.found.things = self.found.things.max(u64::try_from(count).unwrap_or(u64::MAX));
+        }
     }
 
     fn value(&mut self, key: Key, value: &'a Value, depth: usize) {
@@ -374,7 +374,9 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn one_id(&mut self, id: Id, name: &'a str, text: &str) {
-        let all = ["%", "all", "any", "everything", "everyone"].iter().any(|w| text.eq_ignore_ascii_case(w));
+        let all = ["%", "all", "any", "each", "everything", "everyone"]
+            .iter()
+            .any(|w| text.eq_ignore_ascii_case(w));
         // Patterns and ranges stand for nobody knows how many. `2024-0001` alone may be a number on a bill.
         let digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
         let mut splits = ["-", ".."].iter().filter_map(|by| text.split_once(by));

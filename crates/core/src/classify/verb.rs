@@ -491,6 +491,21 @@ fn is_database(word: &str) -> bool {
             | "spanner"
             | "cockroachdb"
             | "warehouse"
+            | "neo4j"
+            | "cypher"
+            | "mongo"
+            | "mongodb"
+            | "cassandra"
+            | "cql"
+            | "dynamodb"
+            | "arangodb"
+            | "surrealdb"
+            | "planetscale"
+            | "oracle"
+            | "teradata"
+            | "timescale"
+            | "hive"
+            | "impala"
     )
 }
 

@@ -11,6 +11,7 @@ mod hooks;
 mod keys;
 mod links;
 mod listen;
+mod places;
 mod policies;
 mod problem;
 mod signals;

@@ -278,10 +278,11 @@ pub(super) enum Effort {
 pub(super) fn looks_like(text: &str, effort: Effort) -> bool {
     let parses = || parses(text);
     words::has_the_form(text)
+        || (effort == Effort::Lenient && text.trim_start().starts_with('{') && words::goes_on_as_sql(text))
         || (words::begins_like_sql(text)
             && match effort {
                 Effort::Strict => words::begins_like_a_query(text) && parses(),
-                Effort::Lenient => parses(),
+                Effort::Lenient => parses() || words::goes_on_as_sql(text),
                 Effort::Words => words::begins_like_a_query(text),
             })
 }

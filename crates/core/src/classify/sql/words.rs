@@ -347,6 +347,8 @@ pub(super) fn begins_like_sql(text: &str) -> bool {
         "notify",
         "savepoint",
         "import",
+        "go",
+        "delimiter",
     ]
     .iter()
     .any(|word| first.eq_ignore_ascii_case(word))
@@ -386,6 +388,31 @@ pub(super) fn has_the_form(text: &str) -> bool {
         || text.contains("/*!")
         || text.contains("/*M!")
         || (text.contains(';') && text.split(';').take(MAX_STATEMENTS).any(is_sql))
+}
+
+/// Whether some two words in the text stand together as they do in SQL that acts, whether or not it can be parsed.
+pub(super) fn goes_on_as_sql(text: &str) -> bool {
+    const PAIRS: &[(&str, &str)] = &[
+        ("delete", "from"),
+        ("insert", "into"),
+        ("into", "outfile"),
+        ("into", "dumpfile"),
+        ("load", "data"),
+        ("drop", "table"),
+        ("truncate", "table"),
+        ("alter", "table"),
+        ("detach", "table"),
+        ("optimize", "table"),
+        ("create", "or"),
+        ("create", "rule"),
+        ("create", "policy"),
+        ("create", "extension"),
+    ];
+    let mut last = "";
+    words(text).any(|word| {
+        let before = std::mem::replace(&mut last, word);
+        PAIRS.iter().any(|(a, b)| word.eq_ignore_ascii_case(b) && before.eq_ignore_ascii_case(a))
+    })
 }
 
 fn form(text: &str) -> bool {

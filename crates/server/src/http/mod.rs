@@ -11,6 +11,7 @@ mod hooks;
 mod keys;
 mod links;
 mod listen;
+mod places;
 mod policies;
 mod problem;
 mod signals;
@@ -19,7 +20,7 @@ mod stream;
 mod system;
 mod targets;
 
-pub use listen::{Tls, serve};
+pub use listen::Tls;
 pub(crate) use problem::Draft;
 
 use crate::{
@@ -38,6 +39,7 @@ use std::sync::{
     Arc, LazyLock,
     atomic::{AtomicU64, Ordering},
 };
+use tokio::net::TcpListener;
 use tower::Service as _;
 use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -156,6 +158,19 @@ impl Api {
         };
         finish(&app, response)
     }
+}
+
+impl listen::Answer for Api {
+    fn answer(self, request: Request) -> impl Future<Output = Response> + Send + 'static {
+        Self::answer(self, request)
+    }
+}
+
+/// Serves `app` on at most `connections` at a time until it is stopping, then answers what is under way, for at most ten
+/// seconds.
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, app: Arc<App>, connections: usize) {
+    let stop = app.stopping();
+    listen::serve(listener, tls, Api::new(app), connections, stop).await;
 }
 
 /// Gives every answer its request id, and every error its document.

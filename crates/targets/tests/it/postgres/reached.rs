@@ -161,7 +161,7 @@ async fn definitions_that_change_settings_are_seen() {
         ("update t set id = 2 where id in (select id from \"above\")", "a view or rule on sets"),
         ("update ruled set id = 2", "a view or rule on ruled"),
         ("insert into filled values (1)", "a default of filled"),
-        ("insert into checked values (1)", "the constraint checked_id_check"),
+        ("insert into checked values (1)", "the constraint checked_check"),
         ("delete from hidden", "the policy p"),
         ("update watched set id = 2", "the trigger w"),
     ] {

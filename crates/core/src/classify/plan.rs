@@ -244,18 +244,19 @@ impl<'a> Plan<'a> {
                 Environment::Production
             }
         };
-        // `production.users` on a database that only the model called `scratch`.
-        let written = match (database, &effect.table) {
-            (Some(Database { guessed: true, .. }), Some(table)) if table.contains('.') => {
-                Some(Name::new(table).map_err(Refused::InnerName)?)
-            }
-            _ => None,
-        };
         self.effect(names.clone(), effect.category, resource, environment)?;
-        match written {
-            Some(written) => self.effect(names, effect.category, written, environment),
-            None => Ok(()),
+        let (Some(database), Some(table)) = (database, effect.table.as_ref().filter(|t| t.contains('.')))
+        else {
+            return Ok(());
+        };
+        // `production.users` on a database that only the model called `scratch`, or on one beside that target.
+        let elsewhere = !database.guessed && self.catalogue.targets.names_another(table, &database.name);
+        if !database.guessed && !elsewhere {
+            return Ok(());
         }
+        let written = Name::new(table).map_err(Refused::InnerName)?;
+        let environment = if elsewhere { self.catalogue.targets.environment(&written) } else { environment };
+        self.effect(names, effect.category, written, environment)
     }
 
     /// Whether it does something that a filter can aim at many records: creating is no such thing.

@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     Affected, Captured, Error, How, Measured, RowsDigest,
+    binding::Binding,
     snapshot::{Side, SnapshotWriter},
 };
 use std::{
@@ -151,12 +152,17 @@ pub(super) async fn capture(
     touched: &[Touched],
     keys: &[ForeignKey],
     hints: Hints,
-    measured: &Measured,
+    (measured, bound): (&Measured, Option<Binding>),
     out: &mut SnapshotWriter,
 ) -> Result<(Captured, Alike), Trouble> {
     let since = Instant::now();
     let begun = looks.begin(touched).await?;
-    let what = (touched, keys, measured);
+    let changed = touched.iter().map(|t| {
+        let name = t.relation.resource.rsplit('.').next().unwrap_or_default();
+        (name, t.relation.columns.iter().map(|c| c.name.as_str()))
+    });
+    let bound = bound.map(|bound| bound.settle(changed));
+    let what = (touched, keys, measured, bound.as_ref());
     if let Some(found) = images(looks, &begun, since, what, hints.clone(), out, false).await? {
         return Ok(found);
     }
@@ -170,7 +176,7 @@ async fn images(
     looks: &Looks<'_>,
     (sizes, groups, oldest): &(BTreeMap<u32, u64>, i64, u64),
     since: Instant,
-    (touched, keys, measured): (&[Touched], &[ForeignKey], &Measured),
+    (touched, keys, measured, bound): (&[Touched], &[ForeignKey], &Measured, Option<&Binding>),
     hints: Hints,
     out: &mut SnapshotWriter,
     care: bool,
@@ -217,14 +223,12 @@ async fn images(
                 out: &shared,
                 table,
                 side: Side::Before,
-                digest: Some(DigestOf { digest: &mut old, resource, columns: None }),
+                digest: bound.map(|_| DigestOf { digest: &mut old, resource, columns: None }),
             },
             kept: left.as_mut(),
             others: 0,
         };
-        // Of what was inserted the key counts, unless the database made it up: it would be another one the
-        // next time.
-        let key = (t.updated == 0).then(|| key_positions(relation)).flatten();
+        let taken = bound.and_then(|bound| bound_after(bound, t));
         let mut afters = Pass {
             one: looks.inside,
             other: looks.outside,
@@ -236,7 +240,7 @@ async fn images(
                 out: &shared,
                 table,
                 side: Side::After,
-                digest: key.map(|key| DigestOf { digest: &mut new, resource, columns: Some(key) }),
+                digest: taken.map(|columns| DigestOf { digest: &mut new, resource, columns: Some(columns) }),
             },
             kept: right.as_mut(),
             others: 0,
@@ -301,7 +305,7 @@ async fn images(
     // The same numbers: then the words for how they came about are the better ones.
     let same = affected.iter().map(|a| a.records).sum::<u64>() == measured.records();
     let affected = if same { measured.affected.clone() } else { affected };
-    Ok(Some((Captured { affected, digest: Some(digest.finish()) }, alike)))
+    Ok(Some((Captured { affected, digest: bound.map(|_| digest.finish()) }, alike)))
 }
 
 /// How many records `client` sees that are like one of those at these places; none where there are no places.
@@ -320,14 +324,18 @@ async fn like(client: &Client, relation: &Relation, places: &[Place]) -> Result<
     Ok(ask_one(client, &count).await?.and_then(|number| number.parse().ok()))
 }
 
-/// Where the key's columns are in a row; `None` without a key, or with one that the database fills.
-fn key_positions(relation: &Relation) -> Option<Vec<usize>> {
-    let positions: Option<Vec<_>> = relation
-        .key
-        .iter()
-        .map(|key| relation.columns.iter().position(|c| c.number == key.number && !c.filled))
-        .collect();
-    positions.filter(|positions| !positions.is_empty())
+/// The columns of after-images that an approval is bound to, by place: those with values from elsewhere, and of what was
+/// inserted the key, unless the database made it up: it would be another one the next time.
+fn bound_after(bound: &Binding, of: &Touched) -> Option<Vec<usize>> {
+    let relation = &of.relation;
+    let place = |number| relation.columns.iter().position(|c| c.number == number);
+    let key: Vec<usize> = relation.key.iter().filter_map(|key| place(key.number)).collect();
+    let filled = |place: &usize| relation.columns.get(*place).is_some_and(|c| c.filled);
+    let made_up = of.inserted > 0 && key.iter().any(filled);
+    let tells = if made_up { &[] } else { key.as_slice() };
+    let names = relation.columns.iter().map(|c| c.name.as_str());
+    let places = bound.places(names, (!key.is_empty()).then_some(tells));
+    places.or_else(|| (of.updated == 0 && !tells.is_empty()).then(|| tells.to_vec()))
 }
 
 /// The versions that `one` sees before and after, and `other` does not see in between.

@@ -162,6 +162,8 @@ impl Postgres {
             token,
             limits: limits.clone(),
             captured: true,
+            statements: Vec::new(),
+            bound: false,
         };
         Ok(Some(Undo::Ready(plan, Box::new(transaction))))
     }

@@ -157,6 +157,10 @@ impl Caller {
         let agent = match (&self.binding, named) {
             (None, None) => Ok(Name::default_agent()),
             (None, Some(name)) => Ok(name),
+            // All together are called by a pattern: nobody passes for them.
+            (Some(_), Some(name)) if name.contains('*') => {
+                Err(Error::Invalid(format!("agent: `{name}` is a pattern; say which agent it is")))
+            }
             (Some(binding), Some(name)) if binding.matches(&name) => Ok(name),
             (Some(binding), Some(name)) => Err(Error::Forbidden(format!(
                 "this key speaks for `{binding}`, not for `{name}`; use that agent's own key"
@@ -430,6 +434,9 @@ mod tests {
         let many = caller(Role::Agent, Some("billing-*"));
         assert!(matches!(many.agent(None), Err(Error::Invalid(_))));
         assert_eq!(many.agent(Some("billing-2")).unwrap().as_str(), "billing-2");
+        for pattern in ["billing-*", "billing-1*", "*"] {
+            assert!(matches!(many.agent(Some(pattern)), Err(Error::Invalid(_))), "{pattern}");
+        }
         assert!(!many.may_see("support-1"));
         let any = caller(Role::Agent, Some("*"));
         assert!(

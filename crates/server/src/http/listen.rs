@@ -1,13 +1,17 @@
 //! Accepting connections: limits, TLS, and a stop that answers what is under way.
 
 use super::places::{Place, Places};
-use axum::{Router, body::HttpBody as _};
+use axum::{
+    body::{Body, HttpBody as _},
+    response::Response,
+};
 use hyper::{Request, body::Incoming};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
 use std::{
+    convert::Infallible,
     io,
     path::PathBuf,
     pin::{Pin, pin},
@@ -22,7 +26,6 @@ use tokio::{
     time::Sleep,
 };
 use tokio_rustls::TlsAcceptor;
-use tower::Service as _;
 
 /// How long a client may take for the TLS handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -87,11 +90,16 @@ fn acceptor(cert: &std::path::Path, key: &std::path::Path) -> Result<TlsAcceptor
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Serves `router` until `stop` turns true, then answers what is under way, for at most ten seconds.
-pub async fn serve(
+/// Answers requests, many at once.
+pub(super) trait Answer: Clone + Send + Sync + 'static {
+    fn answer(self, request: axum::extract::Request) -> impl Future<Output = Response> + Send + 'static;
+}
+
+/// Serves what `answer` answers until `stop` turns true, then answers what is under way, for at most ten seconds.
+pub(super) async fn serve<A: Answer>(
     listener: TcpListener,
     tls: Option<Tls>,
-    router: Router,
+    answer: A,
     connections: usize,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -114,10 +122,10 @@ pub async fn serve(
             }
         };
         let _unlikely_to_fail = stream.set_nodelay(true);
-        let (router, stop) = (router.clone(), stop.clone());
+        let (answer, stop) = (answer.clone(), stop.clone());
         match tls.as_ref().map(Tls::acceptor) {
             None => {
-                tokio::spawn(speak(stream, router, place, stop, IDLE));
+                tokio::spawn(speak(stream, answer, place, stop, IDLE));
             }
             Some(acceptor) => {
                 tokio::spawn(async move {
@@ -126,7 +134,7 @@ pub async fn serve(
                         () = place.wanted() => return,
                     };
                     if let Ok(Ok(stream)) = encrypted {
-                        speak(stream, router, place, stop, IDLE).await;
+                        speak(stream, answer, place, stop, IDLE).await;
                     }
                 });
             }
@@ -148,7 +156,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Places>) -> io::Result<(Tcp
 /// Serves one connection until it ends, the server stops or the place is wanted while nothing is asked.
 async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: Router,
+    answer: impl Answer,
     place: Place,
     mut stop: watch::Receiver<bool>,
     idle: Duration,
@@ -156,14 +164,13 @@ async fn speak(
     let ledger = place.ledger();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let task = ledger.begin();
-        // A router is always ready.
-        let answer = router.clone().call(request);
+        let answer = answer.clone().answer(request.map(Body::new));
         async move {
             let answer = answer.await;
-            if answer.as_ref().is_ok_and(|answer| answer.body().size_hint().exact().is_none()) {
+            if answer.body().size_hint().exact().is_none() {
                 task.goes_on();
             }
-            answer
+            Ok::<_, Infallible>(answer)
         }
     });
     let mut builder = Builder::new(TokioExecutor::new());
@@ -244,8 +251,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prompt<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::routing::get;
+    use axum::{Router, routing::get};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tower::ServiceExt as _;
+
+    impl Answer for Router {
+        fn answer(self, request: axum::extract::Request) -> impl Future<Output = Response> + Send + 'static {
+            let answer = self.oneshot(request);
+            async { answer.await.unwrap() }
+        }
+    }
 
     fn router() -> Router {
         let waits = || std::future::pending::<&'static str>();

@@ -174,7 +174,8 @@ enum Broken {
 }
 
 fn tokenize(dialect: &dyn Dialect, sql: &str) -> Option<Vec<TokenWithSpan>> {
-    Tokenizer::new(dialect, sql).tokenize_with_location().ok().map(plain::plain)
+    let tokens = plain::plain(Tokenizer::new(dialect, sql).tokenize_with_location().ok()?);
+    Some(if dialect.is::<MySqlDialect>() { plain::without_modifiers(tokens) } else { tokens })
 }
 
 /// The tokens that carry meaning. What stands in quotes is not compared by its kind: dialects only name it

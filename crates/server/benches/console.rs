@@ -23,9 +23,7 @@ use checkrein_core::{
     approval::Answer,
     event::Event,
     grant::{self, Grant},
-    key::Role,
-    name::Pattern,
-    snapshot::{Held, Origin, SnapshotRecord},
+    snapshot::SnapshotRecord,
 };
 use checkrein_server::{
     app::App,
@@ -61,46 +59,17 @@ fn with_body(events: &mut Vec<(Event, String)>, more: Vec<Event>) -> Res<()> {
 }
 
 fn snapshot(n: u64, agent: &str) -> Event {
-    Event::SnapshotTaken(Box::new(SnapshotRecord {
-        id: format!("snp_{n:024x}"),
-        target: "shop".to_owned(),
-        resource: "shop.users".to_owned(),
-        agent: agent.to_owned(),
-        session: None,
-        check_id: Some(format!("chk_{n:024x}")),
-        origin: Origin::Execution,
-        sealed: true,
-        by_resource: vec![Held { resource: "shop.users".to_owned(), records: 3 }],
-        bytes: 100,
-        key_id: "key_1".to_owned(),
-    }))
+    let check = format!("chk_{n:024x}");
+    let record = common::snapshot(&format!("snp_{n:024x}"), agent, Some(&check));
+    Event::SnapshotTaken(Box::new(SnapshotRecord { sealed: true, ..record }))
 }
 
 /// One that is given and, all but the last ones, used up.
-fn grant(n: u64, agent: &str) -> Res<Vec<Event>> {
+fn grant(n: u64, agent: &str) -> Vec<Event> {
     let id = format!("grt_{n:024x}");
-    let given = Grant {
-        id: id.clone(),
-        agent: common::name(agent),
-        action: Pattern::new("update")?,
-        resource: Pattern::new("shop.*")?,
-        max_records: 1,
-        max_uses: None,
-        accept_declared: false,
-        reason: "a faulty batch".to_owned(),
-        given_by: common::actor(Role::Operator),
-        given_at: common::at(n.cast_signed() * EVERY),
-        expires_at: common::at(n.cast_signed() * EVERY + 86_400),
-        state: grant::State::Open,
-        uses: 0,
-        records: 0,
-        last_used_by: None,
-        last_used_at: None,
-        revoked_by: None,
-        revoked_at: None,
-    };
+    let given = Grant { agent: common::name(agent), ..common::grant(&id, 1, common::at(n.cast_signed() * EVERY)) };
     let used = grant::Transition::Use { check_id: format!("chk_{n:024x}"), records: 1 };
-    Ok(vec![Event::GrantGiven(Box::new(given)), Event::GrantChanged { id, transition: used }])
+    vec![Event::GrantGiven(Box::new(given)), Event::GrantChanged { id, transition: used }]
 }
 
 /// Fills the store in `dir`.
@@ -122,7 +91,7 @@ async fn fill(dir: &Path, actions: u64) -> Res<()> {
                 with_body(&mut events, vec![snapshot(n, &agent)])?;
             }
             if n % 1_000 == 13 {
-                with_body(&mut events, grant(n, &agent)?)?;
+                with_body(&mut events, grant(n, &agent))?;
             }
             if n % 50 == 7 {
                 let mut approval = common::approval(&format!("apr_{n:024x}"), &format!("chk_{n:024x}"));
@@ -189,6 +158,8 @@ impl Site {
             ("approvals of one agent", "/approvals?agent=rare-bot".to_owned()),
             ("approvals of some agents", "/approvals?agent=rare-*".to_owned()),
             ("approvals of no agent", "/approvals?agent=no*&state=denied".to_owned()),
+            ("approvals of one, none", "/approvals?agent=bot-7&state=expired".to_owned()),
+            ("approvals of many agents", "/approvals?agent=*7&state=denied".to_owned()),
             ("approvals, the middle", format!("/approvals?cursor={middle}")),
             ("grants", "/grants".to_owned()),
             ("grants that are over", "/grants?all=1".to_owned()),
@@ -212,9 +183,11 @@ impl Site {
             ("agent that acts seldom", "/agents/rare-bot".to_owned()),
             ("agent that acts often", "/agents/bot-1".to_owned()),
             ("agent, nothing found", "/agents/bot-1?verdict=hold".to_owned()),
+            ("agent that never acted", "/agents/nobody".to_owned()),
             ("policies", "/policies".to_owned()),
             ("snapshots", "/snapshots".to_owned()),
             ("snapshots of an agent", "/snapshots?agent=rare-bot".to_owned()),
+            ("snapshots of no agent", "/snapshots?agent=no*".to_owned()),
             ("snapshots of no target", "/snapshots?target=nowhere".to_owned()),
             ("snapshots that are gone", "/snapshots?state=removed".to_owned()),
             ("snapshots, the middle", format!("/snapshots?cursor={middle}")),

@@ -15,7 +15,7 @@ use super::{
     value,
 };
 use crate::{
-    Affected, CONFLICTS_SHOWN, Cell, Conflict, Error, How, Measured, Plan, ResourcePlan, UndoOptions,
+    Affected, Cell, Conflict, Error, How, Measured, Plan, ResourcePlan, UndoOptions,
     snapshot::{Side, Snapshot},
     stay,
 };
@@ -222,8 +222,8 @@ fn judge(
             Step::Conflict(kind) => {
                 gone |= stays && states.now.is_none();
                 part.conflicts += 1;
-                plan.conflict_count += 1;
-                if plan.conflicts.len() < CONFLICTS_SHOWN {
+                let name = table.then.name.as_bytes();
+                if plan.stands_against(&[Some(name), before, after, states.now]) {
                     plan.conflicts.push(conflict(table, kind, &states)?);
                 }
                 match options.on_conflict {

@@ -134,7 +134,7 @@ async fn an_approval_names_every_breaker_that_is_in_its_way() {
     for (scope, said, link) in [
         ("all", "every agent is stopped", "/agents"),
         ("group:workers", "the group workers is stopped", "/agents"),
-        ("agent:worker-*", "every agent of the key for worker-* is stopped", "/agents/worker-%2A"),
+        ("agent:worker-*", "every agent of the key for worker-* is stopped", "/agents/worker-*"),
         ("agent:worker-1", "worker-1 is stopped", "#more"),
         ("agent:worker-2", "", ""),
         ("agent:other-*", "", ""),
@@ -142,7 +142,7 @@ async fn an_approval_names_every_breaker_that_is_in_its_way() {
         let set = async |state: &str| {
             let body = json!({"state": state, "reason": "to see"}).to_string();
             let path = format!("/v1/breakers/{scope}");
-            let set = server.send("PUT", &path, super::common::ADMIN, &body).await;
+            let set = server.send("PUT", &path, ADMIN, &body).await;
             assert_eq!(set.status, 200, "{set:?}");
         };
         set("open").await;

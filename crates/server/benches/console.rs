@@ -67,7 +67,8 @@ fn snapshot(n: u64, agent: &str) -> Event {
 /// One that is given and, all but the last ones, used up.
 fn grant(n: u64, agent: &str) -> Vec<Event> {
     let id = format!("grt_{n:024x}");
-    let given = Grant { agent: common::name(agent), ..common::grant(&id, 1, common::at(n.cast_signed() * EVERY)) };
+    let given =
+        Grant { agent: common::name(agent), ..common::grant(&id, 1, common::at(n.cast_signed() * EVERY)) };
     let used = grant::Transition::Use { check_id: format!("chk_{n:024x}"), records: 1 };
     vec![Event::GrantGiven(Box::new(given)), Event::GrantChanged { id, transition: used }]
 }

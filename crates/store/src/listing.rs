@@ -61,7 +61,10 @@ impl Listing<'_> {
 
     /// The columns of the index.
     fn columns(&self) -> String {
-        std::iter::once("agent").chain(self.standing.iter().map(|(name, _)| *name)).collect::<Vec<_>>().join(", ")
+        std::iter::once("agent")
+            .chain(self.standing.iter().map(|(name, _)| *name))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// The groups that are wanted; none where there are too many to look at.
@@ -121,7 +124,11 @@ impl Listing<'_> {
         let mut found = BinaryHeap::with_capacity(room);
         for group in groups {
             // What is older than all of a full page is not looked at.
-            let oldest = if found.len() < room { i64::MIN } else { found.peek().map_or(i64::MIN, |Reverse(seq)| *seq) };
+            let oldest = if found.len() < room {
+                i64::MIN
+            } else {
+                found.peek().map_or(i64::MIN, |Reverse(seq)| *seq)
+            };
             let bounds = [before, oldest, count(room)].map(Sql::Integer);
             let mut rows = statement.query(params_from_iter(bounds.iter().chain(group)))?;
             while let Some(row) = rows.next()? {
@@ -154,7 +161,8 @@ impl Listing<'_> {
             self.along
         ))?;
         let values = self.standing.iter().map(|(_, must)| must.clone().unwrap_or(Sql::Null));
-        let mut rows = statement.query(params_from_iter(std::iter::once(Sql::Integer(before)).chain(values)))?;
+        let mut rows =
+            statement.query(params_from_iter(std::iter::once(Sql::Integer(before)).chain(values)))?;
         let (mut seqs, mut last, mut looked_at) = (Vec::new(), None, 0);
         while let Some(row) = rows.next()? {
             if seqs.len() == limit || looked_at == MAX_ROWS.max(limit) {

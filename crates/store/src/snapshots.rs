@@ -410,9 +410,7 @@ impl Store {
         ids: Vec<String>,
     ) -> Result<Vec<Option<RollbackState>>, StoreError> {
         let sql = "SELECT body FROM rollbacks WHERE snapshot_id = ?1 ORDER BY seq DESC LIMIT 1";
-        self.read(move |db| {
-            ids.iter().map(|id| Ok(bodies(db, sql, [id], "rollbacks")?.pop())).collect()
-        })
-        .await
+        self.read(move |db| ids.iter().map(|id| Ok(bodies(db, sql, [id], "rollbacks")?.pop())).collect())
+            .await
     }
 }

@@ -275,7 +275,8 @@ fn policy_files_in_json() {
         assert!(error.starts_with("p.json"), "{error}");
     }
     assert!(read(r#"{"polices":[]}"#).unwrap_err().to_string().contains("did you mean `policies`?"));
-    let misspelt = read("[\n{\"name\": \"a\", \"rule\": \"block\",\n \"condition\": {\"acton\": \"x\"}}]").unwrap();
+    let misspelt =
+        read("[\n{\"name\": \"a\", \"rule\": \"block\",\n \"condition\": {\"acton\": \"x\"}}]").unwrap();
     let error = compile_policies(&misspelt).unwrap_err().to_string();
     assert!(error.starts_with("p.json:3: policy a: condition.acton: unknown key"), "{error}");
 }

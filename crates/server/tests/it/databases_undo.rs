@@ -127,7 +127,8 @@ pub(crate) async fn conflicts_beyond_those_shown(server: &Server, column: &str, 
     assert!(text(&refused.json()["detail"]).contains("the plan changed since you looked"), "{refused:?}");
     let now = plan().await;
     assert_eq!(now["conflicts"], seen["conflicts"], "what is shown is what was shown");
-    let done = server.rollback(id, json!({"on_conflict": "force", "plan_digest": now["digest"]})).await.json();
+    let done =
+        server.rollback(id, json!({"on_conflict": "force", "plan_digest": now["digest"]})).await.json();
     assert_eq!(done["status"], "done", "{done}");
     let back = server.execute(&format!("SELECT id FROM users WHERE {column} = 'AA'")).await;
     assert_eq!(back["rows"].as_array().map(Vec::len), Some(300), "{back}");

@@ -120,14 +120,16 @@ async fn of_many_conflicts_each_counts() {
     let docs = server.dir.path().join("docs");
     let write = |n: usize, content: &str| fs::write(docs.join(format!("{n}.txt")), content).unwrap();
     (100..400).for_each(|n| write(n, "one"));
-    let taken = server.post("/v1/snapshots", json!({"resource": "docs", "where": {"glob": "*.txt"}})).await.json();
+    let taken =
+        server.post("/v1/snapshots", json!({"resource": "docs", "where": {"glob": "*.txt"}})).await.json();
     let id = text(&taken["id"]);
     (100..400).for_each(|n| write(n, "two"));
     assert_eq!(server.post(&format!("/v1/snapshots/{id}/seal"), json!({})).await.status, 200);
     (100..400).for_each(|n| write(n, "three"));
     let plan = async || server.rollback(id, json!({"dry_run": true})).await.json()["plan"].clone();
     let seen = plan().await;
-    let shown: Vec<_> = seen["conflicts"].as_array().unwrap().iter().map(|c| c["key"]["path"].clone()).collect();
+    let shown: Vec<_> =
+        seen["conflicts"].as_array().unwrap().iter().map(|c| c["key"]["path"].clone()).collect();
     assert_eq!((shown.len(), &seen["conflict_count"]), (200, &json!(300)), "{seen}");
     assert_eq!(plan().await["digest"], seen["digest"], "nothing has changed");
     let unseen = (100..400).find(|n| !shown.contains(&json!(format!("{n}.txt")))).unwrap();

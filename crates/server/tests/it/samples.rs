@@ -81,7 +81,8 @@ async fn what_cannot_go_on_record_is_not_shown() {
     let held = server.execute("DELETE FROM users WHERE id = 3").await;
     let page = format!("/approvals/{}", held["approval_id"].as_str().unwrap_or_else(|| panic!("{held}")));
     let sample = format!("/v1{page}/sample");
-    let looked = async || (server.get(&sample).await, console::send(&server, "GET", &page, &cookie, "").await);
+    let looked =
+        async || (server.get(&sample).await, console::send(&server, "GET", &page, &cookie, "").await);
     let (answer, shown) = looked().await;
     assert!(answer.status == 200 && answer.body.contains("user 3"), "{answer:?}");
     assert!(shown.status == 200 && shown.body.contains("user 3"), "{shown:?}");

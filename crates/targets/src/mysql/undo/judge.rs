@@ -223,7 +223,8 @@ fn stands_against(plan: &mut Plan, table: &Table, state: &States) -> bool {
         state.map(|(image, _)| image.as_slice())
     }
     let after = state.after.as_ref().and_then(Option::as_ref);
-    let numbers = [state.before.as_ref(), after, state.now.as_ref()].map(|s| s.map_or(0, |s| s.1).to_le_bytes());
+    let numbers =
+        [state.before.as_ref(), after, state.now.as_ref()].map(|s| s.map_or(0, |s| s.1).to_le_bytes());
     plan.stands_against(&[
         Some(table.resource.as_bytes()),
         Some(&state.key),

@@ -15,7 +15,6 @@
 mod common;
 
 use axum::{
-    Router,
     body::Body,
     http::{Request, StatusCode, header},
 };
@@ -33,7 +32,6 @@ use checkrein_server::{
 use checkrein_store::{Options, Store};
 use http_body_util::BodyExt as _;
 use std::{error::Error, path::Path, sync::Arc, time::Instant};
-use tower::ServiceExt as _;
 
 type Res<T> = Result<T, Box<dyn Error>>;
 
@@ -118,7 +116,7 @@ async fn fill(dir: &Path, actions: u64) -> Res<()> {
 }
 
 struct Site {
-    router: Router,
+    api: http::Api,
     cookie: String,
     actions: u64,
     app: Arc<App>,
@@ -134,12 +132,12 @@ impl Site {
         let config = Config::load(&overrides, &|_: &str| None)?;
         let app = Arc::new(App::open(&config).await?);
         app.ensure_admin_key(Some(KEY)).await?;
-        let router = http::router(Arc::clone(&app));
+        let api = http::Api::new(Arc::clone(&app));
         let form = Request::post("/sign-in").body(Body::from(format!("key={KEY}")))?;
-        let answer = router.clone().oneshot(form).await?;
+        let answer = api.clone().answer(form).await;
         let cookie = answer.headers().get(header::SET_COOKIE).ok_or("nobody is signed in")?.to_str()?;
         let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
-        Ok(Self { router, cookie, actions, app })
+        Ok(Self { api, cookie, actions, app })
     }
 
     /// The pages, those of one thing for one in the middle of the log.
@@ -210,7 +208,7 @@ impl Site {
     async fn time(&self, path: &str) -> Res<f64> {
         let request = Request::get(path).header(header::COOKIE, &self.cookie).body(Body::empty())?;
         let began = Instant::now();
-        let answer = self.router.clone().oneshot(request).await?;
+        let answer = self.api.clone().answer(request).await;
         let status = answer.status();
         answer.into_body().collect().await?;
         let took = began.elapsed().as_secs_f64() * 1000.0;

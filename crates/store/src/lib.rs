@@ -14,6 +14,7 @@
 
 mod baselines;
 mod checkpoint;
+mod direct;
 mod error;
 mod folder;
 mod grants;

@@ -93,9 +93,14 @@ pub trait Pending: Send {
     /// Names the transaction for [`Target::resolve`]. Put on record before the commit. At most 4 KiB.
     fn token(&self) -> &str;
 
-    /// Takes before- and after-images of everything that it changed into `out`. The digest is over the
-    /// before-images and the keys of what was inserted: the same statement over unchanged records gives
-    /// the same digest again. Not called for the transaction of a rollback, which has captured already.
+    /// Says that an approval will be bound to it, so that [`Pending::capture`] answers with a digest: over the
+    /// before-images, the keys of what was inserted, and of what it leaves those values that come from
+    /// somewhere else than the record and the statement. The same statement over unchanged records gives the
+    /// same digest again, unless it would write something else.
+    fn bind(&mut self);
+
+    /// Takes before- and after-images of everything that it changed into `out`. Not called for the transaction
+    /// of a rollback, which has captured already.
     async fn capture(&mut self, out: &mut SnapshotWriter) -> Result<Captured, Error>;
 
     /// Makes it durable.
@@ -175,7 +180,7 @@ impl Counted {
 pub struct Captured {
     /// Records with their before-image (or absence, for inserted ones), by resource.
     pub affected: Vec<Affected>,
-    /// Over the records, for approvals. None where it was not an action that took them, in a database.
+    /// Over the records, for approvals; see [`Pending::bind`]. None where nobody asked for it, in a database.
     pub digest: Option<Digest>,
 }
 

@@ -155,7 +155,7 @@ impl Catalogue {
             None => self.resource(&asked, rule, &findings, notes)?,
         };
         if let Some(text) = check.resource.as_deref()
-            && url::as_resource(text).is_some()
+            && url::is_address(text)
         {
             findings.hosts.url_argument(text);
         }
@@ -184,6 +184,9 @@ impl Catalogue {
             && (rows == Some(Rows::Selected)
                 || (plan.sweeps() && asked.details.is_some_and(selectors::in_bulk)));
         let believed = if unvouched { asked.record_ids } else { declared };
+        // Nobody has said which of a tool's arguments are records: a long list beside an id may be.
+        let unsaid = asked.tool && rule.is_none_or(|r| r.records.is_none()) && plan.sweeps();
+        let believed = believed.map(|n| if unsaid { n.max(findings.things) } else { n });
         let records = records(&plan.effects, sql_gravest, rows, believed, &findings);
         let outbound = plan.effects.iter().any(|e| e.category == Category::Outbound);
         let recipients = addressed(outbound, &findings);
@@ -401,7 +404,7 @@ fn statements<'a>(
     for (at, (text, sort)) in findings.sql.iter().enumerate() {
         let effort = if at >= sql::MAX_TEXTS {
             sql::Effort::Words
-        } else if verb.database || verb.yields_to_sql {
+        } else if verb.database || verb.yields_to_sql || verb.takes_queries {
             sql::Effort::Lenient
         } else {
             sql::Effort::Strict
@@ -478,7 +481,11 @@ fn addressed(outbound: bool, findings: &Findings<'_>) -> Count {
     let found = findings.recipients.together(&findings.maybe_recipients);
     match (found, stated.and_then(Stated::number)) {
         (0, None) => Count::Unknown,
-        (found, stated) => Count::Known(found.max(stated.unwrap_or(0))),
+        (0, Some(stated)) => Count::Known(stated),
+        (_, stated) => {
+            let strays = findings.stray_recipients.others(&findings.recipients, &findings.maybe_recipients);
+            Count::Known(found.saturating_add(strays).max(stated.unwrap_or(0)))
+        }
     }
 }
 

@@ -242,7 +242,7 @@ impl App {
 fn unreadable(error: TargetError) -> Error {
     match error {
         // It may be over the next time.
-        TargetError::Internal(message) => Error::Snapshot(message),
+        TargetError::Internal(message) | TargetError::Disk(message) => Error::Snapshot(message),
         other => Error::RollbackImpossible(other.to_string()),
     }
 }
@@ -253,6 +253,7 @@ fn impossible(error: TargetError) -> Error {
         TargetError::Unreachable(_)
         | TargetError::TimedOut { .. }
         | TargetError::Internal(_)
+        | TargetError::Disk(_)
         | TargetError::Config(_) => Error::of_target(error),
         other => Error::RollbackImpossible(other.to_string()),
     }

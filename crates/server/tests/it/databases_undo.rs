@@ -144,6 +144,12 @@ async fn on_postgresql() {
     let server = databases::server("postgres", &url).await;
     story(&server).await;
     conflicts_beyond_those_shown(&server, "country", "").await;
+    // One record is changed, and a whole table comes along.
+    let condition = json!({"record_count_exceeds": 2});
+    server.policy(json!({"name": "few", "rule": "block", "condition": condition})).await;
+    let with = "WITH one AS (UPDATE users SET country = 'FR' WHERE id = 1 RETURNING id) SELECT * FROM orders";
+    let run = server.execute(with).await;
+    assert_eq!((&run["verdict"], &run["blast_radius"]["records"]), (&json!("block"), &json!(3)), "{run}");
     server.stop_and_verify().await;
 }
 

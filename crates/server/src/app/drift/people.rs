@@ -1,6 +1,6 @@
 //! What people do: open and close breakers.
 
-use super::{agent::By, words};
+use super::{Agent, agent::By, words};
 use crate::app::{App, Caller, Error};
 use checkrein_api::{BreakerList, BreakerRequest, BreakerView, BreakerWanted};
 use checkrein_core::{
@@ -73,6 +73,9 @@ impl App {
         let changed = match scope.agent_name().map(Name::new) {
             Some(Ok(name)) => {
                 let agent = self.agent(&name).await?;
+                if opens {
+                    self.is_somebody(&agent)?;
+                }
                 let rules = self.rules();
                 let mut known = agent.change();
                 let change = change(&mut known.rest.breaker, &rules.drift.settings_of(&name).breaker);
@@ -103,6 +106,28 @@ impl App {
             self.append(vec![Event::BreakerChanged(Box::new(changed))]).await?;
         }
         self.breaker(scope).await
+    }
+
+    /// Refuses a pattern that no key stands for: whoever opened its breaker would think that it stops something.
+    fn is_somebody(&self, agent: &Agent) -> Result<(), Error> {
+        let name = &agent.name;
+        let keys = self.keys.patterns();
+        if !name.contains('*') || keys.values().any(|key| key == name) || agent.known().baseline.is_some() {
+            return Ok(());
+        }
+        let mut patterns: Vec<_> = keys.values().map(|pattern| format!("`{pattern}`")).collect();
+        patterns.sort();
+        patterns.dedup();
+        patterns.truncate(10);
+        let there = if patterns.is_empty() {
+            "no key stands for several agents".to_owned()
+        } else {
+            format!("those of keys are {}", patterns.join(", "))
+        };
+        Err(Error::Invalid(format!(
+            "agent: no key stands for `{name}`, so its breaker would stop nobody; {there}. Name an agent, a group or \
+             `all`"
+        )))
     }
 
     /// How a breaker stands.

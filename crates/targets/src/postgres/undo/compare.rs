@@ -228,7 +228,7 @@ fn by_key(staged: &Staged) -> String {
 /// everything already is as it was.
 ///
 /// What is there may also be another record that is like it, and the action's own gone. On its own the server wrote
-/// the action's number; others may have it no more. Then there must be as many as the action left.
+/// the action's number. On those of savepoints it wrote others: then there must be as many as the action left.
 fn by_content(staged: &Staged) -> String {
     let (before, after, now) = (staged.before(), staged.after(), staged.now.sql());
     let numbered = |table: &str, alias: &str, own: &str, condition: &str| {
@@ -239,12 +239,16 @@ fn by_content(staged: &Staged) -> String {
         )
     };
     // Such a number is given again after four thousand million others.
-    let own = staged.made_by.map_or("false".to_owned(), |number| {
+    let is_young = |number: u64| {
         format!(
-            "(n.xmin = '{}'::pg_catalog.xid AND pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::numeric < {number} + 2000000000::numeric)",
-            number & u64::from(u32::MAX)
+            "pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::numeric < {number} + 2000000000::numeric"
         )
+    };
+    let own = staged.made_by.map_or("false".to_owned(), |number| {
+        let mark = number & u64::from(u32::MAX);
+        format!("(n.xmin = '{mark}'::pg_catalog.xid AND {})", is_young(number))
     });
+    let numbers_tell = staged.made_by.filter(|_| staged.all_numbered).map_or("false".to_owned(), is_young);
     let image = staged.image("n");
     let among = format!(
         " WHERE {image} IN (SELECT {i} FROM {before} w UNION ALL SELECT {i} FROM {after} w)",
@@ -293,7 +297,7 @@ fn by_content(staged: &Staged) -> String {
            FROM b LEFT JOIN a ON a.image = b.image AND a.n = b.n WHERE a.place IS NULL), \
          gone AS (SELECT a.*, pg_catalog.row_number() OVER (PARTITION BY a.image ORDER BY a.place) AS m \
            FROM a LEFT JOIN b ON b.image = a.image AND b.n = a.n WHERE b.place IS NULL), \
-         done AS (SELECT {done} AND {without} AS done, {with_them} AS as_left) \
+         done AS (SELECT {done} AND {without} AS done, NOT {numbers_tell} AND {with_them} AS as_left) \
          SELECT CASE WHEN done THEN {restored} ELSE {BEFORE} END AS code, back.place AS b, NULL::tid AS a, NULL::tid AS n FROM back, done \
          UNION ALL SELECT CASE WHEN done THEN {AFTER} WHEN n.own OR n.place IS NOT NULL AND as_left THEN {there} \
              WHEN n.place IS NOT NULL THEN {UNTOLD} WHEN EXISTS (SELECT 1 FROM back) THEN {CHANGED} ELSE {AFTER} END, \

@@ -112,6 +112,28 @@ async fn a_new_name_for_each_action_evades_nothing() {
     assert!(view.recent.iter().any(|check| check.agent == "worker-c"));
 }
 
+/// Whoever stops `worker*` in a hurry must not think that somebody is stopped.
+#[tokio::test]
+async fn the_breaker_of_a_pattern_that_no_key_has_is_not_opened() {
+    let mut world = World::new("").await;
+    let key = key(&world).await;
+    act(&mut world, &key, "worker-1", "update").await;
+    world.act("odd*one", "update").await;
+    let request = |state| BreakerRequest { state, reason: "stop".to_owned() };
+    for pattern in ["worker*", "*", "worker-1*", "worker-**"] {
+        let scope = world.app.breaker_scope(&format!("agent:{pattern}")).unwrap();
+        let refused = world.app.set_breaker(&world.admin, &scope, request(BreakerWanted::Open)).await;
+        let why = refused.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(why.contains("would stop nobody; those of keys are `worker-*`"), "{pattern}: {why}");
+        world.app.set_breaker(&world.admin, &scope, request(BreakerWanted::Closed)).await.unwrap();
+    }
+    for name in ["Worker-*", "worker-9", "odd*one"] {
+        world.set(&format!("agent:{name}"), BreakerWanted::Open).await;
+    }
+    assert_eq!(act(&mut world, &key, "worker-1", "update").await["verdict"], "block");
+    assert_eq!(world.act("odd*one", "update").await["verdict"], "block");
+}
+
 #[tokio::test]
 async fn no_probe_passes_beside_the_agents_own_breaker() {
     let mut world = World::new("[drift]\nprobes = 1\ncool_down = '60s'\n").await;
@@ -186,4 +208,62 @@ async fn it_is_learnt_from_the_log_too() {
     let accepted = AcceptRequest { reason: "a new job".to_owned() };
     world.app.accept(&world.admin, ALL, accepted).await.unwrap();
     assert_ne!(saved(&world, ALL).await, frozen, "what came meanwhile is learnt");
+}
+
+/// What others' breakers do to what is learnt, live and from the log; with a key that is exchanged meanwhile.
+#[tokio::test]
+async fn the_log_teaches_the_same_whatever_was_open_and_whichever_key_it_was() {
+    let toml = "[drift]\nprobes = 2\ncool_down = '60s'\nexempt_reads = true\n[drift.groups.g]\nagents = ['worker-2']\n";
+    let mut world = World::new(toml).await;
+    let first = key(&world).await;
+    live(&mut world, &first, 3).await;
+    for scope in ["agent:worker-1", "agent:worker-*", "group:g", "all"] {
+        let running = act(&mut world, &first, "worker-2", "update").await;
+        world.set(scope, BreakerWanted::Open).await;
+        for agent in ["worker-1", "worker-2"] {
+            // Reads are let through, and teach nobody.
+            let read = act(&mut world, &first, agent, "read").await;
+            assert_eq!(read["verdict"], "allow", "{scope}: {read}");
+            world.ended(&read["id"], OutcomeStatus::Error, 1).await;
+            act(&mut world, &first, agent, "update").await;
+            world.app.clock.jump(7);
+        }
+        world.ended(&running["id"], OutcomeStatus::Error, 1).await;
+        world.set(scope, BreakerWanted::Closed).await;
+    }
+    // A breaker of one of them is half-open for a while.
+    repeat(&mut world, &first, "worker-1").await;
+    world.app.clock.jump(61);
+    for _ in 0..2 {
+        let probe = act(&mut world, &first, "worker-1", "update").await;
+        assert_eq!((&probe["verdict"], &probe["breaker"]), (&json!("allow"), &json!("half_open")), "{probe}");
+        world.ended(&probe["id"], OutcomeStatus::Ok, 1).await;
+    }
+    let again = key(&world).await;
+    world.app.revoke_key(&world.admin, first.key_id()).await.unwrap();
+    act(&mut world, &again, "worker-1", "update").await;
+    world.restart(false).await;
+
+    let names = [ALL, "worker-1", "worker-2"];
+    let mut learnt = Vec::new();
+    for name in names {
+        learnt.push(saved(&world, name).await);
+    }
+    world.app.rebuild(&world.admin, RebuildRequest::default()).await.unwrap();
+    for (name, learnt) in names.iter().zip(&learnt) {
+        assert_eq!(saved(&world, name).await, *learnt, "{name}");
+    }
+}
+
+/// The same call until it is blocked.
+async fn repeat(world: &mut World, key: &Arc<Caller>, agent: &str) {
+    for _ in 0..40 {
+        let check = json!({"agent": agent, "action": "update", "resource": "tickets/1"});
+        let answer = world.app.check(key, serde_json::from_value(check).unwrap()).await.unwrap();
+        let answer: Value = serde_json::from_str(&answer.json).unwrap();
+        if answer["verdict"] == "block" {
+            return;
+        }
+    }
+    panic!("the loop was never noticed");
 }

@@ -23,8 +23,7 @@ use super::{
     write::{Writer, back},
 };
 use crate::{
-    Affected, Conflict, Error, How, Measured, Plan, ResourcePlan, UndoOptions,
-    snapshot::Snapshot, stay,
+    Affected, Conflict, Error, How, Measured, Plan, ResourcePlan, UndoOptions, snapshot::Snapshot, stay,
 };
 use checkrein_core::rollback::{ConflictKind, OnConflict, States, Step};
 use rusqlite::{Connection, config::DbConfig};

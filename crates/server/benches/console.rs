@@ -4,7 +4,7 @@
 //! cargo bench -p checkrein-server --bench console -- [actions]
 //! ```
 //! Two stores are filled through the store itself, one with 3,000 actions and one with 1,000,000 (or as many as are
-//! asked for); one action in fifty is held, another one in fifty has a snapshot, one in a thousand uses a grant. Each page,
+//! asked for); one action in fifty is held, another one in fifty has a snapshot, a third one uses a grant. Each page,
 //! with each of its filters, is then asked for in turn from both servers, in this process and without a network, so that
 //! a machine that is busy is busy for both. Medians, and their ratio.
 
@@ -18,6 +18,7 @@ use axum::{
     body::Body,
     http::{Request, StatusCode, header},
 };
+use checkrein_api::RebuildRequest;
 use checkrein_core::{
     approval::Answer,
     event::Event,
@@ -76,12 +77,15 @@ async fn fill(dir: &Path, actions: u64) -> Res<()> {
     let store = Store::open(Options::new(dir))?;
     let template = common::checked("chk_template", "agent-template", None);
     let body = Event::Check(Box::new(template.clone())).body()?;
+    let then = template.decision.logged_at.to_string();
     let began = Instant::now();
     for first in (0..actions).step_by(500) {
-        let mut events = Vec::with_capacity(520);
+        let mut events = Vec::with_capacity(560);
+        let at = common::at(first.cast_signed() * EVERY).to_string();
         for n in first..(first + 500).min(actions) {
             let (id, agent) = (format!("chk_{n:024x}"), agent(n, actions));
-            let body = body.replace("chk_template", &id).replace("agent-template", &agent);
+            let body =
+                body.replace("chk_template", &id).replace("agent-template", &agent).replace(&then, &at);
             let mut checked = template.clone();
             checked.decision.id = id;
             checked.action.agent = common::name(&agent);
@@ -89,7 +93,7 @@ async fn fill(dir: &Path, actions: u64) -> Res<()> {
             if n % 50 == 11 {
                 with_body(&mut events, vec![snapshot(n, &agent)])?;
             }
-            if n % 1_000 == 13 {
+            if n % 50 == 13 {
                 with_body(&mut events, grant(n, &agent))?;
             }
             if n % 50 == 7 {
@@ -132,6 +136,8 @@ impl Site {
         let config = Config::load(&overrides, &|_: &str| None)?;
         let app = Arc::new(App::open(&config).await?);
         app.ensure_admin_key(Some(KEY)).await?;
+        // What each agent normally does, as it would be known had the actions been checked one by one.
+        app.rebuild(&*app.caller(KEY)?, RebuildRequest::default()).await?;
         let api = http::Api::new(Arc::clone(&app));
         let form = Request::post("/sign-in").body(Body::from(format!("key={KEY}")))?;
         let answer = api.clone().answer(form).await;

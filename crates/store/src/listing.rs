@@ -59,44 +59,44 @@ impl Listing<'_> {
         Ok((rows, next.map(schema::seq)))
     }
 
-    /// The columns of the index.
-    fn columns(&self) -> String {
-        std::iter::once("agent")
-            .chain(self.standing.iter().map(|(name, _)| *name))
-            .collect::<Vec<_>>()
-            .join(", ")
-    }
-
     /// The groups that are wanted; none where there are too many to look at.
     fn groups(&self, db: &Connection) -> Result<Option<Vec<Vec<Sql>>>, StoreError> {
-        let (table, columns) = (self.table, self.columns());
+        let table = self.table;
+        let names: Vec<&str> =
+            std::iter::once("agent").chain(self.standing.iter().map(|(name, _)| *name)).collect();
+        let columns = names.join(", ");
         let first = |condition: &str| {
             db.prepare_cached(&format!(
                 "SELECT {columns} FROM {table} INDEXED BY {table}_of WHERE {condition} ORDER BY {columns} LIMIT 1"
             ))
         };
-        let mut of_agent = first("agent >= ?1")?;
-        let marks = vec!["?"; self.standing.len() + 1].join(", ");
-        let mut after = first(&format!("({columns}) > ({marks})"))?;
-        let read = |row: &rusqlite::Row<'_>| (0..=self.standing.len()).map(|at| row.get(at)).collect();
+        // From one group to the next: another one that differs in the last column alone, in the last two, …
+        let mut steps = Vec::with_capacity(names.len());
+        for (at, name) in names.iter().enumerate() {
+            let same: String = names.iter().take(at).map(|name| format!("{name} = ? AND ")).collect();
+            steps.push(first(&format!("{same}{name} > ?"))?);
+        }
+        let read = |row: &rusqlite::Row<'_>| (0..names.len()).map(|at| row.get(at)).collect();
         let only = self.agent.and_then(Pattern::literal);
         let prefix = self.agent.map_or("", Pattern::prefix);
         let mut wanted = Vec::new();
-        let mut at: Option<Vec<Sql>> = of_agent.query_row([prefix], read).optional()?;
+        let mut at: Option<Vec<Sql>> = first("agent >= ?")?.query_row([prefix], read).optional()?;
         for _ in 0..MAX_GROUPS {
             let Some(group) = at else { return Ok(Some(wanted)) };
             let Some(Sql::Text(agent)) = group.first() else { return Ok(Some(wanted)) };
             if !agent.starts_with(prefix) || only.is_some_and(|only| only.as_str() != agent) {
                 return Ok(Some(wanted));
             }
-            if self.agent.is_some_and(|pattern| !pattern.matches(agent)) {
-                // To the next agent, however many groups this one has.
-                at = of_agent.query_row([format!("{agent}\0")], read).optional()?;
-                continue;
+            let fits = self.agent.is_none_or(|pattern| pattern.matches(agent));
+            at = None;
+            for (same, step) in steps.iter_mut().enumerate().rev() {
+                // To the next agent at once, however many groups this one has, where it is none of those.
+                if at.is_none() && (fits || same == 0) {
+                    at = step.query_row(params_from_iter(group.iter().take(same + 1)), read).optional()?;
+                }
             }
-            at = after.query_row(params_from_iter(&group), read).optional()?;
             let mut stands = self.standing.iter().zip(group.iter().skip(1));
-            if stands.all(|((_, must), is)| must.as_ref().is_none_or(|must| must == is)) {
+            if fits && stands.all(|((_, must), is)| must.as_ref().is_none_or(|must| must == is)) {
                 wanted.push(group);
             }
         }

@@ -202,7 +202,7 @@ fn a_tool_that_takes_queries_takes_sql() {
     {
         assert!(raw("mcp__shop__query", json!({"query": sql})).category > Category::Write, "{sql}");
     }
-    assert_eq!(raw("query_neo4j", json!({"query": "MATCH (n) DETACH DELETE n"})).category, Category::Delete);
+    assert_eq!(raw("query_cypher", json!({"query": "MATCH (n) DETACH DELETE n"})).category, Category::Delete);
     for text in ["drop in sales last week", "show me users", "update on set pieces", "truncate long texts"] {
         assert_eq!(raw("query_metrics", json!({"query": text})).category, Category::Read, "{text}");
     }
@@ -309,4 +309,27 @@ fn an_explicit_resource_that_is_an_address_is_reached() {
     let split = raw("http_request", json!({"url": "https://good.example\\@evil.example/x"}));
     assert!(split.domains.unknown);
     assert!(!raw("http_request", json!({"url": "https://good.example/a\\b@c"})).domains.unknown);
+}
+
+#[test]
+fn an_argument_in_a_resource_is_one_name_or_any() {
+    let config: CatalogueConfig = serde_json::from_value(json!({"tools": [
+        {"tool": "crm_*", "resource": "crm.{object}"}, {"tool": "in_*", "resource": "crm.{object}.rows"}]}))
+    .unwrap();
+    let catalogue = Catalogue::new(&config).unwrap();
+    let resource = |tool: &str, object: &str| {
+        let check =
+            Check { tool: Some(tool.into()), arguments: Some(json!({"object": object})), ..Check::default() };
+        catalogue.classify(&check, Name::default_agent()).map(|action| action.resource.to_string())
+    };
+    for object in ["contacts", " Contacts", "./contacts", "contacts/", "x/../contacts"] {
+        assert_eq!(resource("crm_update", object).unwrap(), "crm.contacts", "{object}");
+    }
+    for object in ["contacts,leads", "leads;contacts", "c*", "contacts--", "*"] {
+        assert_eq!(resource("crm_update", object).unwrap(), "crm.*", "{object}");
+        assert!(resource("in_update", object).is_err(), "{object}");
+    }
+    for object in ["a b.txt", "tickets/7", "key-account", "C#"] {
+        assert_eq!(resource("crm_update", object).unwrap(), format!("crm.{}", object.to_lowercase()));
+    }
 }

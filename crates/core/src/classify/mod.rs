@@ -248,16 +248,25 @@ impl Catalogue {
         }
         if let Some(parts) = rule.and_then(|r| r.resource.as_ref()) {
             let mut text = String::new();
-            for part in parts {
+            for (at, part) in parts.iter().enumerate() {
+                // `crm.*`: one of them, and nobody can say which.
+                let may_be_any = at + 1 == parts.len() && text.ends_with('.');
                 match part {
                     Part::Text(literal) => text.push_str(literal),
                     Part::Argument(path) => match asked.details.and_then(|d| details::find(d, path)) {
                         // A quoted table is another text than the one that policies name, and the same table.
-                        Some(Value::String(value)) if value.contains(['"', '\'', '`', '[', ']']) => {
+                        Some(Value::String(value)) if may_be_any && names_several(value) => text.push('*'),
+                        Some(Value::String(value))
+                            if value.contains(['"', '\'', '`', '[', ']']) || names_several(value) =>
+                        {
                             return Err(Refused::QuotedArgument {
                                 tool: asked.name.to_string(),
                                 argument: path.clone(),
                             });
+                        }
+                        // `./contacts` and `contacts/` are `contacts` to whatever takes paths.
+                        Some(Value::String(value)) if value.contains('/') && !value.contains("://") => {
+                            text.push_str(&builtin::shortest(value.trim()));
                         }
                         Some(Value::String(value)) if !value.trim().is_empty() => text.push_str(value.trim()),
                         Some(Value::Number(value)) => text.push_str(&value.to_string()),
@@ -375,6 +384,12 @@ fn distinct_ids(ids: &[Value]) -> Result<u64, Refused> {
         });
     }
     Ok(u64::try_from(distinct.len()).unwrap_or(u64::MAX))
+}
+
+/// Whether what should be one name may stand for several, or go on as something else: `contacts,leads`, `c*`,
+/// `contacts--`. Quotes are looked at elsewhere.
+fn names_several(text: &str) -> bool {
+    !text.contains(['"', '\'', '`', '[', ']']) && (text.contains([',', ';', '*']) || text.contains("--"))
 }
 
 /// What a value is, for a message.

@@ -491,7 +491,6 @@ fn is_database(word: &str) -> bool {
             | "spanner"
             | "cockroachdb"
             | "warehouse"
-            | "neo4j"
             | "cypher"
             | "mongo"
             | "mongodb"

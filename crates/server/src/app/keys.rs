@@ -24,6 +24,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// The id of the admin key that `CHECKREIN_ADMIN_KEY` gives.
 pub const ENV_KEY_ID: &str = "key_env";
 
+/// What a request may have for its body; each time that much more counts as one more request.
+const BYTES_OF_ONE: u64 = 16 * 1024;
 /// Requests of one key that wait for a person at a time.
 const MAX_WAITS: usize = 256;
 /// Longest name of a key, in bytes.
@@ -124,6 +126,19 @@ impl Caller {
             let wait = until.wait_time_from(limiter.clock().now());
             Error::TooMany { limit: *limit, retry_after_seconds: wait.as_secs() + 1 }
         })
+    }
+
+    /// Counts a long body as several requests: all of it goes into the log, which has the room that the disk has.
+    ///
+    /// # Errors
+    /// As [`Caller::within_limit`].
+    pub(crate) fn within_bytes(&self, bytes: u64) -> Result<(), Error> {
+        let Some((limiter, limit)) = &self.limiter else { return Ok(()) };
+        let more = u32::try_from(bytes / BYTES_OF_ONE).unwrap_or(u32::MAX).min(*limit);
+        let Some(more) = NonZeroU32::new(more) else { return Ok(()) };
+        let Ok(Err(until)) = limiter.check_n(more) else { return Ok(()) };
+        let wait = until.wait_time_from(limiter.clock().now());
+        Err(Error::TooMany { limit: *limit, retry_after_seconds: wait.as_secs() + 1 })
     }
 
     /// A place to wait for a person. None when this key waits in so many places that each decision would have to
@@ -447,6 +462,10 @@ mod tests {
         let agent = caller(Role::Agent, Some("a"));
         let refused = (0..10).filter(|_| agent.within_limit().is_err()).count();
         assert_eq!(refused, 6, "2 a second with a burst of 4");
+        let long = caller(Role::Agent, Some("a"));
+        assert!((0..100).all(|_| long.within_bytes(BYTES_OF_ONE - 1).is_ok()), "short bodies cost nothing");
+        let refused = (0..10).filter(|_| long.within_bytes(64 * BYTES_OF_ONE).is_err()).count();
+        assert_eq!(refused, 8, "2 a second with a burst of 4, and no body counts for more than a second's");
         let waiting: Vec<_> = (0..MAX_WAITS).map(|_| agent.may_wait()).collect();
         assert!(waiting.iter().all(Option::is_some) && agent.may_wait().is_none());
         drop(waiting);

@@ -184,6 +184,9 @@ async fn speak(
         _ = stop.wait_for(|stop| *stop) => false,
         () = place.wanted() => true,
     };
+    if wanted && !place.guest().was_heard() {
+        return;
+    }
     connection.as_mut().graceful_shutdown();
     if wanted && tokio::time::timeout(LEAVE, connection.as_mut()).await.is_err() && !place.guest().is_busy() {
         return;

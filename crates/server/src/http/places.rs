@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -32,6 +32,8 @@ pub(super) struct Guest {
     busy: AtomicUsize,
     /// When the last one was answered.
     turn: AtomicU64,
+    /// Whether anything was ever asked.
+    asked: AtomicBool,
     /// It has been asked to leave.
     leave: Notify,
 }
@@ -100,6 +102,11 @@ impl Guest {
     pub(super) fn is_busy(&self) -> bool {
         self.busy.load(Relaxed) > 0
     }
+
+    /// Whether an answer to it may still be on the way.
+    pub(super) fn was_heard(&self) -> bool {
+        self.asked.load(Relaxed)
+    }
 }
 
 impl Place {
@@ -135,6 +142,7 @@ impl Ledger {
     /// A request has begun.
     pub(super) fn begin(&self) -> Task {
         self.guest.busy.fetch_add(1, Relaxed);
+        self.guest.asked.store(true, Relaxed);
         Task(self.clone())
     }
 }

@@ -170,7 +170,9 @@ pub(super) fn meant(
             let replaces = insert.or.is_some() || insert.replace_into || insert.on.is_some();
             let shape = shape(name)?;
             let at_least = match replaces {
-                true => Some("records that are in the way are replaced, updated or left as they are".to_owned()),
+                true => {
+                    Some("records that are in the way are replaced, updated or left as they are".to_owned())
+                }
                 false => own_clause(connection, &shape)?,
             };
             let (deed, alias) = (Deed::Insert, String::new());
@@ -182,7 +184,8 @@ pub(super) fn meant(
 
 /// What a conflict clause in the table's own definition may do.
 fn own_clause(connection: &Connection, shape: &Shape) -> Result<Option<String>, Fault> {
-    let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1 AND sql LIKE '%conflict%'";
+    let sql =
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1 AND sql LIKE '%conflict%'";
     let clause: bool = connection.query_row(sql, [&shape.name], |row| row.get(0))?;
     Ok(clause.then(|| "an ON CONFLICT of the table may remove or leave out records".to_owned()))
 }

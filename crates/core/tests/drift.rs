@@ -98,6 +98,38 @@ fn an_agent_takes_at_most_four_kibibytes() {
 }
 
 #[test]
+fn sessions_that_begin_far_more_often_are_seen_however_much_each_holds() {
+    // Every three quarters of an hour, at work, something that takes one action or sixty.
+    fn sessions(agent: &mut Agent, from: f64, until: f64, apart: f64) -> (f32, String) {
+        let (mut t, mut highest) = (from, (0.0, String::new()));
+        while t < until {
+            t += -apart * (1.0 - agent.roll()).ln();
+            let (hour, day) = ((t - MONDAY) % DAY / 3_600.0, (t - MONDAY) / DAY % 7.0);
+            if !(8.0..18.0).contains(&hour) || day >= 5.0 || t >= until {
+                continue;
+            }
+            for i in 0..1 + (60.0 * agent.roll().powi(3)) as u32 {
+                let action = observed(t + f64::from(i) * 1.5, "read_ticket", "shop.tickets/1");
+                let reading = agent.baseline.observe(&action, &mut agent.group);
+                let score = reading.score(Channel::Rate);
+                if score > highest.0 {
+                    highest = (score, agent.baseline.explain(Channel::Rate, score, &action).sentence);
+                }
+            }
+        }
+        highest
+    }
+    let mut agent = Agent::new();
+    let monday = MONDAY + 28.0 * DAY;
+    sessions(&mut agent, MONDAY, monday, 2_700.0);
+    let calm = sessions(&mut agent, monday, monday + 11.0 * 3_600.0, 2_700.0);
+    assert!(calm.0 < 5.0, "{calm:?}");
+    let often = sessions(&mut agent, monday + 13.0 * 3_600.0, monday + 17.0 * 3_600.0, 400.0);
+    assert!(often.0 >= 5.0, "{often:?}");
+    assert!(often.1.contains("spans of five minutes"), "{often:?}");
+}
+
+#[test]
 fn four_hundred_instead_of_twenty_five_an_hour_is_caught_and_explained() {
     let mut agent = experienced();
     // Tuesday of the fourth week, 14:00.

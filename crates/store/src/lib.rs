@@ -20,6 +20,7 @@ mod folder;
 mod grants;
 mod head;
 mod journal;
+mod listing;
 mod outbox;
 mod postman;
 mod project;

@@ -246,8 +246,33 @@ pub struct Plan {
     pub conflicts: Vec<Conflict>,
     /// All of them.
     pub conflict_count: u64,
+    /// Names all of them, each with its states: of two plans of one snapshot it is alike exactly when the same stands
+    /// against both. Zeros when nothing does.
+    pub conflict_digest: [u8; 32],
     /// What else a person should know: a sequence is not rewound, a column was added since.
     pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Counts a conflict more and takes it into the digest; `parts` say which record it is and what its states are.
+    /// Conflicts come in the same order each time. Returns whether it is one of those that are shown.
+    pub(crate) fn stands_against(&mut self, parts: &[Option<&[u8]>]) -> bool {
+        self.conflict_count += 1;
+        self.take_in(parts);
+        self.conflicts.len() < CONFLICTS_SHOWN
+    }
+
+    /// Takes into the digest what stands against the rollback.
+    pub(crate) fn take_in(&mut self, parts: &[Option<&[u8]>]) {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.conflict_digest);
+        for part in parts {
+            // The length keeps the parts apart, and absence from what is empty.
+            hasher.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
+            hasher.update(part.unwrap_or_default());
+        }
+        self.conflict_digest = hasher.finalize().into();
+    }
 }
 
 /// A resource's part of a plan.

@@ -17,6 +17,7 @@ use super::{
     saved::{self, RestoreError},
     season::{Expected, Season},
     sequence::Sequence,
+    spells::Spells,
     symbols::Symbols,
 };
 use crate::time::Timestamp;
@@ -28,10 +29,12 @@ const LONGEST_PAUSE: f32 = 1e6;
 const SLOW: Multiple = Multiple { of: 4.0, log10: 0.602_06 };
 const QUICK: Multiple = Multiple { of: 14.0, log10: 1.146_128 };
 /// Within minutes an agent's pace is so much less uneven than from hour to hour.
-const MINUTES: f32 = 3.0;
+const MINUTES: f32 = 1.5;
 /// Rates say nothing before so many hours and active days.
 const RATE_SILENT_HOURS: u32 = 48;
 const RATE_SILENT_DAYS: f32 = 2.0;
+/// Hours of the first week.
+const WEEK_HOURS: u32 = 168;
 /// Silent hours that are gone through one by one. After them nothing is left of what gathered.
 const SILENT_HOURS: usize = 72;
 /// In so many microseconds an agent shows most of what it does.
@@ -51,6 +54,7 @@ packed! {
         pub(super) rate: Rate,
         pub(super) slow: Burst,
         pub(super) quick: Burst,
+        pub(super) spells: Spells,
         pub(super) repeats: Repeats,
         pub(super) novelty: Novelty,
         symbols: Symbols,
@@ -72,12 +76,14 @@ packed! {
 
 impl Packed for Expected {
     fn pack(&self, out: &mut Vec<u8>) {
-        let Self { mean, usual, ceiling, deviation, dispersion, days, gain, cost } = *self;
+        let Self { mean, usual, ceiling, deviation, dispersion, days, spans, gain, cost } = *self;
         [mean, usual, ceiling, deviation, dispersion, days, gain, cost].pack(out);
+        spans.pack(out);
     }
     fn unpack(from: &mut &[u8]) -> Option<Self> {
         let [mean, usual, ceiling, deviation, dispersion, days, gain, cost] = Packed::unpack(from)?;
-        Some(Self { mean, usual, ceiling, deviation, dispersion, days, gain, cost })
+        let spans = Packed::unpack(from)?;
+        Some(Self { mean, usual, ceiling, deviation, dispersion, days, spans, gain, cost })
     }
 }
 
@@ -96,6 +102,7 @@ impl Baseline {
             rate: Rate::default(),
             slow: Burst::default(),
             quick: Burst::default(),
+            spells: Spells::default(),
             repeats: Repeats::default(),
             novelty: Novelty::new(),
             symbols: Symbols::default(),
@@ -142,20 +149,28 @@ impl Baseline {
         if self.season.take_news() {
             reading.raise(Channel::Rate, 5.0);
         }
-        let (hour, gathered) = self.rate.observe(&self.expected);
-        let expected = self.expected.ceiling * (pause / 3_600.0);
         let gauges = &mut self.gauges;
+        let (hour, mut gathered) = self.rate.observe(&self.expected);
+        if !gauges.gathered.is_idle(gathered) {
+            gathered = self.rate.uneven(gathered, &self.expected);
+        }
+        let expected = self.expected.ceiling * (pause / 3_600.0);
         // Over longer times an agent's own ups and downs count, over minutes chance does.
-        self.slow.observe(self.now, expected, SLOW, gauges.slow.top());
-        let slow = self.slow.uneven(SLOW, MINUTES / self.expected.dispersion);
+        let mut slow = self.slow.observe(self.now, expected, SLOW, gauges.slow.top());
+        if !gauges.slow.is_idle(slow) {
+            slow = self.slow.uneven(SLOW, MINUTES / self.expected.dispersion);
+        }
         let quick = self.quick.observe(self.now, expected, QUICK, gauges.quick.top());
         let rate = gauges.hour.read(hour).max(gauges.gathered.read(gathered));
+        let spells = gauges.spells.read(self.spells.observe(self.now));
+        self.spells.told = spells > rate;
+        let rate = rate.max(spells);
         let burst = gauges.slow.read(slow).max(gauges.quick.read(quick));
         if self.season.hours() < RATE_SILENT_HOURS || gauges.slow.days() < RATE_SILENT_DAYS {
             return;
         }
         // In the first week much is seen for the first time.
-        let trust = if self.season.hours() < 168 { 0.6 } else { 1.0 };
+        let trust = if self.season.hours() < WEEK_HOURS { 0.6 } else { 1.0 };
         reading.raise(Channel::Rate, rate * trust);
         reading.raise(Channel::Burst, burst * trust);
     }
@@ -173,7 +188,9 @@ impl Baseline {
         let known = self.symbols.total() >= 200.0;
         let exact = stated(action.exact, self.salt ^ 4).map_or(call, |exact| hash::pair(call, exact));
         let repeat = self.repeats.observe(low(exact), pause, learn, known, gauges.repeat.top());
-        reading.raise(Channel::Loop, gauges.repeat.read(repeat));
+        // A new agent may yet turn out to be one that asks again when it fails.
+        let trust = if self.season.hours() < WEEK_HOURS { 0.86 } else { 1.0 };
+        reading.raise(Channel::Loop, gauges.repeat.read(repeat) * trust);
 
         let facets = [
             Some(verb),
@@ -185,7 +202,7 @@ impl Baseline {
         let first_day = self.now.saturating_sub(self.born) < FIRST_DAY;
         let repeated = self.repeats.repeated();
         let stranger = || group.stranger(kind);
-        let (call, resource) = self.novelty.observe(facets, stranger, first_day, repeated, learn);
+        let (call, resource) = self.novelty.observe(&facets, stranger, first_day, repeated, learn);
         reading.raise(Channel::Novelty, gauges.novelty.read(call));
         reading.raise(Channel::Novelty, gauges.resource.read(resource));
         if learn {
@@ -202,7 +219,7 @@ impl Baseline {
         let order = gauges.sequence.read(order);
         let mix = self.mix.observe(&found, gauges.mix.top());
         let mix = gauges.mix.read(mix);
-        let odd = self.surprise.observe(found.share, learn, gauges.surprise.top());
+        let odd = self.surprise.observe(found.log_share, learn, gauges.surprise.top());
         let mix = mix.max(gauges.surprise.read(odd));
         if total >= 150.0 && !first_day {
             reading.raise(Channel::Mix, mix);
@@ -229,12 +246,15 @@ impl Baseline {
         let day_too = hour.div_euclid(24) != next.div_euclid(24);
         self.gauges.close(day_too, !self.frozen, self.season.hours() > RATE_SILENT_HOURS);
         self.expected = self.season.expect(next);
+        self.spells.begin(&self.expected);
         self.unusual = false;
     }
 
     fn rate_close(&mut self, hour: i64, next: i64) {
         let count = self.rate.count;
         self.rate.close(&self.expected, self.gauges.gathered.top());
+        let silent = u8::try_from(next - hour - 1).map_or(SILENT_HOURS as f32, f32::from);
+        self.spells.close(count, silent, !self.frozen, self.gauges.spells.top());
         let quiet = (hour + 1..next).take(SILENT_HOURS);
         self.rate.pass(quiet.map(|quiet| self.season.expect(quiet).cost));
         if self.frozen {
@@ -264,6 +284,7 @@ impl Baseline {
     pub fn accept(&mut self) {
         self.season.accept();
         self.expected = self.season.expect(self.now.div_euclid(HOUR));
+        self.spells.begin(&self.expected);
     }
 
     /// Counts the repeats of a loop from 0 again: a person has seen it, and if it goes on all the same, that is

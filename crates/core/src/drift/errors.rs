@@ -28,10 +28,13 @@ impl Errors {
 
     /// An outcome; the evidence in decades that failures have become frequent.
     pub(super) fn observe(&mut self, failed: bool, learn: bool, top: f32) -> f32 {
-        let usual = self.usual().clamp(0.005, 0.95);
-        let frequent = (usual + 0.3).min(0.5 + usual / 2.0);
-        let step = if failed { frequent / usual } else { (1.0 - frequent) / (1.0 - usual) };
-        self.sum = (self.sum + log10(step)).clamp(0.0, top);
+        // A success takes off, and below 0 there is nothing.
+        if failed || self.sum > 0.0 {
+            let usual = self.usual().clamp(0.005, 0.95);
+            let frequent = (usual + 0.3).min(0.5 + usual / 2.0);
+            let step = if failed { frequent / usual } else { (1.0 - frequent) / (1.0 - usual) };
+            self.sum = (self.sum + log10(step)).clamp(0.0, top);
+        }
         if self.sum > 0.0 {
             self.calls = self.calls.saturating_add(1);
             self.failures = self.failures.saturating_add(u16::from(failed));

@@ -85,6 +85,18 @@ impl Baseline {
             );
             return (f64::from(accepted), f64::from(grown), text);
         }
+        if self.spells.told {
+            let (hours, seen, usual) = self.spells.seen();
+            let (seen, usual) = (f64::from(seen), f64::from(usual));
+            let text = format!(
+                "at work in {} spans of five minutes in {} hours, most recently {}; normally it is in {}",
+                number(seen),
+                number(f64::from(hours)),
+                shown(action.action),
+                number(usual)
+            );
+            return (usual, seen, text);
+        }
         let (count, expected) = (f64::from(self.rate.count), f64::from(self.expected.ceiling));
         let over = self.rate.span;
         if over >= 1.0 && count < 2.0 * expected {

@@ -57,9 +57,6 @@ impl Blocks {
     }
 
     fn score(&self, value: f32) -> f32 {
-        if value <= self.location {
-            return 0.0;
-        }
         ((value - self.location) / self.decade).min(TOP_SCORE)
     }
 
@@ -119,7 +116,16 @@ impl Gauge {
     pub(super) fn read(&mut self, value: f32) -> f32 {
         self.hour.current = self.hour.current.max(value);
         self.day.current = self.day.current.max(value);
+        // Nearly all values.
+        if value <= self.hour.location || value <= self.day.location {
+            return 0.0;
+        }
         self.day.score(value).min(self.hour.score(value))
+    }
+
+    /// Whether no value up to this one matters: none scores, or is the highest of its blocks.
+    pub(super) fn is_idle(&self, most: f32) -> bool {
+        most <= self.hour.current && most <= self.hour.location.max(self.day.location)
     }
 
     /// The value beyond which the score cannot rise: a statistic that accumulates stops here, so that it

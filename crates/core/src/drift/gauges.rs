@@ -13,6 +13,7 @@ packed! {
         pub gathered: Gauge,
         pub slow: Gauge,
         pub quick: Gauge,
+        pub spells: Gauge,
         pub repeat: Gauge,
         pub novelty: Gauge,
         pub resource: Gauge,
@@ -25,11 +26,15 @@ packed! {
     }
 }
 
+/// The first so many are measured against the rate.
+const RATES: usize = 5;
+
 const HOUR: Prior = Prior { mean: 1.5, spread: 0.6, floor: 0.4, trusted: false, weight: 1.0 };
-const GATHERED: Prior = Prior { mean: 1.2, spread: 0.6, floor: 0.36, trusted: false, weight: 1.15 };
-const SLOW: Prior = Prior { mean: 3.0, spread: 0.8, floor: 0.54, trusted: false, weight: 0.9 };
+const GATHERED: Prior = Prior { mean: 1.2, spread: 0.6, floor: 0.36, trusted: false, weight: 0.93 };
+const SLOW: Prior = Prior { mean: 3.0, spread: 0.8, floor: 0.54, trusted: false, weight: 0.8 };
 const QUICK: Prior = Prior { mean: 3.0, spread: 0.7, floor: 0.4, trusted: false, weight: 1.0 };
-const REPEAT: Prior = Prior { mean: 0.9, spread: 0.45, floor: 0.45, trusted: true, weight: 1.25 };
+const SPELLS: Prior = Prior { mean: 1.2, spread: 0.6, floor: 0.4, trusted: false, weight: 1.8 };
+const REPEAT: Prior = Prior { mean: 0.9, spread: 0.45, floor: 0.45, trusted: true, weight: 1.45 };
 const NOVELTY: Prior = Prior { mean: 0.3, spread: 0.2, floor: 0.22, trusted: true, weight: 1.0 };
 const RESOURCE: Prior = Prior { mean: 0.8, spread: 0.4, floor: 0.3, trusted: true, weight: 1.0 };
 const SEQUENCE: Prior = Prior { mean: 2.0, spread: 0.8, floor: 0.4, trusted: true, weight: 1.0 };
@@ -46,6 +51,7 @@ impl Gauges {
             gathered: Gauge::new(GATHERED),
             slow: Gauge::new(SLOW),
             quick: Gauge::new(QUICK),
+            spells: Gauge::new(SPELLS),
             repeat: Gauge::new(REPEAT),
             novelty: Gauge::new(NOVELTY),
             resource: Gauge::new(RESOURCE),
@@ -58,12 +64,13 @@ impl Gauges {
         }
     }
 
-    fn each(&mut self) -> [(&mut Gauge, Prior); 13] {
+    fn each(&mut self) -> [(&mut Gauge, Prior); 14] {
         [
             (&mut self.hour, HOUR),
             (&mut self.gathered, GATHERED),
             (&mut self.slow, SLOW),
             (&mut self.quick, QUICK),
+            (&mut self.spells, SPELLS),
             (&mut self.repeat, REPEAT),
             (&mut self.novelty, NOVELTY),
             (&mut self.resource, RESOURCE),
@@ -80,7 +87,7 @@ impl Gauges {
     /// what is measured against it to mean something.
     pub(super) fn close(&mut self, day_too: bool, learn: bool, rates: bool) {
         for (at, (gauge, prior)) in self.each().into_iter().enumerate() {
-            let learn = learn && (rates || at >= 4);
+            let learn = learn && (rates || at >= RATES);
             gauge.close_hour(prior, learn);
             if day_too {
                 gauge.close_day(prior, learn);

@@ -13,6 +13,9 @@ const MULTIPLE: f32 = 6.0;
 /// Actions that the usual share is of.
 const MEMORY: f32 = 6_000.0;
 
+/// What the mix counts for, where it follows from which of the agents are at work.
+const MIX: f32 = 0.5;
+
 packed! {
     /// The share of actions by which a name is first heard of.
     #[derive(Clone, Copy, Debug, Default)]
@@ -60,6 +63,7 @@ impl Baseline {
         let (calls, learn) = (self.calls(), !self.is_frozen());
         let mut reading = self.observe(action, &mut Group::new());
         reading.clear(Channel::Sequence);
+        reading.weigh(Channel::Mix, MIX);
         let gauge = &mut self.gauges.names;
         let score = gauge.read(self.names.observe(is_new, calls, learn, gauge.top()));
         // In the first week all come for the first time.

@@ -9,6 +9,10 @@ use super::{
     symbols::{Found, SYMBOLS},
 };
 
+/// How many times the usual share is tested against.
+const MULTIPLE: f32 = 6.0;
+const MULTIPLE_LOG10: f32 = 0.778_151;
+
 packed! {
     /// The sums, and where each began.
     #[derive(Clone, Copy, Debug)]
@@ -39,18 +43,22 @@ impl Mix {
         }
         // Never more often than always; and few agents are so regular that a share of 1% means 1%.
         let share = found.share.max(0.01);
-        let multiple = (0.85 / share).min(6.0);
+        let most = 0.85 / share;
+        let (multiple, log10_multiple) =
+            if most < MULTIPLE { (most, log10(most)) } else { (MULTIPLE, MULTIPLE_LOG10) };
         if multiple < 1.2 {
             return 0.0;
         }
-        let others = calls.wrapping_sub(*at).saturating_sub(1) as f32;
-        *sum += others * log10((1.0 - multiple * share) / (1.0 - share));
+        if *sum > 0.0 {
+            let others = calls.wrapping_sub(*at).saturating_sub(1) as f32;
+            *sum += others * log10((1.0 - multiple * share) / (1.0 - share));
+        }
         *at = calls;
         if *sum <= 0.0 {
             (*sum, *since, *count) = (0.0, calls, 0);
         }
         *count = count.saturating_add(1);
-        *sum = (*sum + log10(multiple)).min(top);
+        *sum = (*sum + log10_multiple).min(top);
         *sum
     }
 
@@ -73,9 +81,9 @@ packed! {
 }
 
 impl Surprise {
-    /// A call whose kind has this share; the evidence in decades.
-    pub(super) fn observe(&mut self, share: f32, learn: bool, top: f32) -> f32 {
-        let surprise = (-log10(share)).min(2.5);
+    /// A call whose kind has a share of this logarithm; the evidence in decades.
+    pub(super) fn observe(&mut self, log_share: f32, learn: bool, top: f32) -> f32 {
+        let surprise = (-log_share).min(2.5);
         if self.calls >= 100.0 {
             self.sum = (self.sum + surprise - self.usual - 0.15).clamp(0.0, top);
         }

@@ -32,6 +32,7 @@ mod saved;
 mod season;
 mod sequence;
 pub mod series;
+mod spells;
 mod symbols;
 
 pub use baseline::Baseline;
@@ -184,6 +185,13 @@ impl Reading {
     pub fn merge(&mut self, other: &Self) {
         for channel in Channel::ALL {
             self.raise(channel, other.score(channel));
+        }
+    }
+
+    /// Lets the score of a channel count for so many times as much.
+    pub(super) fn weigh(&mut self, channel: Channel, weight: f32) {
+        if let Some(own) = self.scores.get_mut(channel as usize) {
+            *own *= weight;
         }
     }
 

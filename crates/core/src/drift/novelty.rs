@@ -68,7 +68,7 @@ impl Novelty {
     /// action is new, for what the agent's group says of it. On its `first_day` everything is new.
     pub(super) fn observe(
         &mut self,
-        facets: [Option<u64>; FACETS],
+        facets: &[Option<u64>; FACETS],
         stranger: impl FnOnce() -> f32,
         first_day: bool,
         repeated: bool,
@@ -77,7 +77,7 @@ impl Novelty {
         self.new = 0;
         let mut surprise = 0.0;
         let calls = self.calls as f32;
-        for (at, (facet, weight)) in facets.into_iter().zip(WEIGHTS).enumerate() {
+        for (at, (facet, weight)) in facets.iter().zip(WEIGHTS).enumerate() {
             let Some(key) = facet.map(|key| key.rotate_left(11 * u32::try_from(at).unwrap_or(0))) else {
                 continue;
             };

@@ -30,21 +30,19 @@ impl Rate {
         (self.count * expected.gain - expected.cost - SLACK).min(MOST)
     }
 
-    /// The evidence of all these hours together, when whole days are now busier, now quieter.
-    fn uneven(&self, expected: &Expected) -> f32 {
+    /// Of what `gathered`, what is left when hours in a row, and whole days, are now busier, now quieter together.
+    pub(super) fn uneven(&self, gathered: f32, expected: &Expected) -> f32 {
         let (seen, usual) = (self.seen + self.count, self.expected + expected.usual);
-        let shape = 1.0 / (expected.days + expected.dispersion / (self.span + 1.0));
+        let shape = 1.0 / expected.uneven(self.span + 1.0);
         let ratio = log10((2.0 * usual + shape) / (usual + shape));
-        seen * (LOG10_2 - ratio) - shape * ratio
+        (seen * (LOG10_2 - ratio) - shape * ratio).clamp(0.0, gathered)
     }
 
     /// One more action. The two statistics: of this hour alone, and with what gathered before.
     pub(super) fn observe(&mut self, expected: &Expected) -> (f32, f32) {
         self.count += 1.0;
         let hour = (self.count - expected.ceiling) / (expected.deviation + 1.0);
-        let gathered = self.gathered + self.added(expected);
-        let gathered = if gathered > 0.0 { gathered.min(self.uneven(expected)).max(0.0) } else { 0.0 };
-        (hour.max(0.0), gathered)
+        (hour.max(0.0), (self.gathered + self.added(expected)).max(0.0))
     }
 
     /// The hour is over. `top` bounds what gathers.

@@ -10,9 +10,9 @@ use super::{
 const SPREAD: f32 = 0.5;
 const WORTH: f32 = 6.0;
 /// Calls that are remembered, about.
-const MEMORY: f32 = 400.0;
+const MEMORY: u16 = 400;
 /// Calls of a kind before anything is said.
-const SILENT: f32 = 12.0;
+const SILENT: u16 = 12;
 
 packed! {
     /// Sizes per kind of call.
@@ -20,7 +20,7 @@ packed! {
     pub(super) struct Records {
         mean: [f32; SYMBOLS],
         variance: [f32; SYMBOLS],
-        n: [f32; SYMBOLS],
+        n: [u16; SYMBOLS],
         sum: f32,
     }
 }
@@ -32,20 +32,21 @@ impl Records {
         let places = self.mean.get_mut(symbol).zip(self.variance.get_mut(symbol)).zip(self.n.get_mut(symbol));
         let Some(((mean, variance), n)) = places else { return 0.0 };
         if found.reused {
-            (*mean, *variance, *n) = (0.0, 0.0, 0.0);
+            (*mean, *variance, *n) = (0.0, 0.0, 0);
         }
         let size = log10(records as f32 + 1.0);
         let off = size - *mean;
         // Half a record more or less is nothing, however regular the agent is.
-        let spread = ((*variance * *n + SPREAD * SPREAD * WORTH) / (*n + WORTH)).sqrt().max(0.08);
+        let known = f32::from(*n);
+        let spread = ((*variance * known + SPREAD * SPREAD * WORTH) / (known + WORTH)).sqrt().max(0.08);
         let z = (off / spread).min(12.0);
         let ready = *n >= SILENT;
         if learn {
             let taught = if ready { off.clamp(-3.0 * spread, 3.0 * spread) } else { off };
-            let rate = 1.0 / (*n + 1.0);
+            let rate = 1.0 / (known + 1.0);
             *mean += rate * taught;
             *variance += rate * (taught * (taught - rate * taught) - *variance);
-            *n = (*n + 1.0).min(MEMORY);
+            *n = (*n + 1).min(MEMORY);
         }
         if ready {
             self.sum = (self.sum + rarity(z) - 0.9).clamp(0.0, top);

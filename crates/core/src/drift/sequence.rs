@@ -52,7 +52,7 @@ impl Sequence {
             return self.sum;
         }
         let chance = (f32::from(seen) + SMOOTHING * found.share) / (known + SMOOTHING);
-        let step = log10(found.share / chance).clamp(-1.0, 2.0) - SLACK;
+        let step = (found.log_share - log10(chance)).clamp(-1.0, 2.0) - SLACK;
         self.sum = (self.sum + step).min(top);
         if self.sum <= 0.0 {
             (self.sum, self.calls, self.odd) = (0.0, 0, 0);

@@ -23,8 +23,7 @@ use super::{
     write::{Writer, back},
 };
 use crate::{
-    Affected, CONFLICTS_SHOWN, Conflict, Error, How, Measured, Plan, ResourcePlan, UndoOptions,
-    snapshot::Snapshot, stay,
+    Affected, Conflict, Error, How, Measured, Plan, ResourcePlan, UndoOptions, snapshot::Snapshot, stay,
 };
 use checkrein_core::rollback::{ConflictKind, OnConflict, States, Step};
 use rusqlite::{Connection, config::DbConfig};
@@ -269,8 +268,9 @@ impl<'c> Judge<'c> {
             Step::Conflict(kind) => {
                 conflict = true;
                 part.conflicts += 1;
-                self.plan.conflict_count += 1;
-                if self.plan.conflicts.len() < CONFLICTS_SHOWN {
+                let parts =
+                    [Some(table.then.name.as_bytes()), states.before, states.after.flatten(), states.now];
+                if self.plan.stands_against(&parts) {
                     self.plan.conflicts.push(shown(table, kind, states)?);
                 }
                 match self.options.on_conflict {

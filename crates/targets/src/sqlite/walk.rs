@@ -20,6 +20,9 @@ const MOST_RECORDS: usize = 4_096;
 /// Bytes of a batch from a temporary table, about.
 const MOST_BYTES: usize = 1 << 20;
 
+/// Where an image is, if there is one.
+type Place = Option<Range<usize>>;
+
 /// Some records of one table: what they were before, and after.
 #[derive(Default)]
 pub(super) struct Batch {
@@ -27,7 +30,7 @@ pub(super) struct Batch {
     after: Vec<u8>,
     /// In order, of tables with a rowid.
     rowids: Vec<i64>,
-    places: Vec<(Option<Range<usize>>, Option<Range<usize>>)>,
+    places: Vec<(Place, Place)>,
 }
 
 impl Batch {
@@ -38,7 +41,7 @@ impl Batch {
 
     /// Before and after.
     pub(super) fn images(&self) -> impl Iterator<Item = (Option<&[u8]>, Option<&[u8]>)> {
-        let of = |place: &Option<Range<usize>>, bytes| -> Option<&[u8]> {
+        let of = |place: &Place, bytes| -> Option<&[u8]> {
             place.clone().and_then(|range| <[u8]>::get(bytes, range))
         };
         self.places.iter().map(move |(before, after)| (of(before, &self.before), of(after, &self.after)))

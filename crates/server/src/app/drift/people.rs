@@ -149,15 +149,19 @@ impl App {
         Ok(view(scope, &breaker, &why))
     }
 
-    /// The breakers that are in the way of an agent: that of everything, its group's and its own, where they are
-    /// not closed.
+    /// The breakers that are in the way of a held action: that of everything, and those of its agent's group, of its agent,
+    /// and of all agents of the key that asked, where they are not closed.
     ///
     /// # Errors
     /// When what is known of the agent cannot be read.
-    pub(crate) async fn in_the_way(&self, agent: &Name) -> Result<Vec<BreakerView>, Error> {
+    pub(crate) async fn in_the_way(&self, approval_id: &str) -> Result<Vec<BreakerView>, Error> {
+        let Some(held) = self.store.approval(approval_id).await? else { return Ok(Vec::new()) };
+        let agent = &held.action.agent;
         let group = self.rules().drift.group_of(agent).map(|group| Scope::group(&group.name));
+        let of_key = self.keys.pattern(&held.asked_by).filter(|pattern| pattern != agent);
+        let agents = of_key.iter().chain([agent]).map(Scope::agent);
         let mut found = Vec::new();
-        for scope in std::iter::once(Scope::all()).chain(group).chain([Scope::agent(agent)]) {
+        for scope in std::iter::once(Scope::all()).chain(group).chain(agents) {
             let breaker = self.breaker(&scope).await?;
             if breaker.state != State::Closed {
                 found.push(breaker);

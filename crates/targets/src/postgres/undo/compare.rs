@@ -1,10 +1,15 @@
 //! What each record was, what the action left and what it is now, and what that means.
 
 use super::{
-    super::{connect::Session, schema, sql::ask, values::Trouble},
+    super::{
+        connect::Session,
+        schema,
+        sql::{ask, ask_one},
+        values::Trouble,
+    },
     stage::Staged,
 };
-use crate::{CONFLICTS_SHOWN, Conflict, stay};
+use crate::{CONFLICTS_SHOWN, Conflict, Plan, stay};
 use checkrein_core::rollback::{OnConflict, States, Step};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -300,16 +305,45 @@ fn by_content(staged: &Staged) -> String {
     )
 }
 
-/// Shows records in conflict, until there are [`CONFLICTS_SHOWN`].
+/// Takes records in conflict into the digest of the plan, and shows some, until there are [`CONFLICTS_SHOWN`].
 pub(super) async fn conflicts(
     session: &Session,
     staged: &Staged,
     compared: &Compared,
-    shown: &mut Vec<Conflict>,
+    plan: &mut Plan,
 ) -> Result<(), Trouble> {
     let codes = compared.in_conflict();
+    if codes.is_empty() {
+        return Ok(());
+    }
+    let from = format!(
+        "FROM {} w LEFT JOIN {} b ON b.ctid = w.b LEFT JOIN {} a ON a.ctid = w.a \
+         LEFT JOIN ONLY {} n ON n.ctid = w.n WHERE w.code = ANY ({})",
+        staged.work(),
+        staged.before(),
+        staged.after(),
+        staged.now.sql(),
+        list(&codes)
+    );
+    // The server digests what nobody is shown: a few bytes a record there, and a line for us.
+    let each = format!(
+        "pg_catalog.sha256(pg_catalog.convert_to(ROW(w.code, {}, {}, {})::text, pg_catalog.getdatabaseencoding()))",
+        staged.image("b"),
+        staged.image("a"),
+        staged.image("n")
+    );
+    let digest = ask_one(
+        session,
+        &format!(
+            "SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.string_agg(d, ''::bytea ORDER BY d)), 'hex') \
+             FROM (SELECT {each} AS d {from}) AS digests"
+        ),
+    )
+    .await?;
+    plan.take_in(&[Some(staged.now.resource.as_bytes()), digest.as_deref().map(str::as_bytes)]);
+    let shown = &mut plan.conflicts;
     let room = CONFLICTS_SHOWN.saturating_sub(shown.len());
-    if codes.is_empty() || room == 0 {
+    if room == 0 {
         return Ok(());
     }
     let columns = |alias: &str| {
@@ -325,14 +359,8 @@ pub(super) async fn conflicts(
         ["b", "a", "n"].iter().map(|alias| columns(alias)).filter(|list| !list.is_empty()).collect();
     let more = if parts.is_empty() { String::new() } else { format!(", {}", parts.join(", ")) };
     let select = format!(
-        "SELECT w.code, b.ctid IS NOT NULL, a.ctid IS NOT NULL, n.ctid IS NOT NULL{more} FROM {} w \
-         LEFT JOIN {} b ON b.ctid = w.b LEFT JOIN {} a ON a.ctid = w.a LEFT JOIN ONLY {} n ON n.ctid = w.n \
-         WHERE w.code = ANY ({}) ORDER BY w.b, w.a LIMIT {room}",
-        staged.work(),
-        staged.before(),
-        staged.after(),
-        staged.now.sql(),
-        list(&codes),
+        "SELECT w.code, b.ctid IS NOT NULL, a.ctid IS NOT NULL, n.ctid IS NOT NULL{more} {from} \
+         ORDER BY w.b, w.a LIMIT {room}"
     );
     for row in ask(session, &select).await? {
         let mut cells = row.into_iter();

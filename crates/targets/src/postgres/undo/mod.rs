@@ -247,7 +247,7 @@ async fn compared(
         }
         plan.notes.extend(staged.notes.iter().cloned());
         plan.notes.extend(compared.notes(staged));
-        compare::conflicts(session, staged, &compared, &mut plan.conflicts).await?;
+        compare::conflicts(session, staged, &compared, &mut plan).await?;
         all.push(compared);
     }
     plan.by_resource = by_resource

@@ -30,8 +30,8 @@ packed! {
 const RATES: usize = 5;
 
 const HOUR: Prior = Prior { mean: 1.5, spread: 0.6, floor: 0.4, trusted: false, weight: 1.0 };
-const GATHERED: Prior = Prior { mean: 1.2, spread: 0.6, floor: 0.36, trusted: false, weight: 0.93 };
-const SLOW: Prior = Prior { mean: 3.0, spread: 0.8, floor: 0.54, trusted: false, weight: 0.8 };
+const GATHERED: Prior = Prior { mean: 1.2, spread: 0.6, floor: 0.36, trusted: false, weight: 0.97 };
+const SLOW: Prior = Prior { mean: 3.0, spread: 0.8, floor: 0.54, trusted: false, weight: 0.82 };
 const QUICK: Prior = Prior { mean: 3.0, spread: 0.7, floor: 0.4, trusted: false, weight: 1.0 };
 const SPELLS: Prior = Prior { mean: 1.2, spread: 0.6, floor: 0.4, trusted: false, weight: 1.8 };
 const REPEAT: Prior = Prior { mean: 0.9, spread: 0.45, floor: 0.45, trusted: true, weight: 1.45 };

@@ -110,11 +110,13 @@ impl Expected {
         let four = four.clamp(two / 2.0, two);
         let day = (self.days + self.dispersion / DAY).clamp(four / 4.0, four);
         let between = |from: f32, to: f32, share: f32| from + (to - from) * share.clamp(0.0, 1.0);
-        match hours {
+        let together = match hours {
             h if h < 2.0 => between(self.dispersion, two, h - 1.0),
             h if h < 4.0 => between(two, four, (h - 2.0) / 2.0),
             h => between(four, day, (h - 4.0) / (DAY - 4.0)),
-        }
+        };
+        // A busy day is busy in each of its hours.
+        together.max(self.days)
     }
 }
 
@@ -346,7 +348,7 @@ impl Season {
         let [seen, foreseen, explained] = std::mem::take(&mut self.day);
         if foreseen >= 10.0 && self.hours > 168 {
             let off = ((seen - foreseen).powi(2) - explained) / (foreseen * foreseen);
-            self.days += 0.06 * (off.clamp(-0.1, 0.5) - self.days);
+            self.days += 0.06 * (off.clamp(-0.1, 0.2) - self.days);
         }
     }
 

@@ -187,7 +187,7 @@ impl Baseline {
         let exact = stated(action.exact, self.salt ^ 4).map_or(call, |exact| hash::pair(call, exact));
         let repeat = self.repeats.observe(low(exact), pause, learn, known, gauges.repeat.top());
         // A new agent may yet turn out to be one that asks again when it fails.
-        let trust = if self.season.hours() < WEEK_HOURS { 0.86 } else { 1.0 };
+        let trust = if self.season.hours() < WEEK_HOURS { 0.87 } else { 1.0 };
         reading.raise(Channel::Loop, gauges.repeat.read(repeat) * trust);
 
         let facets = [

@@ -6,7 +6,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
 demo: ## build, then show an agent stopped before it does harm (about 2 minutes the first time); KEEP=1: then its pages, too
-	@scripts/demo $(if $(KEEP),--keep)
+	@scripts/demo $(if $(KEEP),--keep) || test $$? = 130 # which is Ctrl-C
 
 test: ## every test, installing what is missing (about half an hour the first time)
 	@scripts/test

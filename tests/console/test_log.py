@@ -90,7 +90,7 @@ def test_an_agent_that_acts_seldom_is_found_where_it_acted(
             asked.check(action="read", resource=f"shop.orders.{n % 7}", agent="busy")
 
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(busy, range(5_010)))
+            list(pool.map(busy, range(2_010)))
     page = visit(server, server.admin_key, java_script_enabled=False)
     page.goto("/agents/seldom")
     expect(page.locator("#list tbody tr")).to_have_count(1)

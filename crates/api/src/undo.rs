@@ -307,7 +307,7 @@ pub struct RollbackPlan {
     pub conflicts: Vec<RollbackConflict>,
     /// All of them.
     pub conflict_count: u64,
-    /// Names `conflicts` (the first 200) and `conflict_count` as they are here, for `plan_digest` of the rollback itself.
+    /// Names all conflicts as they are here, shown or not, for `plan_digest` of the rollback itself.
     #[serde(default)]
     pub digest: String,
     /// What else a person should know.

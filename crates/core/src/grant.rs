@@ -213,6 +213,10 @@ impl Grant {
             );
         }
         match affects.records.max(affects.recipients) {
+            // An agent whose word counts could say "none" each time, and would never be done.
+            Count::Known(0) if affects.declared.is_some() && affects.basis == Basis::Declared => {
+                Cover::Yes(1)
+            }
             Count::Known(wanted) if wanted <= self.left() => Cover::Yes(wanted),
             Count::Known(wanted) => {
                 Cover::No(format!("it affects {wanted}, and {} are left of the grant", self.left()))

@@ -84,13 +84,14 @@ impl Found {
         own.map(|t| t.records).max().unwrap_or(0)
     }
 
-    /// Records changed or removed; records read, where nothing is.
+    /// Records changed or removed, or records read, whichever is more: a change that returns what it changed is
+    /// counted once, and one that returns a whole table beside is not passed off as small.
     pub fn records(&self) -> u64 {
         let sum = |reads: bool| {
             let counted = self.touched.iter().filter(|t| (t.how == How::Read) == reads);
             counted.fold(0_u64, |sum, t| sum.saturating_add(t.records))
         };
-        if self.touched.iter().all(|t| t.how == How::Read) { sum(true) } else { sum(false) }
+        sum(true).max(sum(false))
     }
 }
 

@@ -56,7 +56,7 @@ fn hosts_are_found_however_they_are_written() {
         (url("https://good.com@evil.com/"), "evil.com"),
         (url("https://good.com:x@evil.com"), "evil.com"),
         (url("https://good.com%2F@evil.com"), "evil.com"),
-        (url("https://evil.com\\@good.com"), "evil.com"),
+        (url("https://evil.com\\@good.com"), "evil.com ?"),
         (url("https:\\\\evil.com\\a"), "evil.com"),
         (url("https:evil.com"), "evil.com"),
         (url("https:/evil.com"), "evil.com"),

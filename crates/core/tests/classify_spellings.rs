@@ -53,6 +53,15 @@ fn a_table_that_is_read_is_seen_however_it_is_spelt() {
         "SELECT SQL_BUFFER_RESULT SQL_CACHE name FROM users",
         "SELECT DISTINCT HIGH_PRIORITY * FROM users",
         "SELECT 1 FROM a WHERE id IN (SELECT STRAIGHT_JOIN id FROM users)",
+        "EXPLAIN (ANALYZE) TABLE users",
+        "COPY (TABLE users) TO STDOUT",
+        "DECLARE c CURSOR FOR TABLE users",
+        "SELECT * FROM a WHERE x = ANY (TABLE users)",
+        "SELECT ARRAY(TABLE users)",
+        "VALUES (1) UNION TABLE users",
+        "SELECT ALL HIGH_PRIORITY * FROM users",
+        "SELECT SQL_CACHE 'x', a FROM users",
+        "SELECT * FROM (users)",
     ] {
         let action = run(sql);
         assert_eq!(action.category, Category::Read, "{sql}: {action:?}");
@@ -79,11 +88,45 @@ fn a_table_that_is_read_is_seen_however_it_is_spelt() {
         ("TABLE items; DELETE FROM users", Category::Delete),
         ("TABLE items; VACUUM; SELECT 1", Category::Admin),
         ("ALTER TABLE ONLY users ADD a int", Category::Admin),
+        ("UPDATE LOW_PRIORITY users SET a = 1", Category::Write),
+        ("UPDATE LOW_PRIORITY IGNORE users SET a = 1", Category::Write),
+        ("UPDATE IGNORE users SET a = 1", Category::Write),
+        ("update ignore users u set u.a = 1", Category::Write),
+        ("DELETE LOW_PRIORITY QUICK IGNORE FROM users", Category::Delete),
+        ("DELETE QUICK FROM users WHERE id = 1", Category::Delete),
+        ("DELETE LOW_PRIORITY users FROM users JOIN items", Category::Delete),
+        ("INSERT LOW_PRIORITY INTO users VALUES (1)", Category::Write),
+        ("INSERT DELAYED IGNORE INTO users VALUES (1)", Category::Write),
+        ("INSERT HIGH_PRIORITY users VALUES (1)", Category::Write),
+        ("INSERT IGNORE users VALUES (1)", Category::Write),
+        ("INSERT users VALUES (1)", Category::Write),
+        ("REPLACE LOW_PRIORITY INTO users VALUES (1)", Category::Write),
+        ("REPLACE DELAYED users VALUES (1)", Category::Write),
+        ("REPLACE users VALUES (1)", Category::Write),
+        ("TRUNCATE ONLY users", Category::Delete),
+        ("TRUNCATE TABLE ONLY users", Category::Delete),
+        ("TRUNCATE items, ONLY (users)", Category::Delete),
+        ("MERGE INTO ONLY users USING items ON true WHEN MATCHED THEN DO NOTHING", Category::Write),
+        ("UPDATE TOP (10) users SET a = 1", Category::Write),
+        ("DELETE TOP (10) FROM users", Category::Delete),
+        ("DELETE TOP (10) users", Category::Delete),
+        ("UPDATE OR IGNORE users SET a = 1", Category::Write),
+        ("UPDATE users PARTITION (p0) SET a = 1", Category::Write),
+        ("DELETE FROM users PARTITION (p0)", Category::Delete),
+        ("DELETE FROM users * WHERE id = 1", Category::Delete),
         ("INSERT INTO TABLE users VALUES (1)", Category::Write),
     ] {
         let action = run(sql);
         assert_eq!(action.category, category, "{sql}: {action:?}");
         assert!(category == Category::Admin || has(&action, category, "users"), "{sql}: {action:?}");
+    }
+    for (sql, table) in [
+        ("INSERT INTO only (a) VALUES (1)", "only"),
+        ("UPDATE ignore SET a = 1", "ignore"),
+        ("UPDATE low_priority l SET a = 1", "low_priority"),
+        ("INSERT INTO users (a) VALUES (1) ON DUPLICATE KEY UPDATE ignore = 1, quick = 2", "users"),
+    ] {
+        assert!(has(&run(sql), Category::Write, table), "{sql}: {:?}", run(sql));
     }
     // A spelling that is not known here is no read, and its words are what it may read.
     for sql in ["SELECT SHINY_NEW_WORD * FROM users", "TABLE users *", "SELECT * FROM users *"] {
@@ -99,6 +142,8 @@ fn a_table_that_is_read_is_seen_however_it_is_spelt() {
         ("SELECT \"table\", \"only\" FROM jobs", "jobs"),
         ("SELECT EXTRACT(year FROM day), TRIM(BOTH 'x' FROM name) FROM jobs", "jobs"),
         ("SELECT * FROM \"only\" o", "only"),
+        ("SELECT quick, ignore FROM jobs", "jobs"),
+        ("SELECT * FROM jobs FOR UPDATE", "jobs"),
     ] {
         let action = run(sql);
         assert_eq!(action.category, Category::Read, "{sql}: {action:?}");
@@ -175,6 +220,18 @@ fn an_argument_that_names_another_target_is_judged_there_too() {
         };
         let understood = catalogue.understand(&check, Name::default_agent()).unwrap();
         assert_eq!(understood.database, None, "{arguments}: where it is to be counted nobody knows");
+    }
+    // A tool that is nobody's goes by one of them: whichever.
+    for arguments in [
+        json!({"sql": sql, "database": "scratch", "db": "prod"}),
+        json!({"sql": sql, "dataset": "scratch", "connection": "x", "target": "PROD"}),
+        json!({"sql": sql, "db": ["scratch", "prod"]}),
+        json!({"sql": sql, "database": "", "db": "prod"}),
+    ] {
+        let action = raw(&catalogue, "execute_sql", arguments.clone());
+        assert!(has(&action, Category::Delete, "prod.users"), "{arguments}: {action:?}");
+        let plain = raw(&Catalogue::default(), "execute_sql", arguments.clone());
+        assert!(has(&plain, Category::Delete, "prod.users"), "{arguments}: {plain:?}");
     }
     for arguments in [json!({"sql": sql, "database": "pg"}), json!({"sql": sql, "database": "app"})] {
         let action = raw(&catalogue, "mcp__pg__query", arguments.clone());

@@ -4,7 +4,7 @@
 //! cargo bench -p checkrein-server --bench console -- [actions]
 //! ```
 //! Two stores are filled through the store itself, one with 3,000 actions and one with 1,000,000 (or as many as are
-//! asked for); one action in fifty is held, another one in fifty has a snapshot, one in a thousand uses a grant. Each page,
+//! asked for); one action in fifty is held, another one in fifty has a snapshot, a third one uses a grant. Each page,
 //! with each of its filters, is then asked for in turn from both servers, in this process and without a network, so that
 //! a machine that is busy is busy for both. Medians, and their ratio.
 
@@ -15,17 +15,15 @@
 mod common;
 
 use axum::{
-    Router,
     body::Body,
     http::{Request, StatusCode, header},
 };
+use checkrein_api::RebuildRequest;
 use checkrein_core::{
     approval::Answer,
     event::Event,
     grant::{self, Grant},
-    key::Role,
-    name::Pattern,
-    snapshot::{Held, Origin, SnapshotRecord},
+    snapshot::SnapshotRecord,
 };
 use checkrein_server::{
     app::App,
@@ -35,7 +33,6 @@ use checkrein_server::{
 use checkrein_store::{Options, Store};
 use http_body_util::BodyExt as _;
 use std::{error::Error, path::Path, sync::Arc, time::Instant};
-use tower::ServiceExt as _;
 
 type Res<T> = Result<T, Box<dyn Error>>;
 
@@ -61,46 +58,18 @@ fn with_body(events: &mut Vec<(Event, String)>, more: Vec<Event>) -> Res<()> {
 }
 
 fn snapshot(n: u64, agent: &str) -> Event {
-    Event::SnapshotTaken(Box::new(SnapshotRecord {
-        id: format!("snp_{n:024x}"),
-        target: "shop".to_owned(),
-        resource: "shop.users".to_owned(),
-        agent: agent.to_owned(),
-        session: None,
-        check_id: Some(format!("chk_{n:024x}")),
-        origin: Origin::Execution,
-        sealed: true,
-        by_resource: vec![Held { resource: "shop.users".to_owned(), records: 3 }],
-        bytes: 100,
-        key_id: "key_1".to_owned(),
-    }))
+    let check = format!("chk_{n:024x}");
+    let record = common::snapshot(&format!("snp_{n:024x}"), agent, Some(&check));
+    Event::SnapshotTaken(Box::new(SnapshotRecord { sealed: true, ..record }))
 }
 
 /// One that is given and, all but the last ones, used up.
-fn grant(n: u64, agent: &str) -> Res<Vec<Event>> {
+fn grant(n: u64, agent: &str) -> Vec<Event> {
     let id = format!("grt_{n:024x}");
-    let given = Grant {
-        id: id.clone(),
-        agent: common::name(agent),
-        action: Pattern::new("update")?,
-        resource: Pattern::new("shop.*")?,
-        max_records: 1,
-        max_uses: None,
-        accept_declared: false,
-        reason: "a faulty batch".to_owned(),
-        given_by: common::actor(Role::Operator),
-        given_at: common::at(n.cast_signed() * EVERY),
-        expires_at: common::at(n.cast_signed() * EVERY + 86_400),
-        state: grant::State::Open,
-        uses: 0,
-        records: 0,
-        last_used_by: None,
-        last_used_at: None,
-        revoked_by: None,
-        revoked_at: None,
-    };
+    let given =
+        Grant { agent: common::name(agent), ..common::grant(&id, 1, common::at(n.cast_signed() * EVERY)) };
     let used = grant::Transition::Use { check_id: format!("chk_{n:024x}"), records: 1 };
-    Ok(vec![Event::GrantGiven(Box::new(given)), Event::GrantChanged { id, transition: used }])
+    vec![Event::GrantGiven(Box::new(given)), Event::GrantChanged { id, transition: used }]
 }
 
 /// Fills the store in `dir`.
@@ -108,12 +77,15 @@ async fn fill(dir: &Path, actions: u64) -> Res<()> {
     let store = Store::open(Options::new(dir))?;
     let template = common::checked("chk_template", "agent-template", None);
     let body = Event::Check(Box::new(template.clone())).body()?;
+    let then = template.decision.logged_at.to_string();
     let began = Instant::now();
     for first in (0..actions).step_by(500) {
-        let mut events = Vec::with_capacity(520);
+        let mut events = Vec::with_capacity(560);
+        let at = common::at(first.cast_signed() * EVERY).to_string();
         for n in first..(first + 500).min(actions) {
             let (id, agent) = (format!("chk_{n:024x}"), agent(n, actions));
-            let body = body.replace("chk_template", &id).replace("agent-template", &agent);
+            let body =
+                body.replace("chk_template", &id).replace("agent-template", &agent).replace(&then, &at);
             let mut checked = template.clone();
             checked.decision.id = id;
             checked.action.agent = common::name(&agent);
@@ -121,8 +93,8 @@ async fn fill(dir: &Path, actions: u64) -> Res<()> {
             if n % 50 == 11 {
                 with_body(&mut events, vec![snapshot(n, &agent)])?;
             }
-            if n % 1_000 == 13 {
-                with_body(&mut events, grant(n, &agent)?)?;
+            if n % 50 == 13 {
+                with_body(&mut events, grant(n, &agent))?;
             }
             if n % 50 == 7 {
                 let mut approval = common::approval(&format!("apr_{n:024x}"), &format!("chk_{n:024x}"));
@@ -148,7 +120,7 @@ async fn fill(dir: &Path, actions: u64) -> Res<()> {
 }
 
 struct Site {
-    router: Router,
+    api: http::Api,
     cookie: String,
     actions: u64,
     app: Arc<App>,
@@ -164,12 +136,14 @@ impl Site {
         let config = Config::load(&overrides, &|_: &str| None)?;
         let app = Arc::new(App::open(&config).await?);
         app.ensure_admin_key(Some(KEY)).await?;
-        let router = http::router(Arc::clone(&app));
+        // What each agent normally does, as it would be known had the actions been checked one by one.
+        app.rebuild(&*app.caller(KEY)?, RebuildRequest::default()).await?;
+        let api = http::Api::new(Arc::clone(&app));
         let form = Request::post("/sign-in").body(Body::from(format!("key={KEY}")))?;
-        let answer = router.clone().oneshot(form).await?;
+        let answer = api.clone().answer(form).await;
         let cookie = answer.headers().get(header::SET_COOKIE).ok_or("nobody is signed in")?.to_str()?;
         let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
-        Ok(Self { router, cookie, actions, app })
+        Ok(Self { api, cookie, actions, app })
     }
 
     /// The pages, those of one thing for one in the middle of the log.
@@ -189,6 +163,8 @@ impl Site {
             ("approvals of one agent", "/approvals?agent=rare-bot".to_owned()),
             ("approvals of some agents", "/approvals?agent=rare-*".to_owned()),
             ("approvals of no agent", "/approvals?agent=no*&state=denied".to_owned()),
+            ("approvals of one, none", "/approvals?agent=bot-7&state=expired".to_owned()),
+            ("approvals of many agents", "/approvals?agent=*7&state=denied".to_owned()),
             ("approvals, the middle", format!("/approvals?cursor={middle}")),
             ("grants", "/grants".to_owned()),
             ("grants that are over", "/grants?all=1".to_owned()),
@@ -212,9 +188,11 @@ impl Site {
             ("agent that acts seldom", "/agents/rare-bot".to_owned()),
             ("agent that acts often", "/agents/bot-1".to_owned()),
             ("agent, nothing found", "/agents/bot-1?verdict=hold".to_owned()),
+            ("agent that never acted", "/agents/nobody".to_owned()),
             ("policies", "/policies".to_owned()),
             ("snapshots", "/snapshots".to_owned()),
             ("snapshots of an agent", "/snapshots?agent=rare-bot".to_owned()),
+            ("snapshots of no agent", "/snapshots?agent=no*".to_owned()),
             ("snapshots of no target", "/snapshots?target=nowhere".to_owned()),
             ("snapshots that are gone", "/snapshots?state=removed".to_owned()),
             ("snapshots, the middle", format!("/snapshots?cursor={middle}")),
@@ -236,7 +214,7 @@ impl Site {
     async fn time(&self, path: &str) -> Res<f64> {
         let request = Request::get(path).header(header::COOKIE, &self.cookie).body(Body::empty())?;
         let began = Instant::now();
-        let answer = self.router.clone().oneshot(request).await?;
+        let answer = self.api.clone().answer(request).await;
         let status = answer.status();
         answer.into_body().collect().await?;
         let took = began.elapsed().as_secs_f64() * 1000.0;

@@ -9,6 +9,7 @@ mod drift;
 mod human;
 mod mcp;
 mod oidc;
+mod places;
 mod policies;
 mod problem;
 mod routes;

@@ -71,9 +71,8 @@ pub async fn run(
     let app = Arc::new(App::open(&config).await.map_err(RunError::App)?);
     let given = config.admin_key.as_ref().map(|key| key.expose_secret());
     let new_admin_key = app.ensure_admin_key(given).await.map_err(RunError::App)?;
-    let router = http::router(Arc::clone(&app));
     let served =
-        tokio::spawn(http::serve(listener, tls.clone(), router, config.limits.connections, app.stopping()));
+        tokio::spawn(http::serve(listener, tls.clone(), Arc::clone(&app), config.limits.connections));
     let upkeep = tokio::spawn(Arc::clone(&app).upkeep());
     on_ready(&Ready { addr, tls: tls.is_some(), new_admin_key, data: config.data.clone() });
 

@@ -2,8 +2,9 @@
 
 use crate::{
     error::StoreError,
+    listing::Listing,
     project::{Fault, Refusal, unless},
-    read::{bodies, count, page_of},
+    read::{bodies, count},
     store::Store,
 };
 use checkrein_core::{
@@ -11,7 +12,7 @@ use checkrein_core::{
     name::{Name, Pattern},
     time::Timestamp,
 };
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params, types::Value as Sql};
 
 /// Which grants.
 #[derive(Clone, Debug, Default)]
@@ -141,13 +142,13 @@ fn page(
     limit: usize,
 ) -> Result<GrantPage, StoreError> {
     // Few are open, however many there were.
-    let along = if filter.open == Some(true) { "INDEXED BY grants_open WHERE open = 1" } else { "WHERE 1" };
-    let mut statement = db.prepare_cached(&format!(
-        "SELECT seq, agent, ?2 IS NULL OR open = ?2
-         FROM grants {along} AND seq < ?1 ORDER BY seq DESC"
-    ))?;
-    let before = before.map_or(i64::MAX, u64::cast_signed);
-    let rows = statement.query(params![before, filter.open])?;
-    let (rows, next) = page_of(db, "grants", rows, filter.agent.as_ref(), limit)?;
-    Ok(GrantPage { rows, next })
+    let (open, agent) = (filter.open == Some(true), filter.agent.as_ref());
+    let listing = Listing {
+        table: "grants",
+        agent,
+        standing: &[("open", filter.open.map(|open| Sql::Integer(i64::from(open))))],
+        along: if open { "INDEXED BY grants_open WHERE open = 1" } else { "WHERE 1" },
+        direct: open || (agent.is_none() && filter.open.is_none()),
+    };
+    listing.page(db, before, limit).map(|(rows, next)| GrantPage { rows, next })
 }

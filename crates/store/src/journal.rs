@@ -6,25 +6,24 @@
 //! entries that the database has not got are read from here ([`beyond`]).
 //!
 //! ```text
-//! frame = use u64, length u32, entries u32, before: seq u64, hash [32], after: hash [32], then each entry:
+//! frame = use u64, length u32, entries u32, before: seq u64, hash [32], after: hash [32], then each entry, then zeros:
 //! entry = at i64, lengths of kind, subject, agent, body u32 each, then these texts
 //! ```
-//! Numbers are little-endian; `length` counts the entries' bytes. A frame holds the links of the hash chain
+//! Numbers are little-endian; `length` counts the entries' bytes and the zeros, which fill the last block of the disk. A frame holds the links of the hash chain
 //! before and after it, so it proves itself: what was cut off by a crash, left from an earlier use of the
 //! file, or damaged does not give the hash. Frames stand one behind the other from the file's beginning; the
 //! first that is of another use of the file than the first frame ends the file.
 
-use crate::folder::Folder;
+use crate::{direct::Direct, folder::Folder};
 use checkrein_core::{
     chain::{Hash, Walk, link},
     event::Entry,
     time::Timestamp,
 };
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io,
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
-    path::Path,
+    os::unix::fs::FileExt as _,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -79,7 +78,9 @@ impl Frame {
         (HEADER + entries * ENTRY + texts) as u64
     }
 
-    fn seal(&mut self, this_use: u64, before: &Walk, after: &Hash) {
+    /// Fills its last block, and writes its header.
+    fn seal(&mut self, block: usize, this_use: u64, before: &Walk, after: &Hash) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(block), 0);
         let length = u32::try_from(self.bytes.len() - HEADER).unwrap_or(u32::MAX);
         let header = this_use
             .to_le_bytes()
@@ -114,7 +115,7 @@ pub(crate) struct Journal {
 }
 
 struct Used {
-    file: File,
+    file: Direct,
     /// Tells this use of the file from those before.
     number: u64,
     /// Where the next frame goes.
@@ -126,16 +127,12 @@ struct Used {
 impl Journal {
     /// Opens the files and creates them where there are none. What they hold is taken for done with.
     pub(crate) fn open(folder: &Folder, longest: u64) -> io::Result<Self> {
-        let open = |path: &Path| -> io::Result<Used> {
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(false).mode(0o600);
-            Ok(Used { file: options.open(path)?, number: number(), end: 0, last: 0 })
-        };
+        let open = |file| Used { file, number: number(), end: 0, last: 0 };
         let [first, second] = &folder.journals;
-        let files = [open(first)?, open(second)?];
+        let files = [open(Direct::open(first)?), open(Direct::open(second)?)];
         let mut length = FIRST;
         for used in &files {
-            length = length.max(used.file.metadata()?.len());
+            length = length.max(used.length()?);
         }
         Ok(Self { files, length: length.min(longest), longest, doubt: false })
     }
@@ -143,7 +140,7 @@ impl Journal {
     /// Whether `bytes` more fit into the file in use. One that is empty takes a frame of any size.
     pub(crate) fn fits(&self, bytes: u64) -> bool {
         let [current, _] = &self.files;
-        current.end == 0 || current.end + bytes <= self.length
+        current.end == 0 || current.end + bytes + current.file.block() as u64 <= self.length
     }
 
     /// The last entry in the file that is used next: it may be overwritten once the database holds that one.
@@ -168,8 +165,8 @@ impl Journal {
     /// Writes `frame`, which leads from `before` to `after`. It is on the disk when this returns.
     pub(crate) fn write(&mut self, frame: &mut Frame, before: &Walk, after: &Walk) -> Result<(), Failed> {
         let [current, _] = &mut self.files;
-        frame.seal(current.number, before, &after.hash);
-        match current.file.write_all_at(&frame.bytes, current.end).and_then(|()| current.file.sync_data()) {
+        frame.seal(current.file.block(), current.number, before, &after.hash);
+        match current.file.write(&frame.bytes, current.end).and_then(|()| current.file.sync()) {
             Ok(()) => {
                 current.end += frame.bytes.len() as u64;
                 current.last = after.seq;
@@ -187,9 +184,8 @@ impl Journal {
     /// in the other file or in the database alone: it would claim the numbers of the entries that are.
     pub(crate) fn settle(&mut self) -> io::Result<()> {
         if self.doubt {
-            let [current, _] = &self.files;
-            current.file.write_all_at(&[0; HEADER], current.end)?;
-            current.file.sync_data()?;
+            let [current, _] = &mut self.files;
+            current.end_here()?;
             self.doubt = false;
         }
         Ok(())
@@ -199,12 +195,23 @@ impl Journal {
     pub(crate) fn forget(&mut self) -> io::Result<()> {
         for used in &mut self.files {
             (used.end, used.last, used.number) = (0, 0, number());
-            if used.file.metadata()?.len() > 0 {
-                used.file.write_all_at(&[0; HEADER], 0)?;
-                used.file.sync_data()?;
+            if used.length()? > 0 {
+                used.end_here()?;
             }
         }
         Ok(())
+    }
+}
+
+impl Used {
+    fn length(&self) -> io::Result<u64> {
+        self.file.file.metadata().map(|file| file.len())
+    }
+
+    /// Makes sure that no frame is found where the next one goes.
+    fn end_here(&mut self) -> io::Result<()> {
+        self.file.write(&vec![0; HEADER.next_multiple_of(self.file.block())], self.end)?;
+        self.file.sync()
     }
 }
 
@@ -310,7 +317,7 @@ fn prove(mut bytes: &[u8], count: u32, before: Walk, after: Hash) -> Option<Prov
         walk = Walk { seq, hash };
         entries.push(Entry { seq, at, kind, subject, agent, body, hash });
     }
-    (bytes.is_empty() && walk.hash == after).then_some(Proven { before, entries })
+    (bytes.iter().all(|byte| *byte == 0) && walk.hash == after).then_some(Proven { before, entries })
 }
 
 fn part<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
@@ -348,18 +355,53 @@ mod tests {
         let end = journal.files[0].end;
         written(&mut journal, "failed", &first).unwrap();
         journal.files[0].end = end;
-        let writable = journal.files[0].file.try_clone().unwrap();
-        journal.files[0].file = File::open(&folder.journals[0]).unwrap();
+        let writable =
+            std::mem::replace(&mut journal.files[0].file.file, File::open(&folder.journals[0]).unwrap());
         assert!(written(&mut journal, "failed", &first).unwrap_err().in_doubt);
         assert_eq!(kinds(&folder, &start), (vec!["first".into(), "failed".into()], None));
         journal.settle().unwrap_err();
         // The disk is well again, and the next frame goes into the other file.
-        journal.files[0].file = writable;
+        journal.files[0].file.file = writable;
         journal.settle().unwrap();
         journal.turn();
         written(&mut journal, "second", &first).unwrap();
         assert_eq!(kinds(&folder, &start), (vec!["first".into(), "second".into()], None));
     }
+
+    #[test]
+    fn frames_of_any_size_come_back_past_the_cache_and_through_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path());
+        let start = Walk { seq: 0, hash: Hash([0; 32]) };
+        for cached in [false, true] {
+            let mut journal = Journal::open(&folder, 1 << 20).unwrap();
+            if cached {
+                for (used, path) in journal.files.iter_mut().zip(&folder.journals) {
+                    let file = File::options().write(true).open(path).unwrap();
+                    used.file = Direct::through_the_cache(file);
+                }
+            }
+            let block = journal.files[0].file.block() as u64;
+            // Shorter than a block, up to its edge, over it, and longer than what is handed over at once.
+            let sizes = [0, 1, 300, 391, 392, 393, 4000, 4096, 70_000, 700_000, 5];
+            let (mut walk, mut texts) = (start, Vec::new());
+            for (i, size) in sizes.into_iter().enumerate() {
+                texts.push(format!("{cached} {i} {}", "x".repeat(size)));
+                walk = written(&mut journal, &texts[i], &walk).unwrap();
+                assert_eq!(journal.files[0].end % block, 0);
+            }
+            assert_eq!(kinds(&folder, &start), (texts.clone(), None));
+            // A later use that is shorter ends where it ends, whatever stands behind it.
+            let (mut later, mut first) = (Journal::open(&folder, 1 << 20).unwrap(), start);
+            for text in texts.get(..3).unwrap() {
+                first = written(&mut later, text, &first).unwrap();
+            }
+            assert_eq!(kinds(&folder, &start).0, texts.get(..3).unwrap());
+            later.forget().unwrap();
+            assert_eq!(kinds(&folder, &start), (Vec::new(), None));
+        }
+    }
+
     #[test]
     fn files_grow_with_use_and_stay_so() {
         let dir = tempfile::tempdir().unwrap();

@@ -14,11 +14,13 @@
 
 mod baselines;
 mod checkpoint;
+mod direct;
 mod error;
 mod folder;
 mod grants;
 mod head;
 mod journal;
+mod listing;
 mod outbox;
 mod postman;
 mod project;

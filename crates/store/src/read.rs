@@ -1,6 +1,6 @@
 //! What can be asked of the store. Every function reads one consistent state.
 
-use crate::{error::StoreError, schema};
+use crate::{error::StoreError, listing::Listing, schema};
 use checkrein_core::{
     action::Category,
     approval::{Approval, State},
@@ -12,15 +12,15 @@ use checkrein_core::{
     name::Pattern,
     time::Timestamp,
 };
-use rusqlite::{Connection, OptionalExtension as _, Rows, params, params_from_iter, types::Value as Sql};
+use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter, types::Value as Sql};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// The most rows that one read gives, whatever limit is asked for.
 pub const MAX_PAGE: usize = 10_000;
 
-/// Rows that one read looks through at most when a filter passes few: some hundredths of a second.
-pub(crate) const MAX_SCAN: u64 = 5_000;
+/// Checks that one read looks through at most when a filter passes few: about a hundredth of a second.
+const MAX_SCAN: u64 = 2_000;
 
 /// Which checks.
 #[derive(Clone, Debug, Default)]
@@ -435,55 +435,23 @@ pub(crate) fn approvals(
     before: Option<u64>,
     limit: usize,
 ) -> Result<ApprovalPage, StoreError> {
-    // Each way along an index: what waits is little, whatever is over; so is what one agent asked for.
-    let agent = filter.agent.as_ref().and_then(Pattern::literal).map(|agent| agent.as_str());
+    // What waits is little, whatever is over.
     let waits = filter.open == Some(true) || filter.state == Some(State::Pending);
-    let along = if waits {
-        "INDEXED BY approvals_due WHERE open = 1"
-    } else if agent.is_some() {
-        "INDEXED BY approvals_agent WHERE agent = ?4"
-    } else if filter.state.is_some() {
-        "INDEXED BY approvals_state WHERE state = ?2"
-    } else {
-        "WHERE 1"
+    let listing = Listing {
+        table: "approvals",
+        agent: filter.agent.as_ref(),
+        standing: &[
+            ("state", filter.state.map(|state| Sql::Text(state.as_str().to_owned()))),
+            ("open", filter.open.map(|open| Sql::Integer(i64::from(open)))),
+        ],
+        along: match filter.state {
+            _ if waits => "INDEXED BY approvals_due WHERE open = 1",
+            Some(_) => "INDEXED BY approvals_state WHERE state = ?2",
+            None => "WHERE 1",
+        },
+        direct: waits || (filter.agent.is_none() && filter.open.is_none()),
     };
-    let mut statement = db.prepare_cached(&format!(
-        "SELECT seq, agent,
-                (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR open = ?3) AND (?4 IS NULL OR agent = ?4)
-         FROM approvals {along} AND seq < ?1 ORDER BY seq DESC"
-    ))?;
-    let before = before.map_or(i64::MAX, u64::cast_signed);
-    let rows = statement.query(params![before, filter.state.map(State::as_str), filter.open, agent])?;
-    page_of(db, "approvals", rows, filter.agent.as_ref(), limit)
-        .map(|(rows, next)| ApprovalPage { rows, next })
-}
-
-/// A page of `table` from its rows, without the long bodies, of `(seq, agent, whether it is wanted)`, newest first: at most `limit` of those of
-/// such an agent, from at most [`MAX_SCAN`] rows. With it, what to pass as `before` for the next page; none at the end.
-pub(crate) fn page_of<T: DeserializeOwned>(
-    db: &Connection,
-    table: &str,
-    mut rows: Rows<'_>,
-    agent: Option<&Pattern>,
-    limit: usize,
-) -> Result<(Vec<T>, Option<u64>), StoreError> {
-    let limit = limit.clamp(1, MAX_PAGE);
-    let mut body = db.prepare_cached(&format!("SELECT body FROM {table} WHERE seq = ?1"))?;
-    let (mut found, mut last, mut looked_at) = (Vec::new(), None, 0);
-    while let Some(row) = rows.next()? {
-        if found.len() == limit || looked_at == MAX_SCAN {
-            return Ok((found, last));
-        }
-        looked_at += 1;
-        let seq = schema::seq(row.get(0)?);
-        last = Some(seq);
-        let whose = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-        if row.get::<_, bool>(2)? && agent.is_none_or(|agent| agent.matches(whose)) {
-            let body = body.query_row([seq.cast_signed()], |row| row.get::<_, String>(0))?;
-            found.push(parse(seq, &body)?);
-        }
-    }
-    Ok((found, None))
+    listing.page(db, before, limit).map(|(rows, next)| ApprovalPage { rows, next })
 }
 
 pub(crate) fn bodies<T: DeserializeOwned>(

@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/4.sql"),
     include_str!("schema/approvals.sql"),
     concat!(include_str!("schema/signals.sql"), include_str!("schema/outbox.sql")),
+    include_str!("schema/listing.sql"),
 ];
 
 /// The tables that derive from the log, apart, so that `verify` can build them anew elsewhere.

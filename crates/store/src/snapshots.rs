@@ -3,8 +3,9 @@
 
 use crate::{
     error::StoreError,
+    listing::Listing,
     project::{Fault, Refusal, unless},
-    read::{bodies, count, page_of, parse},
+    read::{bodies, count, parse},
     schema,
     store::Store,
 };
@@ -16,7 +17,7 @@ use checkrein_core::{
     },
     time::Timestamp,
 };
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params, types::Value as Sql};
 
 /// Which snapshots.
 #[derive(Clone, Debug, Default)]
@@ -200,16 +201,17 @@ fn page(
     before: Option<u64>,
     limit: usize,
 ) -> Result<SnapshotPage, StoreError> {
-    let along =
-        if filter.live == Some(true) { "INDEXED BY snapshots_live WHERE live = 1" } else { "WHERE 1" };
-    let mut statement = db.prepare_cached(&format!(
-        "SELECT seq, agent, (?2 IS NULL OR target = ?2) AND (?3 IS NULL OR live = ?3)
-         FROM snapshots {along} AND seq < ?1 ORDER BY seq DESC"
-    ))?;
-    let before = before.map_or(i64::MAX, |seq| i64::try_from(seq).unwrap_or(i64::MAX));
-    let rows = statement.query(params![before, filter.target, filter.live])?;
-    let (rows, next) = page_of(db, "snapshots", rows, filter.agent.as_ref(), limit)?;
-    Ok(SnapshotPage { rows, next })
+    let listing = Listing {
+        table: "snapshots",
+        agent: filter.agent.as_ref(),
+        standing: &[
+            ("target", filter.target.clone().map(Sql::Text)),
+            ("live", filter.live.map(|live| Sql::Integer(i64::from(live)))),
+        ],
+        along: if filter.live == Some(true) { "INDEXED BY snapshots_live WHERE live = 1" } else { "WHERE 1" },
+        direct: filter.agent.is_none() && filter.target.is_none() && filter.live != Some(false),
+    };
+    listing.page(db, before, limit).map(|(rows, next)| SnapshotPage { rows, next })
 }
 
 fn open_execution(row: &Row<'_>) -> Result<OpenExecution, rusqlite::Error> {
@@ -396,8 +398,19 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn rollback_of(&self, id: &str) -> Result<Option<RollbackState>, StoreError> {
-        let id = id.to_owned();
+        Ok(self.rollbacks_last_of(vec![id.to_owned()]).await?.pop().flatten())
+    }
+
+    /// The last rollback of each of the snapshots `ids`, in their order.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn rollbacks_last_of(
+        &self,
+        ids: Vec<String>,
+    ) -> Result<Vec<Option<RollbackState>>, StoreError> {
         let sql = "SELECT body FROM rollbacks WHERE snapshot_id = ?1 ORDER BY seq DESC LIMIT 1";
-        self.read(move |db| bodies(db, sql, [id], "rollbacks").map(|mut found| found.pop())).await
+        self.read(move |db| ids.iter().map(|id| Ok(bodies(db, sql, [id], "rollbacks")?.pop())).collect())
+            .await
     }
 }

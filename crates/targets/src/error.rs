@@ -50,7 +50,10 @@ pub enum Error {
     /// This system cannot do this at all. Says why, and what to do instead.
     #[error("{0}")]
     Unsupported(String),
-    /// Anything else that went wrong on this side: disk full, a thread that died.
+    /// The snapshot's own file cannot be written or read: the disk of this side is full, or does not answer.
+    #[error("{0}")]
+    Disk(String),
+    /// Anything else that went wrong on this side: a thread that died.
     #[error("{0}")]
     Internal(String),
 }

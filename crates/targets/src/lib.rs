@@ -11,6 +11,7 @@
 //! the effect is known. The caller decides, puts its decision and the snapshot on record, and only then
 //! commits. After a crash [`Target::resolve`] tells whether a commit took place.
 
+mod binding;
 mod config;
 mod digest;
 mod error;

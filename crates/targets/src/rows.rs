@@ -38,6 +38,12 @@ impl RowWriter {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Adds a row that was written before.
+    pub fn append(&mut self, row: &[u8]) {
+        self.bytes.extend_from_slice(row);
+        self.rows += 1;
+    }
+
     /// How many bytes have gathered.
     pub const fn len(&self) -> usize {
         self.bytes.len()
@@ -46,6 +52,17 @@ impl RowWriter {
     /// Whether nothing has gathered.
     pub const fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// What has gathered.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Forgets what has gathered, and keeps the room.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.rows = 0;
     }
 
     /// What has gathered, as (rows, bytes); the writer is empty afterwards.
@@ -91,9 +108,27 @@ impl<'a> RowReader<'a> {
         None
     }
 
-    fn row(&mut self) -> Option<Vec<Cell<'a>>> {
+    /// The next row: its bytes, while its cells go into `row`; `None` at the end.
+    ///
+    /// # Errors
+    /// When it is cut off.
+    pub fn next_into(&mut self, row: &mut Vec<Cell<'a>>) -> Option<Result<&'a [u8], crate::Error>> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let all = self.rest;
+        if self.row(row).is_none() {
+            self.rest = &[];
+            return Some(Err(crate::Error::Snapshot("a row in the snapshot is cut off".to_owned())));
+        }
+        let (bytes, _) = all.split_at_checked(all.len() - self.rest.len())?;
+        Some(Ok(bytes))
+    }
+
+    fn row(&mut self, row: &mut Vec<Cell<'a>>) -> Option<()> {
         let cells = usize::try_from(self.number()?).ok()?;
-        let mut row = Vec::with_capacity(cells.min(4096));
+        row.clear();
+        row.reserve(cells.min(4096));
         for _ in 0..cells {
             let (tag, rest) = self.rest.split_first()?;
             self.rest = rest;
@@ -102,7 +137,7 @@ impl<'a> RowReader<'a> {
             self.rest = rest;
             row.push(Cell { tag: *tag, bytes });
         }
-        Some(row)
+        Some(())
     }
 }
 
@@ -110,14 +145,8 @@ impl<'a> Iterator for RowReader<'a> {
     type Item = Result<Vec<Cell<'a>>, crate::Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let row = self.row();
-        if row.is_none() {
-            self.rest = &[];
-        }
-        Some(row.ok_or_else(|| crate::Error::Snapshot("a row in the snapshot is cut off".to_owned())))
+        let mut row = Vec::new();
+        Some(self.next_into(&mut row)?.map(|_| row))
     }
 }
 

@@ -93,9 +93,14 @@ pub trait Pending: Send {
     /// Names the transaction for [`Target::resolve`]. Put on record before the commit. At most 4 KiB.
     fn token(&self) -> &str;
 
-    /// Takes before- and after-images of everything that it changed into `out`. The digest is over the
-    /// before-images and the keys of what was inserted: the same statement over unchanged records gives
-    /// the same digest again. Not called for the transaction of a rollback, which has captured already.
+    /// Says that an approval will be bound to it, so that [`Pending::capture`] answers with a digest: over the
+    /// before-images, the keys of what was inserted, and of what it leaves those values that come from
+    /// somewhere else than the record and the statement. The same statement over unchanged records gives the
+    /// same digest again, unless it would write something else.
+    fn bind(&mut self);
+
+    /// Takes before- and after-images of everything that it changed into `out`. Not called for the transaction
+    /// of a rollback, which has captured already.
     async fn capture(&mut self, out: &mut SnapshotWriter) -> Result<Captured, Error>;
 
     /// Makes it durable.
@@ -175,7 +180,7 @@ impl Counted {
 pub struct Captured {
     /// Records with their before-image (or absence, for inserted ones), by resource.
     pub affected: Vec<Affected>,
-    /// Over the records, for approvals. None where it was not an action that took them, in a database.
+    /// Over the records, for approvals; see [`Pending::bind`]. None where nobody asked for it, in a database.
     pub digest: Option<Digest>,
 }
 
@@ -241,8 +246,33 @@ pub struct Plan {
     pub conflicts: Vec<Conflict>,
     /// All of them.
     pub conflict_count: u64,
+    /// Names all of them, each with its states: of two plans of one snapshot it is alike exactly when the same stands
+    /// against both. Zeros when nothing does.
+    pub conflict_digest: [u8; 32],
     /// What else a person should know: a sequence is not rewound, a column was added since.
     pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Counts a conflict more and takes it into the digest; `parts` say which record it is and what its states are.
+    /// Conflicts come in the same order each time. Returns whether it is one of those that are shown.
+    pub(crate) fn stands_against(&mut self, parts: &[Option<&[u8]>]) -> bool {
+        self.conflict_count += 1;
+        self.take_in(parts);
+        self.conflicts.len() < CONFLICTS_SHOWN
+    }
+
+    /// Takes into the digest what stands against the rollback.
+    pub(crate) fn take_in(&mut self, parts: &[Option<&[u8]>]) {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.conflict_digest);
+        for part in parts {
+            // The length keeps the parts apart, and absence from what is empty.
+            hasher.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
+            hasher.update(part.unwrap_or_default());
+        }
+        self.conflict_digest = hasher.finalize().into();
+    }
 }
 
 /// A resource's part of a plan.

@@ -874,7 +874,7 @@ export interface components {
       conflict_count: number;
       /** Records that somebody worked on since; the first 200. */
       conflicts: Array<components["schemas"]["RollbackConflict"]>;
-      /** Names `conflicts` (the first 200) and `conflict_count` as they are here, for `plan_digest` of the rollback itself. */
+      /** Names all conflicts as they are here, shown or not, for `plan_digest` of the rollback itself. */
       digest?: string;
       /** What else a person should know. */
       notes: Array<string>;

@@ -184,6 +184,14 @@ fn add(add: &Add, out: &mut Out) -> Result {
     {
         note(&format!("{variable} is not set here; set it for the server: export {variable}=…"));
     }
+    if let Place::UrlFile(path) | Place::Path(path) = &new.place
+        && !file.parent().unwrap_or(Path::new("")).join(path).exists()
+    {
+        note(&format!(
+            "there is no {} yet; make it, or write another path into {shown}: until then nothing of {name} can be counted",
+            clean(path)
+        ));
+    }
     note(&format!("look whether it works: checkrein target test {name} --config {shown}"));
     note("then start the server again, or send it SIGHUP");
     Ok(())

@@ -160,6 +160,11 @@ impl Targets {
         heads.into_iter().find_map(|head| Some((head, *self.names.get(head)?)))
     }
 
+    /// Whether the path of a table begins like another target than `own`.
+    pub(super) fn names_another(&self, table: &str, own: &str) -> bool {
+        self.described(table).is_some_and(|(name, _)| name != own && name != table)
+    }
+
     /// Whether an operator has described a target of this name.
     pub(super) fn knows(&self, name: &str) -> bool {
         self.names.contains_key(name)

@@ -30,12 +30,16 @@ pub(super) struct Findings<'a> {
     pub(super) recipients: Recipients,
     /// Under keys that do so only in what is sent (`email`, `channel`).
     pub(super) maybe_recipients: Recipients,
+    /// Addresses of e-mail under keys that say nothing of them. They are more where somebody else is addressed.
+    pub(super) stray_recipients: Recipients,
     /// `recipient_count` and its like.
     pub(super) recipient_count: Option<Stated>,
     /// `record_count` and its like.
     pub(super) record_count: Option<Stated>,
     /// The most records that ids or lists name.
     pub(super) listed: Option<u64>,
+    /// The longest list of things under a key that says nothing of records: `{"ticket_id": 5, "files": […]}`.
+    pub(super) things: u64,
     /// Something says that all records are meant.
     pub(super) all: bool,
     /// Texts that are or may be SQL.
@@ -186,6 +190,7 @@ impl<'a> Reader<'a, '_> {
             Role::Recipient => self.found.recipients.argument(value),
             Role::MaybeRecipient => self.found.maybe_recipients.argument(value),
             Role::Audience if !is_empty(value) => self.found.maybe_recipients.many = true,
+            Role::Everybody if says_yes(value) => self.found.maybe_recipients.many = true,
             Role::All if says_yes(value) => self.found.all = true,
             Role::Body if !is_empty(value) => self.found.body = true,
             _ => {}
@@ -193,7 +198,35 @@ impl<'a> Reader<'a, '_> {
         if key.id != Id::No {
             self.id(key.id, name, value, 0);
         }
+        self.things(key, name, value);
         self.value(key, value, depth);
+    }
+
+    /// A list under a key that is not known to hold records may hold what is done to, one by one.
+    fn things(&mut self, key: Key, name: &str, value: &Value) {
+        // A number with a fraction is a measure, and many words are a sentence.
+        let is_thing = |item: &&Value| match item {
+            Value::String(text) => text.len() <= 512 && text.split_whitespace().nth(4).is_none(),
+            Value::Number(number) => !number.is_f64(),
+            Value::Object(_) => true,
+            _ => false,
+        };
+        let count = match value {
+            Value::Array(items) => items.iter().filter(is_thing).count(),
+            Value::String(text) if key.id == Id::No && text.contains(',') => {
+                let mut parts = text.split(',').map(str::trim);
+                let plain = parts.clone().all(|part| !part.is_empty() && !part.contains(char::is_whitespace));
+                if plain { parts.by_ref().count() } else { 0 }
+            }
+            _ => 0,
+        };
+        let told = matches!(
+            key.role,
+            Role::Prose | Role::Code | Role::Command | Role::Sql | Role::MaybeSql | Role::Records
+        );
+        if count > 1 && !told && !keys::describes(name) {
+            self.found.things = self.found.things.max(u64::try_from(count).unwrap_or(u64::MAX));
+        }
     }
 
     fn value(&mut self, key: Key, value: &'a Value, depth: usize) {
@@ -270,7 +303,9 @@ impl<'a> Reader<'a, '_> {
                     } else {
                         sql::Effort::Words
                     };
-                    self.found.command |= !sql::looks_like(text, effort);
+                    // To a shell `drop table x; rm -rf /` is two commands, and the second one runs.
+                    self.found.command |=
+                        !sql::looks_like(text, effort) || (!self.queries && !sql::parses(text));
                     self.found.sql.push((text, Sql::Maybe));
                 } else {
                     self.found.operations.push(text);
@@ -297,6 +332,10 @@ impl<'a> Reader<'a, '_> {
             Role::Operation => self.found.operations.push(text),
             Role::Database => {
                 self.found.targets.push(text);
+                self.found.hosts.any_argument(text);
+            }
+            Role::Plain if text.contains('@') => {
+                self.found.stray_recipients.mailboxes_in(text);
                 self.found.hosts.any_argument(text);
             }
             _ => self.found.hosts.any_argument(text),
@@ -335,12 +374,14 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn one_id(&mut self, id: Id, name: &'a str, text: &str) {
-        let all = ["%", "all", "any", "everything", "everyone"].iter().any(|w| text.eq_ignore_ascii_case(w));
+        let all = ["%", "all", "any", "each", "everything", "everyone"]
+            .iter()
+            .any(|w| text.eq_ignore_ascii_case(w));
         // Patterns and ranges stand for nobody knows how many. `2024-0001` alone may be a number on a bill.
         let digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
         let mut splits = ["-", ".."].iter().filter_map(|by| text.split_once(by));
         let range = id == Id::Many && splits.any(|(from, to)| digits(from) && digits(to));
-        if all || text.contains('*') || range {
+        if all || text.contains('*') || range || holds_several(text) {
             self.found.all = true;
         } else if !text.is_empty() {
             self.ids.entry(name).or_default().insert(text.to_owned());
@@ -419,6 +460,25 @@ fn is_empty(value: &Value) -> bool {
         Value::Object(entries) => entries.is_empty(),
         Value::Bool(_) | Value::Number(_) => false,
     }
+}
+
+/// Whether what should be one id reads like a list, a range or a condition: `1|2`, `1 to 9`, `1 OR 1=1`.
+fn holds_several(text: &str) -> bool {
+    const JOINS: [&str; 9] = ["or", "and", "to", "between", "union", "in", "like", "not", "through"];
+    let digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+    if text.contains(['|', '[', '"', '–', '—']) || (text.contains('&') && text.contains('=')) {
+        return true;
+    }
+    let mut words = text.split([' ', '\t', '+']).filter(|word| !word.is_empty());
+    let Some(first) = words.next() else { return false };
+    let rest: SmallVec<[&str; 4]> = words.take(16).collect();
+    let everything = ["all", "each", "every", "any"].iter().any(|word| first.eq_ignore_ascii_case(word));
+    !rest.is_empty()
+        && (everything
+            || text.contains(['=', '<', '>'])
+            || (digits(first)
+                && (rest.iter().all(|word| digits(word))
+                    || rest.iter().any(|word| JOINS.iter().any(|join| word.eq_ignore_ascii_case(join))))))
 }
 
 /// `<sqlalchemy.TextClause>`, `<builtins.generator>`, `<bytes: 17 bytes>`: what an SDK writes for a value that

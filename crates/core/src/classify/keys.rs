@@ -28,6 +28,10 @@ pub(super) enum Role {
     MaybeRecipient,
     /// A list or segment of addressees.
     Audience,
+    /// A switch that addresses everybody there is.
+    Everybody,
+    /// Who sends, which is nobody who is sent something.
+    Sender,
     RecordCount,
     RecipientCount,
     /// A list of records.
@@ -89,7 +93,8 @@ pub(super) fn selects(name: &str) -> Selects {
     let plain = std::str::from_utf8(&plain).unwrap_or_default();
     match plain.trim_matches(['_', '$']) {
         "filter" | "filters" | "where" | "where_clause" | "query" | "queries" | "q" | "selector"
-        | "selectors" | "criteria" | "match" | "matches" | "jql" | "soql" | "search" => Selects::Records,
+        | "selectors" | "criteria" | "match" | "matches" | "jql" | "soql" | "search" | "condition"
+        | "conditions" | "predicate" | "predicates" | "rsql" | "cql" | "kql" => Selects::Records,
         "options" | "opts" | "params" | "parameters" | "args" | "arguments" | "input" | "request" => {
             Selects::Wrapped
         }
@@ -149,6 +154,8 @@ fn role(key: &str) -> Role {
         | "subscriber_ids" | "address" | "addresses" | "room" | "room_id" | "conversation_id"
         | "destination" | "numbers" | "contacts" | "targets" | "handle" | "device_token"
         | "device_tokens" | "subreddit" => Role::MaybeRecipient,
+        "reply_all" | "reply_to_all" | "send_to_all" | "to_all" | "cc_all" | "notify_all" | "email_all"
+        | "message_all" | "broadcast" | "everyone" | "everybody" => Role::Everybody,
         "list_id" | "list_ids" | "audience" | "audience_id" | "segment" | "segments" | "segment_id"
         | "segment_ids" | "topic" | "topic_arn" | "campaign_id" | "group" | "groups" | "group_id"
         | "group_ids" | "mailing_list" | "distribution_list" => Role::Audience,
@@ -171,8 +178,26 @@ fn role(key: &str) -> Role {
         }
         "body" | "data" | "json" | "payload" | "form" | "json_body" | "request_body" | "form_data"
         | "files" | "raw_body" | "post_data" => Role::Body,
-        "all" | "delete_all" | "all_records" | "all_rows" | "select_all" | "everything" | "clear_all"
-        | "remove_all" | "purge_all" | "update_all" | "all_pages" | "entire" => Role::All,
+        "all"
+        | "delete_all"
+        | "all_records"
+        | "all_rows"
+        | "select_all"
+        | "everything"
+        | "clear_all"
+        | "remove_all"
+        | "purge_all"
+        | "update_all"
+        | "all_pages"
+        | "entire"
+        | "apply_to_all"
+        | "for_all"
+        | "recursive"
+        | "recurse"
+        | "cascade"
+        | "include_children"
+        | "include_descendants"
+        | "include_subfolders" => Role::All,
         "database" | "db" | "target" | "datasource" | "data_source" | "database_name" | "db_name"
         | "dataset" | "connection" | "connection_name" => Role::Database,
         "url" | "urls" | "uri" | "uris" | "base_url" | "webhook" | "callback" | "proxy" | "request_url"
@@ -182,14 +207,170 @@ fn role(key: &str) -> Role {
         "host" | "hosts" | "hostname" | "domain" | "domains" | "hostnames" | "fqdn" | "server_name"
         | "ip" | "ip_address" => Role::Host,
         _ if ends(key, &["recipient", "recipients", "bcc"]) => Role::Recipient,
+        _ if addresses(key, ADDRESSEES) => Role::Recipient,
         _ if ends(key, &["url", "urls", "uri", "uris"]) => Role::Url,
         _ if ends(key, &["endpoint", "href", "link", "webhook"]) => Role::Endpoint,
         _ if ends(key, &["host", "hostname", "domain"]) => Role::Host,
         _ if ends(key, &["sql"]) => Role::Sql,
         _ if ends(key, &["query", "statement"]) => Role::MaybeSql,
         _ if ends(key, &["command"]) => Role::Command,
+        _ if key.split('_').any(|word| SENDERS.contains(&word)) => Role::Sender,
+        _ if people(key) => Role::MaybeRecipient,
         _ => Role::Plain,
     }
+}
+
+/// Words of keys that say who sends.
+const SENDERS: &[&str] = &[
+    "from",
+    "sender",
+    "reply",
+    "return",
+    "author",
+    "organizer",
+    "owner",
+    "signature",
+    "footer",
+    "login",
+    "auth",
+];
+/// What addressees are called, whatever else the key says of them: `cc_emails`, `guest_invitees`.
+const ADDRESSEES: &[&str] = &[
+    "cc",
+    "bcc",
+    "rcpt",
+    "rcpts",
+    "recipient",
+    "recipients",
+    "receiver",
+    "receivers",
+    "addressee",
+    "addressees",
+    "invitee",
+    "invitees",
+    "attendee",
+    "attendees",
+    "mailto",
+];
+/// People who are ones where something is sent.
+const PEOPLE: &[&str] = &[
+    "emails",
+    "phones",
+    "users",
+    "usernames",
+    "members",
+    "contacts",
+    "guests",
+    "participants",
+    "subscribers",
+    "people",
+    "followers",
+    "watchers",
+    "handles",
+    "friends",
+    "customers",
+    "employees",
+    "channels",
+    "copies",
+];
+/// One of them.
+const PERSON: &[&str] = &[
+    "user",
+    "member",
+    "contact",
+    "guest",
+    "participant",
+    "subscriber",
+    "person",
+    "follower",
+    "watcher",
+    "friend",
+    "customer",
+    "employee",
+    "phone",
+    "mail",
+    "email",
+];
+/// How addressees are written down.
+const FORMS: &[&str] =
+    &["id", "ids", "list", "lists", "email", "emails", "address", "addresses", "users", "array"];
+
+fn last_word(key: &str) -> &str {
+    key.rsplit('_').next().unwrap_or_default()
+}
+
+/// Whether `key` calls its value one of `words`, alone or with the form that they have.
+fn addresses(key: &str, words: &[&str]) -> bool {
+    let formed = |(head, form)| FORMS.contains(&form) && words.contains(&last_word(head));
+    words.contains(&last_word(key)) || key.rsplit_once('_').is_some_and(formed)
+}
+
+/// Whether `key` calls its value several people.
+fn people(key: &str) -> bool {
+    let several = |(head, form): (&str, &str)| {
+        FORMS.contains(&form) && form.ends_with(['s', 't', 'y']) && PERSON.contains(&last_word(head))
+    };
+    addresses(key, PEOPLE) || key.rsplit_once('_').is_some_and(several)
+}
+
+/// Whether a list under this key tells something about one thing, and not several things.
+pub(super) fn describes(name: &str) -> bool {
+    let plain = plain(name);
+    let plain = std::str::from_utf8(&plain).unwrap_or_default();
+    const PARTS: &[&str] = &[
+        "tags",
+        "labels",
+        "fields",
+        "columns",
+        "cells",
+        "values",
+        "value",
+        "row",
+        "keywords",
+        "properties",
+        "options",
+        "coordinates",
+        "points",
+        "data",
+        "args",
+        "argv",
+        "arguments",
+        "params",
+        "parameters",
+        "history",
+        "messages",
+        "headers",
+        "schema",
+        "permissions",
+        "scopes",
+        "steps",
+        "choices",
+        "sections",
+        "blocks",
+        "chunks",
+        "lines",
+        "content",
+        "embedding",
+        "vector",
+        "tokens",
+        "colors",
+        "sort",
+        "order_by",
+        "group_by",
+        "select",
+        "include",
+        "exclude",
+        "json",
+        "payload",
+        "form",
+        "body",
+        "csv",
+        "cookies",
+        "expand",
+        "attributes",
+        "children",
+    ];
+    ends(plain, PARTS)
 }
 
 /// Whether the last words of `key` are one of `tails`.
@@ -253,6 +434,11 @@ fn id(key: &str) -> Id {
         "id" | "uuid" | "record_id" => return Id::One,
         "ids" | "uuids" | "record_ids" => return Id::Many,
         _ => {}
+    }
+    if matches!(key, "id_list" | "ids_list" | "idlist" | "list_of_ids" | "id_array")
+        || ["_id_list", "_ids_list", "_id_array"].iter().any(|tail| key.ends_with(tail))
+    {
+        return Id::Many;
     }
     if let Some(head) = key.strip_suffix("_ids").or_else(|| key.strip_suffix("_uuids")) {
         return if context(head) { Id::No } else { Id::Many };

@@ -155,7 +155,7 @@ impl Catalogue {
             None => self.resource(&asked, rule, &findings, notes)?,
         };
         if let Some(text) = check.resource.as_deref()
-            && url::as_resource(text).is_some()
+            && url::is_address(text)
         {
             findings.hosts.url_argument(text);
         }
@@ -184,6 +184,9 @@ impl Catalogue {
             && (rows == Some(Rows::Selected)
                 || (plan.sweeps() && asked.details.is_some_and(selectors::in_bulk)));
         let believed = if unvouched { asked.record_ids } else { declared };
+        // Nobody has said which of a tool's arguments are records: a long list beside an id may be.
+        let unsaid = asked.tool && rule.is_none_or(|r| r.records.is_none()) && plan.sweeps();
+        let believed = believed.map(|n| if unsaid { n.max(findings.things) } else { n });
         let records = records(&plan.effects, sql_gravest, rows, believed, &findings);
         let outbound = plan.effects.iter().any(|e| e.category == Category::Outbound);
         let recipients = addressed(outbound, &findings);
@@ -245,16 +248,25 @@ impl Catalogue {
         }
         if let Some(parts) = rule.and_then(|r| r.resource.as_ref()) {
             let mut text = String::new();
-            for part in parts {
+            for (at, part) in parts.iter().enumerate() {
+                // `crm.*`: one of them, and nobody can say which.
+                let may_be_any = at + 1 == parts.len() && text.ends_with('.');
                 match part {
                     Part::Text(literal) => text.push_str(literal),
                     Part::Argument(path) => match asked.details.and_then(|d| details::find(d, path)) {
                         // A quoted table is another text than the one that policies name, and the same table.
-                        Some(Value::String(value)) if value.contains(['"', '\'', '`', '[', ']']) => {
+                        Some(Value::String(value)) if may_be_any && names_several(value) => text.push('*'),
+                        Some(Value::String(value))
+                            if value.contains(['"', '\'', '`', '[', ']']) || names_several(value) =>
+                        {
                             return Err(Refused::QuotedArgument {
                                 tool: asked.name.to_string(),
                                 argument: path.clone(),
                             });
+                        }
+                        // `./contacts` and `contacts/` are `contacts` to whatever takes paths.
+                        Some(Value::String(value)) if value.contains('/') && !value.contains("://") => {
+                            text.push_str(&builtin::shortest(value.trim()));
                         }
                         Some(Value::String(value)) if !value.trim().is_empty() => text.push_str(value.trim()),
                         Some(Value::Number(value)) => text.push_str(&value.to_string()),
@@ -374,6 +386,12 @@ fn distinct_ids(ids: &[Value]) -> Result<u64, Refused> {
     Ok(u64::try_from(distinct.len()).unwrap_or(u64::MAX))
 }
 
+/// Whether what should be one name may stand for several, or go on as something else: `contacts,leads`, `c*`,
+/// `contacts--`. Quotes are looked at elsewhere.
+fn names_several(text: &str) -> bool {
+    !text.contains(['"', '\'', '`', '[', ']']) && (text.contains([',', ';', '*']) || text.contains("--"))
+}
+
 /// What a value is, for a message.
 fn kind(value: &Value) -> &'static str {
     match value {
@@ -401,7 +419,7 @@ fn statements<'a>(
     for (at, (text, sort)) in findings.sql.iter().enumerate() {
         let effort = if at >= sql::MAX_TEXTS {
             sql::Effort::Words
-        } else if verb.database || verb.yields_to_sql {
+        } else if verb.database || verb.yields_to_sql || verb.takes_queries {
             sql::Effort::Lenient
         } else {
             sql::Effort::Strict
@@ -478,7 +496,11 @@ fn addressed(outbound: bool, findings: &Findings<'_>) -> Count {
     let found = findings.recipients.together(&findings.maybe_recipients);
     match (found, stated.and_then(Stated::number)) {
         (0, None) => Count::Unknown,
-        (found, stated) => Count::Known(found.max(stated.unwrap_or(0))),
+        (0, Some(stated)) => Count::Known(stated),
+        (_, stated) => {
+            let strays = findings.stray_recipients.others(&findings.recipients, &findings.maybe_recipients);
+            Count::Known(found.saturating_add(strays).max(stated.unwrap_or(0)))
+        }
     }
 }
 

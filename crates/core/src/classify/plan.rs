@@ -188,7 +188,9 @@ impl<'a> Plan<'a> {
         let database = self.database(findings);
         let others = self.other_targets(findings);
         for other in &others {
-            notes.say(|| format!("an argument names the target `{other}`: it may run there as well"));
+            notes.say(|| {
+                format!("an argument names `{}`: it may run there as well", other.name.escape_debug())
+            });
         }
         let (mut gravest, mut rows) = (None, None::<Rows>);
         let mut seen: HashSet<SqlEffect> = HashSet::new();
@@ -200,8 +202,7 @@ impl<'a> Plan<'a> {
                 if seen.insert(effect.clone()) {
                     self.sql(&effect, database.as_ref(), replaced)?;
                     for other in &others {
-                        let other = Database { name: other.to_string(), guessed: false };
-                        self.sql(&effect, Some(&other), replaced)?;
+                        self.sql(&effect, Some(other), replaced)?;
                     }
                 }
             }
@@ -243,18 +244,19 @@ impl<'a> Plan<'a> {
                 Environment::Production
             }
         };
-        // `production.users` on a database that only the model called `scratch`.
-        let written = match (database, &effect.table) {
-            (Some(Database { guessed: true, .. }), Some(table)) if table.contains('.') => {
-                Some(Name::new(table).map_err(Refused::InnerName)?)
-            }
-            _ => None,
-        };
         self.effect(names.clone(), effect.category, resource, environment)?;
-        match written {
-            Some(written) => self.effect(names, effect.category, written, environment),
-            None => Ok(()),
+        let (Some(database), Some(table)) = (database, effect.table.as_ref().filter(|t| t.contains('.')))
+        else {
+            return Ok(());
+        };
+        // `production.users` on a database that only the model called `scratch`, or on one beside that target.
+        let elsewhere = !database.guessed && self.catalogue.targets.names_another(table, &database.name);
+        if !database.guessed && !elsewhere {
+            return Ok(());
         }
+        let written = Name::new(table).map_err(Refused::InnerName)?;
+        let environment = if elsewhere { self.catalogue.targets.environment(&written) } else { environment };
+        self.effect(names, effect.category, written, environment)
     }
 
     /// Whether it does something that a filter can aim at many records: creating is no such thing.
@@ -281,19 +283,25 @@ impl<'a> Plan<'a> {
         Some(Database { name: name.to_string(), guessed: true })
     }
 
-    /// Other targets than the tool's own that arguments name. Nobody vouches for that, but what holds there must
-    /// allow it too.
-    fn other_targets(&self, findings: &Findings<'_>) -> Vec<Name> {
-        let Some(named) = self.named_target.as_deref() else { return Vec::new() };
-        if self.rule.is_some_and(|r| r.resource.is_some()) {
+    /// What else arguments call the database: other targets than the tool's own, or any other names where it has none,
+    /// since which argument the tool goes by is not known. Nobody vouches for that, but what holds there must allow
+    /// it too.
+    fn other_targets(&self, findings: &Findings<'_>) -> Vec<Database> {
+        if !self.asked.tool || self.rule.is_some_and(|r| r.resource.is_some()) {
             return Vec::new();
         }
         let distinct: HashSet<&str> = findings.targets.iter().copied().collect();
         let mut others: Vec<Name> = distinct.into_iter().filter_map(|text| Name::new(text).ok()).collect();
-        others.retain(|name| name.as_str() != named && self.catalogue.targets.knows(name));
         others.sort();
         others.dedup();
-        others
+        let knows = |name: &Name| self.catalogue.targets.knows(name);
+        let first = findings.targets.first().and_then(|text| Name::new(text).ok());
+        others.retain(|name| match self.named_target.as_deref() {
+            Some(named) => name.as_str() != named && knows(name),
+            None => Some(name) != first.as_ref(),
+        });
+        let guessed = |name: &Name| !knows(name);
+        others.iter().map(|name| Database { name: name.to_string(), guessed: guessed(name) }).collect()
     }
 
     /// Distinct systems: the targets of the effects and the hosts.

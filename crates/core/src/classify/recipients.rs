@@ -20,6 +20,39 @@ impl Recipients {
         u64::try_from(self.found.len() + more).unwrap_or(u64::MAX)
     }
 
+    /// Those that are in neither `one` nor `other`.
+    pub(super) fn others(&self, one: &Self, other: &Self) -> u64 {
+        let known = |address: &&String| one.found.contains(*address) || other.found.contains(*address);
+        u64::try_from(self.found.iter().filter(|address| !known(address)).count()).unwrap_or(u64::MAX)
+    }
+
+    /// The addresses of e-mail in a text that may hold anything.
+    pub(super) fn mailboxes_in(&mut self, text: &str) {
+        let separates = |c: char| c.is_whitespace() || "<>()[]{}\"',;|/\\=&?".contains(c) || is_comma(c);
+        for part in text.split(separates) {
+            let part = part.trim_end_matches(['.', ':', '!']).to_lowercase();
+            let part = part.strip_prefix("mailto:").unwrap_or(&part);
+            if is_mailbox(part) {
+                self.insert(part);
+            }
+        }
+    }
+
+    /// The addresses of e-mail somewhere within a value.
+    fn mailboxes(&mut self, value: &Value, depth: usize) {
+        match value {
+            Value::String(text) => self.mailboxes_in(text),
+            Value::Array(items) if depth < 64 => {
+                items.iter().for_each(|item| self.mailboxes(item, depth + 1));
+            }
+            Value::Object(entries) if depth < 64 => entries.iter().for_each(|(key, value)| {
+                self.mailboxes_in(key);
+                self.mailboxes(value, depth + 1);
+            }),
+            _ => {}
+        }
+    }
+
     /// The value of an argument that addresses somebody: a string, a list, an object, or lists of those.
     pub(super) fn argument(&mut self, value: &Value) {
         self.value(value, 0);
@@ -42,6 +75,8 @@ impl Recipients {
                     } else if holds_address(key) {
                         named = true;
                         self.value(value, depth + 1);
+                    } else {
+                        self.mailboxes(value, depth + 1);
                     }
                 }
                 // An addressee whose address is kept somewhere else: still one.
@@ -62,7 +97,7 @@ impl Recipients {
         let (mut quoted, mut angle, mut comment, mut escaped) = (false, false, 0_usize, false);
         let mut entry = String::new();
         for c in text.chars() {
-            let separates = matches!(c, ',' | ';' | '\n') && !quoted && !angle && comment == 0;
+            let separates = (matches!(c, ';' | '\n') || is_comma(c)) && !quoted && !angle && comment == 0;
             if separates && !escaped {
                 self.one(&entry);
                 entry.clear();
@@ -101,12 +136,12 @@ impl Recipients {
                     .filter(|(_, tail)| tail.contains('@'))
                     .map_or(entry, |(_, tail)| tail.trim()),
             };
-        let lower = address.to_lowercase();
+        let lower = address.to_lowercase().replace(['＠', '﹫'], "@");
         let address = lower.strip_prefix("mailto:").unwrap_or(&lower);
         if address.is_empty() {
             return;
         }
-        if is_many(address) {
+        if is_many(address) || holds_many(address) {
             self.many = true;
         }
         // Several addresses, whatever separates them: no mailer's idea of a list may make them one.
@@ -119,12 +154,31 @@ impl Recipients {
     }
 
     fn insert(&mut self, address: &str) {
-        let mailbox =
-            address.split_once('@').is_some_and(|(local, host)| !local.is_empty() && host.contains('.'));
+        let mailbox = is_mailbox(address);
         if self.found.insert(address.to_owned()) && mailbox {
             self.mailboxes += 1;
         }
     }
+}
+
+fn is_mailbox(address: &str) -> bool {
+    address.split_once('@').is_some_and(|(local, host)| !local.is_empty() && host.contains('.'))
+}
+
+/// A comma, in any script.
+fn is_comma(c: char) -> bool {
+    matches!(c, ',' | '،' | '、' | '，' | '；')
+}
+
+/// Whether what should be one addressee stands for several: a template that somebody else fills in, two numbers or
+/// channels side by side, a `mailto:` with more fields.
+fn holds_many(address: &str) -> bool {
+    let digits = address.bytes().filter(u8::is_ascii_digit).count();
+    let is_number = address.bytes().all(|b| b.is_ascii_digit() || b" +-()./|".contains(&b));
+    ["{{", "${", "<%", "%("].iter().any(|mark| address.contains(mark))
+        || (is_number && (digits > 20 || address.matches('+').count() > 1))
+        || address.matches('#').count() > 1
+        || (address.contains('?') && address.contains('='))
 }
 
 /// A text of a message that calls everybody in a channel.
@@ -189,6 +243,8 @@ fn is_many(address: &str) -> bool {
         return true;
     }
     let local = match address.split_once('@') {
+        Some(("", handle)) => handle,
+        Some(("*", _)) => return true,
         Some((local, _)) => local,
         None => {
             return address.starts_with("list:")

@@ -91,8 +91,8 @@ pub enum Refused {
     },
     /// An operator's rule builds the resource from an argument that is quoted.
     #[error(
-        "the catalogue's rule for `{tool}` makes its resource from the argument `{argument}`, which holds quotes or \
-         brackets; send the plain name"
+        "the catalogue's rule for `{tool}` makes its resource from the argument `{argument}`, which holds quotes, \
+         brackets or several names; send one plain name"
     )]
     QuotedArgument {
         /// The tool as it was named.

@@ -146,6 +146,8 @@ impl Hosts {
             self.found.unknown = true;
             return;
         };
+        // `https://good.example\@evil.example`: to a browser the host ends there, to curl the user does.
+        self.found.unknown |= text.contains('\\') && splits_hosts(text);
         match url.host() {
             Some(host) => self.add(&host),
             None => self.found.unknown = true,
@@ -212,6 +214,14 @@ impl Hosts {
     }
 }
 
+/// Whether a resource says of itself that it is somewhere in a network, understood or not.
+pub(super) fn is_address(text: &str) -> bool {
+    let others = ["mailto", "javascript", "data", "blob", "view-source", "jar", "feed", "vbscript"];
+    text.contains("://")
+        || is_absolute(&clean(text))
+        || split_scheme(&clean(text)).is_some_and(|(scheme, _)| others.contains(&scheme.as_str()))
+}
+
 /// A URL as a resource: canonical host, no user, no fragment; without its query where it would be too long
 /// for a name. None for what is no URL.
 pub(super) fn as_resource(text: &str) -> Option<Name> {
@@ -236,6 +246,13 @@ pub(super) fn as_resource(text: &str) -> Option<Name> {
             Name::new(url.as_str()).ok()
         })
     })
+}
+
+/// Whether a backslash stands before the path, within what some take for the user and others for the host.
+fn splits_hosts(text: &str) -> bool {
+    let after = split_scheme(text).map_or(text, |(_, rest)| rest).trim_start_matches(['/', '\\']);
+    let authority = after.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.split_once('\\').is_some_and(|(_, rest)| rest.contains('@'))
 }
 
 /// Whether a text begins like `example.com/…`: labels, the last of them letters only.

@@ -269,6 +269,8 @@ pub(super) struct Verb {
     pub(super) http: bool,
     /// The name speaks of databases.
     pub(super) database: bool,
+    /// It looks, and what it is given is a query by its name: `read_query`.
+    pub(super) takes_queries: bool,
     /// It searches texts, so that what it is asked for is language: `github_search_code`.
     pub(super) searches_texts: bool,
 }
@@ -278,6 +280,7 @@ impl Verb {
     pub(super) fn queries(&self) -> bool {
         (self.database && self.category == Category::Read)
             || self.yields_to_sql
+            || self.takes_queries
             || self.word.as_ref().is_some_and(|w| w.as_str() == "query")
     }
 }
@@ -360,6 +363,7 @@ impl Verbs {
                 word,
                 http,
                 database,
+                takes_queries: false,
                 searches_texts: false,
             };
         };
@@ -371,6 +375,7 @@ impl Verbs {
                 yields_to_sql: false,
                 http,
                 database,
+                takes_queries: false,
                 searches_texts: false,
             };
         }
@@ -385,6 +390,7 @@ impl Verbs {
             yields_to_sql: about_sql && entry.canonical == Execute,
             http,
             database,
+            takes_queries: about_sql && !database && category == Category::Read && !has(TEXTS),
             searches_texts: !about_sql
                 && matches!(entry.name.as_str(), "search" | "find" | "lookup" | "grep" | "browse")
                 && has(TEXTS),
@@ -485,6 +491,20 @@ fn is_database(word: &str) -> bool {
             | "spanner"
             | "cockroachdb"
             | "warehouse"
+            | "cypher"
+            | "mongo"
+            | "mongodb"
+            | "cassandra"
+            | "cql"
+            | "dynamodb"
+            | "arangodb"
+            | "surrealdb"
+            | "planetscale"
+            | "oracle"
+            | "teradata"
+            | "timescale"
+            | "hive"
+            | "impala"
     )
 }
 

@@ -274,10 +274,16 @@ impl App {
     ) -> Result<CheckView, Error> {
         caller.within_limit()?;
         let row = self.visible_check(caller, id).await?;
-        let deadline = tokio::time::Instant::now() + wait.min(MAX_WAIT);
+        let waits = if wait.is_zero() { None } else { caller.may_wait() };
+        let wait = wait.min(if waits.is_some() { MAX_WAIT } else { Duration::from_secs(1) });
+        let deadline = tokio::time::Instant::now() + wait;
         let mut changed = self.approvals_changed.subscribe();
         let mut stopping = self.stopping();
         loop {
+            // Whoever waits has asked a while ago: the key may be revoked since.
+            if !self.in_force(caller) {
+                return Err(Error::Unauthenticated("this key was revoked"));
+            }
             let (verdict, reason) = self.standing(caller, &row.checked).await?;
             let over = tokio::time::Instant::now() >= deadline || *stopping.borrow();
             if verdict != Verdict::Hold || over {

@@ -138,7 +138,7 @@ impl Error {
             | TargetError::TooLarge(message)
             | TargetError::Irreversible(message)
             | TargetError::Forbidden(message) => Self::Unsupported(message),
-            TargetError::Snapshot(message) => Self::Snapshot(message),
+            TargetError::Snapshot(message) | TargetError::Disk(message) => Self::Snapshot(message),
             other @ (TargetError::Config(_)
             | TargetError::Unreachable(_)
             | TargetError::TimedOut { .. }

@@ -255,15 +255,14 @@ impl App {
         };
         let measured = pending.measured();
         let mut action = run.action.clone();
-        // What changes nothing and returns records has read them, whatever it was taken for.
+        // What returns more records than it changes has read them, whatever it was taken for.
         let returned: usize = pending.results().iter().map(|result| result.rows.len()).sum();
-        let read = [Affected {
-            resource: String::new(),
-            how: How::Read,
-            records: u64::try_from(returned).unwrap_or(u64::MAX),
-        }];
-        let affected = if measured.records() == 0 { read.as_slice() } else { measured.affected.as_slice() };
-        let found = found_by(&run.target, Basis::Measured, affected, true)
+        let returned = u64::try_from(returned).unwrap_or(u64::MAX);
+        let mut affected = measured.affected.clone();
+        if measured.records() == 0 || returned > measured.records() {
+            affected.push(Affected { resource: String::new(), how: How::Read, records: returned });
+        }
+        let found = found_by(&run.target, Basis::Measured, &affected, true)
             .and_then(|found| action.affect(&found).map(|()| found).map_err(Error::from));
         let found = match found {
             Ok(found) => found,
@@ -317,13 +316,14 @@ impl App {
         }
     }
 
-    /// A person must approve: exactly this, on exactly these rows.
+    /// A person must approve: exactly this, on exactly these rows, with exactly these values from elsewhere.
     async fn held(
         self: &Arc<Self>,
         run: Run,
         mut pending: Box<dyn Pending>,
         mut asked: Asked,
     ) -> Result<ExecutionView, Error> {
+        pending.bind();
         let draft = match self.capture_pending(&run, pending.as_mut()).await {
             Ok(draft) => draft,
             Err(error) => {
@@ -351,7 +351,7 @@ impl App {
         if let Some(stale) = self.approved_for_other_rows(&run, &asked).await? {
             let who = stale.decided_by.as_ref().map_or("somebody", |by| &by.name);
             asked.judgement.reason.push_str(&format!(
-                " {who} approved it, but the rows that it touches have changed since, so it is asked again."
+                " {who} approved it, but the rows that it touches, or what it takes from others, have changed since, so it is asked again."
             ));
         }
         self.hold(asked, None).await.map(|answer| results::nothing(answer.decision))

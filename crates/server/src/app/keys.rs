@@ -19,10 +19,15 @@ use std::{
     num::NonZeroU32,
     sync::{Arc, PoisonError, RwLock},
 };
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The id of the admin key that `CHECKREIN_ADMIN_KEY` gives.
 pub const ENV_KEY_ID: &str = "key_env";
 
+/// What a request may have for its body; each time that much more counts as one more request.
+const BYTES_OF_ONE: u64 = 16 * 1024;
+/// Requests of one key that wait for a person at a time.
+const MAX_WAITS: usize = 256;
 /// Longest name of a key, in bytes.
 const MAX_KEY_NAME: usize = 128;
 
@@ -31,6 +36,8 @@ pub struct Caller {
     record: KeyRecord,
     binding: Option<Pattern>,
     limiter: Option<(DefaultDirectRateLimiter, u32)>,
+    /// How many more requests may wait for a person at a time.
+    waits: Semaphore,
     /// Who said who it is, where that is no key.
     provider: Option<Arc<Oidc>>,
 }
@@ -62,14 +69,20 @@ impl Caller {
             }
             _ => None,
         };
-        Ok(Self { record, binding, limiter, provider: None })
+        Ok(Self { record, binding, limiter, waits: Semaphore::new(MAX_WAITS), provider: None })
     }
 
     /// Somebody who signed in without a key. They see all agents and speak for none.
     pub(super) fn of_person(person: Person, provider: Arc<Oidc>) -> Self {
         let Person { id, name, role } = person;
         let record = KeyRecord { id, role, name, agent: None, sha256: String::new() };
-        Self { record, binding: None, limiter: None, provider: Some(provider) }
+        Self {
+            record,
+            binding: None,
+            limiter: None,
+            waits: Semaphore::new(MAX_WAITS),
+            provider: Some(provider),
+        }
     }
 
     /// The key's id.
@@ -115,6 +128,25 @@ impl Caller {
         })
     }
 
+    /// Counts a long body as several requests: all of it goes into the log, which has the room that the disk has.
+    ///
+    /// # Errors
+    /// As [`Caller::within_limit`].
+    pub(crate) fn within_bytes(&self, bytes: u64) -> Result<(), Error> {
+        let Some((limiter, limit)) = &self.limiter else { return Ok(()) };
+        let more = u32::try_from(bytes / BYTES_OF_ONE).unwrap_or(u32::MAX).min(*limit);
+        let Some(more) = NonZeroU32::new(more) else { return Ok(()) };
+        let Ok(Err(until)) = limiter.check_n(more) else { return Ok(()) };
+        let wait = until.wait_time_from(limiter.clock().now());
+        Err(Error::TooMany { limit: *limit, retry_after_seconds: wait.as_secs() + 1 })
+    }
+
+    /// A place to wait for a person. None when this key waits in so many places that each decision would have to
+    /// wake them all: then it is told how things stand, and can ask again.
+    pub(super) fn may_wait(&self) -> Option<SemaphorePermit<'_>> {
+        self.waits.try_acquire().ok()
+    }
+
     /// The agent that this caller speaks for when it names `named`.
     ///
     /// # Errors
@@ -122,9 +154,13 @@ impl Caller {
     pub(super) fn agent(&self, named: Option<&str>) -> Result<Name, Error> {
         let named =
             named.map(|n| Name::new(n).map_err(|e| Error::Invalid(format!("agent: {e}")))).transpose()?;
-        match (&self.binding, named) {
+        let agent = match (&self.binding, named) {
             (None, None) => Ok(Name::default_agent()),
             (None, Some(name)) => Ok(name),
+            // All together are called by a pattern: nobody passes for them.
+            (Some(_), Some(name)) if name.contains('*') => {
+                Err(Error::Invalid(format!("agent: `{name}` is a pattern; say which agent it is")))
+            }
             (Some(binding), Some(name)) if binding.matches(&name) => Ok(name),
             (Some(binding), Some(name)) => Err(Error::Forbidden(format!(
                 "this key speaks for `{binding}`, not for `{name}`; use that agent's own key"
@@ -132,7 +168,12 @@ impl Caller {
             (Some(binding), None) => binding.literal().cloned().ok_or_else(|| {
                 Error::Invalid(format!("this key speaks for `{binding}`; say which agent it is in `agent`"))
             }),
+        }?;
+        // Browsers and clients take these out of an address: nobody could look at the agent, or stop it there.
+        if matches!(agent.as_str(), "." | "..") {
+            return Err(Error::Invalid("agent: `.` and `..` stand for folders; use another name".to_owned()));
         }
+        Ok(agent)
     }
 
     /// The agents that this caller sees when it asks for `asked`.
@@ -393,7 +434,15 @@ mod tests {
         let many = caller(Role::Agent, Some("billing-*"));
         assert!(matches!(many.agent(None), Err(Error::Invalid(_))));
         assert_eq!(many.agent(Some("billing-2")).unwrap().as_str(), "billing-2");
+        for pattern in ["billing-*", "billing-1*", "*"] {
+            assert!(matches!(many.agent(Some(pattern)), Err(Error::Invalid(_))), "{pattern}");
+        }
         assert!(!many.may_see("support-1"));
+        let any = caller(Role::Agent, Some("*"));
+        assert!(
+            [".", "..", " .. "].iter().all(|name| matches!(any.agent(Some(name)), Err(Error::Invalid(_))))
+        );
+        assert!(matches!(caller(Role::Agent, Some("..")).agent(None), Err(Error::Invalid(_))));
         let operator = caller(Role::Operator, None);
         assert_eq!(operator.agent(None).unwrap().as_str(), "default");
         assert_eq!(operator.agent(Some("anyone")).unwrap().as_str(), "anyone");
@@ -413,6 +462,14 @@ mod tests {
         let agent = caller(Role::Agent, Some("a"));
         let refused = (0..10).filter(|_| agent.within_limit().is_err()).count();
         assert_eq!(refused, 6, "2 a second with a burst of 4");
+        let long = caller(Role::Agent, Some("a"));
+        assert!((0..100).all(|_| long.within_bytes(BYTES_OF_ONE - 1).is_ok()), "short bodies cost nothing");
+        let refused = (0..10).filter(|_| long.within_bytes(64 * BYTES_OF_ONE).is_err()).count();
+        assert_eq!(refused, 8, "2 a second with a burst of 4, and no body counts for more than a second's");
+        let waiting: Vec<_> = (0..MAX_WAITS).map(|_| agent.may_wait()).collect();
+        assert!(waiting.iter().all(Option::is_some) && agent.may_wait().is_none());
+        drop(waiting);
+        assert!(agent.may_wait().is_some());
         let admin = caller(Role::Admin, None);
         assert!((0..10).all(|_| admin.within_limit().is_ok()));
         assert!(agent.require(Role::Operator).is_err());

@@ -20,7 +20,6 @@ use checkrein_core::{
 use checkrein_targets::{
     Captured, CommitError, Error as TargetError, Pending, Plan, Progress, Undo, UndoOptions,
 };
-use sha2::{Digest as _, Sha256};
 use std::{
     sync::{Arc, PoisonError},
     time::Instant,
@@ -243,7 +242,7 @@ impl App {
 fn unreadable(error: TargetError) -> Error {
     match error {
         // It may be over the next time.
-        TargetError::Internal(message) => Error::Snapshot(message),
+        TargetError::Internal(message) | TargetError::Disk(message) => Error::Snapshot(message),
         other => Error::RollbackImpossible(other.to_string()),
     }
 }
@@ -254,6 +253,7 @@ fn impossible(error: TargetError) -> Error {
         TargetError::Unreachable(_)
         | TargetError::TimedOut { .. }
         | TargetError::Internal(_)
+        | TargetError::Disk(_)
         | TargetError::Config(_) => Error::of_target(error),
         other => Error::RollbackImpossible(other.to_string()),
     }
@@ -294,7 +294,7 @@ fn plan_view(of: &Connected, plan: Plan) -> RollbackPlan {
         })
         .collect();
     RollbackPlan {
-        digest: digest(&conflicts, plan.conflict_count),
+        digest: hex(&plan.conflict_digest),
         by_resource: plan
             .by_resource
             .into_iter()
@@ -311,16 +311,4 @@ fn plan_view(of: &Connected, plan: Plan) -> RollbackPlan {
         conflict_count: plan.conflict_count,
         notes: plan.notes,
     }
-}
-
-/// Names what stands against a rollback, in whatever order it was found.
-fn digest(conflicts: &[RollbackConflict], count: u64) -> String {
-    let each = conflicts.iter().map(|conflict| serde_json::to_vec(conflict).unwrap_or_default());
-    let mut each: Vec<_> = each.map(Sha256::digest).collect();
-    each.sort();
-    let mut all = Sha256::new_with_prefix(count.to_be_bytes());
-    for one in each {
-        all.update(one);
-    }
-    hex(&all.finalize())
 }

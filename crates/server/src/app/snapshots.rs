@@ -12,7 +12,7 @@ use checkrein_core::{
     event::Event,
     key::Role,
     name::Name,
-    snapshot::{Origin, RollbackStatus, SnapshotRecord, SnapshotState},
+    snapshot::{Origin, RollbackState, RollbackStatus, SnapshotRecord, SnapshotState},
 };
 use checkrein_store::{AppendError, SnapshotFilter};
 use checkrein_targets::{
@@ -267,8 +267,10 @@ impl App {
         let limit = query.limit.unwrap_or(50).clamp(1, MAX_PAGE);
         let page = self.store.snapshots(query.filter, query.cursor, limit).await?;
         let mut snapshots = Vec::with_capacity(page.rows.len());
-        for state in page.rows {
-            snapshots.push(self.snapshot_view(state).await?);
+        let ids = page.rows.iter().map(|state| state.record.id.clone()).collect();
+        let last = self.store.rollbacks_last_of(ids).await?;
+        for (state, last) in page.rows.into_iter().zip(last) {
+            snapshots.push(self.snapshot_as(state, last));
         }
         Ok(SnapshotPage { snapshots, next_cursor: page.next.map(|seq| seq.to_string()) })
     }
@@ -286,6 +288,12 @@ impl App {
     }
 
     pub(super) async fn snapshot_view(&self, state: SnapshotState) -> Result<SnapshotView, Error> {
+        let last = self.store.rollback_of(&state.record.id).await?;
+        Ok(self.snapshot_as(state, last))
+    }
+
+    /// As it stands, where `last` is its last rollback.
+    fn snapshot_as(&self, state: SnapshotState, last: Option<RollbackState>) -> SnapshotView {
         let id = state.record.id.clone();
         let running = {
             let running = self.rolling.lock().unwrap_or_else(PoisonError::into_inner);
@@ -298,7 +306,7 @@ impl App {
         };
         let rollback = match running {
             Some(running) => Some(running),
-            None => self.store.rollback_of(&id).await?.map(|last| {
+            None => last.map(|last| {
                 let (standing, done) = match last.status {
                     None => (RollbackProgress::Running, 0),
                     Some(RollbackStatus::Done) => (RollbackProgress::Done, last.record.restored),
@@ -312,7 +320,7 @@ impl App {
         let records = state.records();
         let seal_until = Some(self.seal_until(&state)).filter(|_| state.live() && !state.record.sealed);
         let SnapshotState { record, created_at, removed, seal, parts: _ } = state;
-        Ok(SnapshotView {
+        SnapshotView {
             id,
             target: record.target,
             resource: record.resource,
@@ -330,7 +338,7 @@ impl App {
             bytes: record.bytes,
             created_at,
             rollback,
-        })
+        }
     }
 }
 

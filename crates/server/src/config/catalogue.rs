@@ -13,7 +13,8 @@ pub(super) fn read(root: &mut Section<'_>, env: Option<Env<'_>>) -> (CatalogueCo
         lines.0.push(line);
         connected.extend(target);
     }
-    for (value, line) in root.values("tools") {
+    for (value, places) in root.values("tools") {
+        let line = places.line("").unwrap_or(1);
         match serde_json::from_value(value) {
             Ok(rule) => {
                 config.tools.push(rule);

@@ -3,7 +3,7 @@
 //! A [`Section`] is asked for the keys that exist; what nobody asked for is unknown, and is refused with
 //! the nearest key that was asked for. So the list of known keys cannot drift from the code that reads them.
 
-use super::{ConfigProblem, Env, human, secret};
+use super::{ConfigProblem, Env, human, places::Places, secret};
 use secrecy::SecretString;
 use serde_json::{Map, Number, Value};
 use std::{
@@ -365,8 +365,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A list of tables, `[[key]]`, as JSON values, each with its line.
-    pub(super) fn values(&mut self, key: &'static str) -> Vec<(Value, usize)> {
+    /// A list of tables, `[[key]]`, as JSON values, each with its lines.
+    pub(super) fn values(&mut self, key: &'static str) -> Vec<(Value, Places)> {
         let Some(value) = self.take(key) else { return Vec::new() };
         let DeValue::Array(items) = value.get_ref() else {
             self.refuse::<()>(key, value, format!("write each one as a table under [[{key}]]"));
@@ -375,7 +375,7 @@ impl<'a> Section<'a> {
         items
             .iter()
             .filter_map(|item| match json(item.get_ref(), 0) {
-                Ok(value) => Some((value, self.source.line_of(item))),
+                Ok(value) => Some((value, Places::of_toml(item, |at| self.source.line(at)))),
                 Err(e) => self.refuse(key, item, e),
             })
             .collect()

@@ -3,6 +3,7 @@
 use super::{
     ConfigError, ConfigProblem,
     document::{self, Section, Source},
+    places::Places,
 };
 use checkrein_core::{
     json,
@@ -23,8 +24,8 @@ pub struct FilePolicy {
     pub file: PathBuf,
     /// Its place in the file's list, from 0.
     pub index: usize,
-    /// Where in it, from 1; known for TOML.
-    pub line: Option<usize>,
+    /// The lines of its keys in it.
+    places: Places,
 }
 
 /// Reads the policies of a file, or of every `.toml` and `.json` file of a folder, by name.
@@ -95,7 +96,7 @@ fn from_toml(path: &Path, text: &str) -> Result<Vec<FilePolicy>, ConfigError> {
 
 /// The policies under `[[policies]]` of a section.
 pub(super) fn in_section(path: &Path, section: &mut Section<'_>) -> Vec<FilePolicy> {
-    let of = |(index, (value, line))| FilePolicy { value, file: path.to_owned(), index, line: Some(line) };
+    let of = |(index, (value, places))| FilePolicy { value, file: path.to_owned(), index, places };
     section.values("policies").into_iter().enumerate().map(of).collect()
 }
 
@@ -122,7 +123,13 @@ fn from_json(path: &Path, text: &str) -> Result<Vec<FilePolicy>, ConfigError> {
         }
         _ => return Err(not_policies(path)),
     };
-    let of = |(index, value)| FilePolicy { value, file: path.to_owned(), index, line: None };
+    let places = Places::of_json(text, "policies");
+    let of = |(index, value)| FilePolicy {
+        value,
+        file: path.to_owned(),
+        index,
+        places: places.get(index).cloned().unwrap_or_default(),
+    };
     Ok(list.into_iter().enumerate().map(of).collect())
 }
 
@@ -165,5 +172,5 @@ fn problem(from: &FilePolicy, policy: &str, path: &str, message: String) -> Conf
     let policy =
         if policy.is_empty() { format!("policies[{}]", from.index) } else { format!("policy {policy}") };
     let at = if path.is_empty() { policy } else { format!("{policy}: {path}") };
-    ConfigProblem { file: Some(from.file.clone()), line: from.line, at, message }
+    ConfigProblem { file: Some(from.file.clone()), line: from.places.line(path), at, message }
 }

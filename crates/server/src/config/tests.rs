@@ -253,7 +253,7 @@ fn policies_that_do_not_compile_refuse_the_whole_with_their_place() {
         ),
     ]);
     let error = load_with(&dir, Overrides::default(), &[]).expect_err("it should be refused").to_string();
-    assert!(error.contains("more.toml:3: policy x"), "{error}");
+    assert!(error.contains("more.toml:5: policy x"), "{error}");
     assert!(error.contains("gone.toml: there is no such file"), "{error}");
     assert!(error.contains("checkrein.toml:2: policies[0]: name: missing"), "{error}");
 
@@ -275,6 +275,10 @@ fn policy_files_in_json() {
         assert!(error.starts_with("p.json"), "{error}");
     }
     assert!(read(r#"{"polices":[]}"#).unwrap_err().to_string().contains("did you mean `policies`?"));
+    let misspelt =
+        read("[\n{\"name\": \"a\", \"rule\": \"block\",\n \"condition\": {\"acton\": \"x\"}}]").unwrap();
+    let error = compile_policies(&misspelt).unwrap_err().to_string();
+    assert!(error.starts_with("p.json:3: policy a: condition.acton: unknown key"), "{error}");
 }
 
 #[test]

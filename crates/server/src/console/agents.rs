@@ -43,6 +43,7 @@ pub(super) fn switch(view: &BreakerView) -> Switch {
     let agent = view.scope.strip_prefix("agent:");
     Switch {
         name: match (agent, view.scope.strip_prefix("group:")) {
+            (Some(pattern), _) if pattern.contains('*') => format!("every agent of the key for {pattern}"),
             (Some(agent), _) => agent.to_owned(),
             (None, Some(group)) => format!("the group {group}"),
             (None, None) => "every agent".to_owned(),

@@ -21,7 +21,7 @@ use checkrein_api::{Answer, ApprovalDecision, ApprovalView};
 use checkrein_core::{
     approval::State as Standing,
     decision::{Basis, Matched},
-    name::{Name, Pattern},
+    name::Pattern,
     time::Timestamp,
 };
 use checkrein_store::{ApprovalFilter, CheckFilter};
@@ -201,10 +201,7 @@ async fn one(
         Err(_) => (Vec::new(), None),
     };
     let breaker = app.breaker(&app.breaker_scope(&format!("agent:{}", approval.agent))?).await?;
-    let stopped = match Name::new(&approval.agent) {
-        Ok(agent) => app.in_the_way(&agent).await?,
-        Err(_) => Vec::new(),
-    };
+    let stopped = app.in_the_way(&approval.id).await?;
     let waiting = Waiting::of(&approval, app.now());
     let title = format!("{}: {} {} {}", waiting.state, approval.agent, approval.action, approval.resource);
     let page = ApprovalPage {

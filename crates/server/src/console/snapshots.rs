@@ -174,8 +174,6 @@ struct Plan {
     conflicts: Vec<Conflict>,
     conflict_count: String,
     more: bool,
-    /// There are more than the digest names.
-    beyond: bool,
     any: bool,
     /// Names exactly these conflicts, so that nobody forces what they have not seen.
     seen: String,
@@ -211,7 +209,6 @@ fn plan(plan: &RollbackPlan) -> Plan {
         notes: plan.notes.clone(),
         conflicts: plan.conflicts.iter().take(SHOWN).map(conflict).collect(),
         conflict_count: text::number(plan.conflict_count),
-        beyond: plan.conflict_count > plan.conflicts.len() as u64,
         more: plan.conflict_count > SHOWN as u64,
         any: plan.conflict_count > 0,
         seen: plan.digest.clone(),

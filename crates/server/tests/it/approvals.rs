@@ -1,6 +1,6 @@
 //! Several people, comments, withdrawal, what no longer holds, and a restart in the middle.
 
-use super::common::{Reply, Server};
+use super::common::{ADMIN, Reply, Server};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -277,4 +277,26 @@ async fn whoever_asks_is_none_of_two_people_by_another_key_either() {
     assert_eq!(server.approval(id).await["approvals_given"], 0);
     assert_eq!(server.decide(id, &bob, "approve").await.status, 200);
     assert_eq!(server.decide(id, &cleo, "approve").await.json()["state"], "approved");
+}
+
+#[tokio::test]
+async fn a_key_that_is_revoked_while_it_waits_hears_no_yes() {
+    let server = Server::start().await;
+    ask_for(&server, 1).await;
+    let made =
+        server.post("/v1/keys", json!({"role": "agent", "name": "k", "agent": "shop-bot"})).await.json();
+    let (id, agent) = (text(&made["id"]), text(&made["key"]));
+    let ann = server.operator("Ann").await;
+    let held = server.ask(agent, &refund()).await;
+    let waits = format!("/v1/checks/{}?wait=60s", text(&held["id"]));
+    let decides = async {
+        // The key is refused from the moment that it is revoked; a request that it began before waits all the while.
+        let revoked = server.send("DELETE", &format!("/v1/keys/{id}"), ADMIN, "").await;
+        assert_eq!(revoked.status, 204, "{revoked:?}");
+        let decided = server.decide(text(&held["approval_id"]), &ann, "approve").await;
+        assert_eq!(decided.status, 200, "{decided:?}");
+    };
+    let (waited, ()) = tokio::join!(biased; server.send("GET", &waits, agent, ""), decides);
+    assert_eq!(waited.status, 401, "{waited:?}");
+    assert_eq!(server.approval(text(&held["approval_id"])).await["used_by"], Value::Null);
 }

@@ -85,9 +85,8 @@ impl Server {
         app.ensure_admin_key(Some(ADMIN)).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let router = http::router(Arc::clone(&app));
         let tasks = vec![
-            tokio::spawn(http::serve(listener, None, router, places, app.stopping())),
+            tokio::spawn(http::serve(listener, None, Arc::clone(&app), places)),
             tokio::spawn(Arc::clone(&app).upkeep()),
         ];
         Self { addr, app, dir, tasks }

@@ -15,7 +15,7 @@ fn forms() -> Vec<String> {
     routes.map(path).collect()
 }
 
-async fn send(server: &Server, method: &str, path: &str, headers: &str, body: &str) -> Reply {
+pub(crate) async fn send(server: &Server, method: &str, path: &str, headers: &str, body: &str) -> Reply {
     let text = format!(
         "{method} {path} HTTP/1.1\r\nhost: console.test\r\nconnection: close\r\n{headers}\
          content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
@@ -25,7 +25,7 @@ async fn send(server: &Server, method: &str, path: &str, headers: &str, body: &s
 }
 
 /// Signs in. Returns the header with the cookie.
-async fn enter(server: &Server) -> String {
+pub(crate) async fn enter(server: &Server) -> String {
     let entered = send(server, "POST", "/sign-in", "", &format!("key={ADMIN}&next=%2Fgrants")).await;
     assert_eq!(entered.status, 303, "{entered:?}");
     let cookie = entered.headers.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
@@ -111,4 +111,50 @@ async fn the_plot_of_an_agent_says_where_the_log_is_too_long_for_it() {
     let (hours, figure) = drawn().await;
     let said = "Fewer than 48 hours are shown: only those within the newest 100,000 entries of the log";
     assert!(hours == 0 && figure.contains(said), "{hours}: {figure}");
+}
+
+#[tokio::test]
+async fn an_approval_names_every_breaker_that_is_in_its_way() {
+    let server = Server::with("[drift.groups.workers]\nagents = [\"worker-*\"]").await;
+    let cookie = enter(&server).await;
+    server
+        .policy(json!({"name": "ask", "rule": "require_approval", "condition": {"action": "refund"}}))
+        .await;
+    let key = server.key("agent", Some("worker-*")).await;
+    let held = json!({"agent": "worker-1", "action": "refund", "resource": "shop.orders"}).to_string();
+    let held = server.send("POST", "/v1/checks", &key, &held).await.json();
+    let page = format!("/approvals/{}", held["approval_id"].as_str().unwrap_or_else(|| panic!("{held}")));
+    let shown = async || {
+        let page = send(&server, "GET", &page, &cookie, "").await;
+        assert_eq!(page.status, 200, "{page:?}");
+        let (_, bar) = page.body.split_once("<div id=\"stopped\"").unwrap();
+        bar.split_once("<section").unwrap().0.to_owned()
+    };
+    assert!(!shown().await.contains("is stopped"), "nothing is in its way");
+    for (scope, said, link) in [
+        ("all", "every agent is stopped", "/agents"),
+        ("group:workers", "the group workers is stopped", "/agents"),
+        ("agent:worker-*", "every agent of the key for worker-* is stopped", "/agents/worker-*"),
+        ("agent:worker-1", "worker-1 is stopped", "#more"),
+        ("agent:worker-2", "", ""),
+        ("agent:other-*", "", ""),
+    ] {
+        let set = async |state: &str| {
+            let body = json!({"state": state, "reason": "to see"}).to_string();
+            let path = format!("/v1/breakers/{scope}");
+            let set = server.send("PUT", &path, ADMIN, &body).await;
+            assert_eq!(set.status, 200, "{set:?}");
+        };
+        set("open").await;
+        let bar = shown().await;
+        if said.is_empty() {
+            assert!(!bar.contains("is stopped"), "{scope} concerns others: {bar}");
+        } else {
+            let link = format!("href=\"{link}\"");
+            assert!(bar.contains(said) && bar.contains(&link), "{scope}: {bar}");
+            assert_eq!(bar.matches("is stopped").count(), 1, "{scope}, and no other one: {bar}");
+        }
+        set("closed").await;
+    }
+    server.stop_and_verify().await;
 }

@@ -97,6 +97,43 @@ async fn story(server: &Server) {
     assert_eq!(dump(server).await, before);
 }
 
+/// More conflicts than are shown: those that nobody sees are what a person's word is about, too. `more` is what the
+/// columns of `users` after id and `column` need.
+pub(crate) async fn conflicts_beyond_those_shown(server: &Server, column: &str, more: &str) {
+    let rows: Vec<String> = (1_000..1_300).map(|id| format!("({id}, 'AA'{more})")).collect();
+    server.execute(&format!("INSERT INTO users VALUES {}", rows.join(", "))).await;
+    let set = async |value: &str, which: &str| {
+        let run = server.execute(&format!("UPDATE users SET {column} = '{value}' WHERE {which}")).await;
+        assert_eq!(run["executed"], true, "{run}");
+        run
+    };
+    let run = set("BB", "id >= 1000").await;
+    let id = text(&run["snapshot_id"]);
+    set("CC", "id >= 1000").await;
+    let plan = async || server.rollback(id, json!({"dry_run": true})).await.json()["plan"].clone();
+    let seen = plan().await;
+    let shown: Vec<String> =
+        seen["conflicts"].as_array().unwrap().iter().map(|c| c["key"]["id"].to_string()).collect();
+    assert_eq!((shown.len(), &seen["conflict_count"]), (200, &json!(300)), "{seen}");
+    assert_eq!(plan().await["digest"], seen["digest"], "nothing has changed");
+    let unseen: Vec<i32> = (1_000..1_300)
+        .filter(|id| !shown.contains(&id.to_string()) && !shown.contains(&format!("\"{id}\"")))
+        .collect();
+    assert_eq!(unseen.len(), 100, "{shown:?}");
+    set("DD", &format!("id = {}", unseen[50])).await;
+    let old = json!({"on_conflict": "force", "plan_digest": seen["digest"]});
+    let refused = server.rollback(id, old).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (409, "rollback-conflicts"), "{refused:?}");
+    assert!(text(&refused.json()["detail"]).contains("the plan changed since you looked"), "{refused:?}");
+    let now = plan().await;
+    assert_eq!(now["conflicts"], seen["conflicts"], "what is shown is what was shown");
+    let done =
+        server.rollback(id, json!({"on_conflict": "force", "plan_digest": now["digest"]})).await.json();
+    assert_eq!(done["status"], "done", "{done}");
+    let back = server.execute(&format!("SELECT id FROM users WHERE {column} = 'AA'")).await;
+    assert_eq!(back["rows"].as_array().map(Vec::len), Some(300), "{back}");
+}
+
 #[tokio::test]
 async fn on_postgresql() {
     let database = Postgres::start(&[]).unwrap();
@@ -106,6 +143,13 @@ async fn on_postgresql() {
     client.batch_execute(databases::SHOP).await.unwrap();
     let server = databases::server("postgres", &url).await;
     story(&server).await;
+    conflicts_beyond_those_shown(&server, "country", "").await;
+    // One record is changed, and a whole table comes along.
+    let condition = json!({"record_count_exceeds": 2});
+    server.policy(json!({"name": "few", "rule": "block", "condition": condition})).await;
+    let with = "WITH one AS (UPDATE users SET country = 'FR' WHERE id = 1 RETURNING id) SELECT * FROM orders";
+    let run = server.execute(with).await;
+    assert_eq!((&run["verdict"], &run["blast_radius"]["records"]), (&json!("block"), &json!(3)), "{run}");
     server.stop_and_verify().await;
 }
 
@@ -122,5 +166,6 @@ async fn on_mariadb() {
     }
     let server = databases::server("mysql", &database.url(user, &name)).await;
     story(&server).await;
+    conflicts_beyond_those_shown(&server, "country", "").await;
     server.stop_and_verify().await;
 }

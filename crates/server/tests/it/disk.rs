@@ -47,7 +47,7 @@ async fn without_room_for_snapshots_nothing_runs_and_nothing_is_rolled_back() {
         (format!("/v1/snapshots/{}/rollback", text(&ran["snapshot_id"])), json!({})),
     ] {
         let reply = server.post(&path, body).await;
-        assert_eq!(reply.status, 503, "{path}: {reply:?}");
+        assert_eq!((reply.status, reply.problem().as_str()), (503, "snapshot-failed"), "{path}: {reply:?}");
         assert!(reply.json()["detail"].as_str().unwrap().contains("No space left on device"), "{reply:?}");
     }
     assert_eq!((shop::dump(&dir), files(&dir)), (before.clone(), kept), "nothing has changed");

@@ -138,6 +138,13 @@ async fn blocks_failures_and_more_than_was_declared_open_it() {
     assert_eq!(answer["verdict"], "block");
     assert!(answer["reason"].as_str().unwrap().contains("4000 records where 3 were declared"), "{answer}");
 
+    // Ids say how many there are, too, where nothing else was counted.
+    let ids = json!({"agent": "namer", "action": "update", "resource": "t", "record_ids": [1, 2, 3]});
+    let check = server.check(ids).await;
+    outcome(&check["id"], json!({"status": "ok", "records": 4_000})).await;
+    let answer = server.check(call("namer", "update", "u")).await;
+    assert!(answer["reason"].as_str().unwrap().contains("4000 records where 3 were declared"), "{answer}");
+
     let words = ["read", "list", "find"];
     for n in 0..15 {
         let check = server.check(call("failing", words[n % 3], &format!("r{n}/x"))).await;

@@ -204,6 +204,39 @@ async fn an_approval_does_not_cover_rows_that_have_changed() {
     server.stop_and_verify().await;
 }
 
+/// The rows are the same, and what would be written into them is not.
+#[tokio::test]
+async fn an_approval_does_not_cover_other_values_from_elsewhere() {
+    let server = shop::server("").await;
+    limit(&server, "require_approval", 10).await;
+    let sql = "UPDATE users SET plan = (SELECT total FROM orders WHERE id = 100), name = random() WHERE plan = 'trial'";
+    let held = server.execute(sql).await;
+    approve(&server, &held).await;
+    shop::meddle(server.dir.path(), "UPDATE orders SET total = 77 WHERE id = 100");
+    let again = server.execute(sql).await;
+    assert_eq!((&again["verdict"], &again["executed"]), (&json!("hold"), &json!(false)), "{again}");
+    assert!(text(&again["reason"]).contains("takes from others, have changed since"), "{again}");
+    assert_ne!(again["approval_id"], held["approval_id"]);
+    approve(&server, &again).await;
+    let ran = server.execute(sql).await;
+    assert_eq!(ran["executed"], true, "{ran}");
+    server.stop_and_verify().await;
+}
+
+/// One record is changed, and a whole table comes along.
+#[tokio::test]
+async fn what_a_change_returns_beside_is_counted() {
+    let server = shop::server("").await;
+    limit(&server, "block", 10).await;
+    let one = "UPDATE users SET plan = 'vip' WHERE id = 1";
+    let both = json!({"statements": [{"statement": "SELECT * FROM users"}, {"statement": one}]});
+    let run = server.try_execute(both).await.json();
+    assert_eq!((&run["verdict"], &run["executed"]), (&json!("block"), &json!(false)), "{run}");
+    let returned = server.execute(&format!("{one} RETURNING *")).await;
+    assert_eq!((&returned["executed"], &returned["blast_radius"]["records"]), (&json!(true), &json!(1)));
+    server.stop_and_verify().await;
+}
+
 #[tokio::test]
 async fn an_approval_does_not_cover_a_read_that_has_grown() {
     let server = shop::server("").await;

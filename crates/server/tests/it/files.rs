@@ -113,3 +113,33 @@ async fn what_a_folder_cannot_do_is_refused() {
     }
     assert_eq!(tree(server.dir.path()), before);
 }
+
+#[tokio::test]
+async fn of_many_conflicts_each_counts() {
+    let server = folder().await;
+    let docs = server.dir.path().join("docs");
+    let write = |n: usize, content: &str| fs::write(docs.join(format!("{n}.txt")), content).unwrap();
+    (100..400).for_each(|n| write(n, "one"));
+    let taken =
+        server.post("/v1/snapshots", json!({"resource": "docs", "where": {"glob": "*.txt"}})).await.json();
+    let id = text(&taken["id"]);
+    (100..400).for_each(|n| write(n, "two"));
+    assert_eq!(server.post(&format!("/v1/snapshots/{id}/seal"), json!({})).await.status, 200);
+    (100..400).for_each(|n| write(n, "three"));
+    let plan = async || server.rollback(id, json!({"dry_run": true})).await.json()["plan"].clone();
+    let seen = plan().await;
+    let shown: Vec<_> =
+        seen["conflicts"].as_array().unwrap().iter().map(|c| c["key"]["path"].clone()).collect();
+    assert_eq!((shown.len(), &seen["conflict_count"]), (200, &json!(300)), "{seen}");
+    assert_eq!(plan().await["digest"], seen["digest"], "nothing has changed");
+    let unseen = (100..400).find(|n| !shown.contains(&json!(format!("{n}.txt")))).unwrap();
+    write(unseen, "four");
+    let old = json!({"on_conflict": "force", "plan_digest": seen["digest"]});
+    let refused = server.rollback(id, old).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (409, "rollback-conflicts"), "{refused:?}");
+    assert_eq!(fs::read_to_string(docs.join("100.txt")).unwrap(), "three", "nothing was rolled back");
+    let now = json!({"on_conflict": "force", "plan_digest": plan().await["digest"]});
+    let done = server.rollback(id, now).await.json();
+    assert_eq!((&done["status"], &done["restored"]), (&json!("done"), &json!(300)), "{done}");
+    server.stop_and_verify().await;
+}

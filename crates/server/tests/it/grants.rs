@@ -263,3 +263,17 @@ async fn an_execution_is_granted_by_what_it_really_changes() {
     assert_eq!(server.granted(&id).await["records_used"], 50);
     server.stop_and_verify().await;
 }
+
+#[tokio::test]
+async fn an_agent_that_says_none_each_time_spends_a_grant_all_the_same() {
+    let server = Server::start().await;
+    ask_for(&server, 1).await;
+    let agent = server.key("agent", Some("shop-bot")).await;
+    let ann = server.operator("ann").await;
+    server.grant(&ann, &grant(2)).await;
+    let mut verdicts = Vec::new();
+    for order in 0..3 {
+        verdicts.push(server.ask(&agent, &refunds(0, order)).await["verdict"].clone());
+    }
+    assert_eq!(verdicts, ["allow", "allow", "hold"]);
+}

@@ -1,7 +1,8 @@
 //! Some of the records that a held action would touch, for the person who is asked.
 
-use super::shop;
+use super::{console, shop};
 use serde_json::json;
+use std::time::{Duration, Instant};
 
 fn rows_of(resource: &serde_json::Value) -> usize {
     resource["rows"].as_array().unwrap().len()
@@ -68,4 +69,45 @@ async fn an_operator_can_have_no_records_shown() {
     let refused = server.get(&format!("/v1/approvals/{id}/sample")).await;
     assert_eq!(refused.status, 422, "{refused:?}");
     assert!(refused.json()["detail"].as_str().unwrap().contains("sample = false"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_go_on_record_is_not_shown() {
+    let server = shop::server("").await;
+    let cookie = console::enter(&server).await;
+    server
+        .policy(json!({"name": "ask", "rule": "require_approval", "condition": {"action": "delete"}}))
+        .await;
+    let held = server.execute("DELETE FROM users WHERE id = 3").await;
+    let page = format!("/approvals/{}", held["approval_id"].as_str().unwrap_or_else(|| panic!("{held}")));
+    let sample = format!("/v1{page}/sample");
+    let looked =
+        async || (server.get(&sample).await, console::send(&server, "GET", &page, &cookie, "").await);
+    let (answer, shown) = looked().await;
+    assert!(answer.status == 200 && answer.body.contains("user 3"), "{answer:?}");
+    assert!(shown.status == 200 && shown.body.contains("user 3"), "{shown:?}");
+
+    // Nobody can write to the log as long as this transaction is open; reading it goes on.
+    let log = rusqlite::Connection::open(server.dir.path().join("data/checkrein.db")).unwrap();
+    log.busy_timeout(Duration::from_secs(60)).unwrap();
+    log.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let head = server.app.store().head();
+    let (answer, shown) = looked().await;
+    assert!(answer.status == 503 && !answer.body.contains("user 3"), "not on record, and shown: {answer:?}");
+    assert!(shown.status == 200 && shown.body.contains("They cannot be shown"), "{shown:?}");
+    assert!(!shown.body.contains("user 3"), "not on record, and shown: {shown:?}");
+    assert_eq!(server.app.store().head(), head, "nothing of it is on record");
+
+    log.execute_batch("ROLLBACK").unwrap();
+    drop(log);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let (answer, shown) = looked().await;
+        if answer.body.contains("user 3") && shown.body.contains("user 3") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "60 s for a log that can be written again: {answer:?} {shown:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    server.stop_and_verify().await;
 }

@@ -1,6 +1,6 @@
 //! Snapshots and rollback through the API, on a real SQLite file.
 
-use super::{common::Server, shop};
+use super::{common::Server, databases_undo, shop};
 use serde_json::{Value, json};
 
 fn text(value: &Value) -> &str {
@@ -107,6 +107,13 @@ async fn what_is_forced_is_what_a_person_has_looked_at() {
     let done = server.rollback(id, json!({"on_conflict": "force", "plan_digest": now})).await.json();
     assert_eq!(done["status"], "done", "{done}");
     assert!(!shop::dump(server.dir.path()).contains("more"));
+    server.stop_and_verify().await;
+}
+
+#[tokio::test]
+async fn what_is_forced_is_also_what_nobody_was_shown() {
+    let server = shop::server("").await;
+    databases_undo::conflicts_beyond_those_shown(&server, "name", ", 'trial'").await;
     server.stop_and_verify().await;
 }
 

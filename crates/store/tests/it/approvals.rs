@@ -7,7 +7,6 @@ use checkrein_core::{
     event::Event,
     grant::{self, Grant},
     key::Role,
-    name::{Name, Pattern},
     time::Timestamp,
 };
 use checkrein_store::{AppendError, ApprovalFilter, GrantFilter};
@@ -69,30 +68,6 @@ fn person(who: u8) -> Actor {
 
 fn human(who: u8) -> u8 {
     who.max(1)
-}
-
-fn grant(id: &str, max_records: u64, max_uses: Option<u64>, given_at: Timestamp) -> Grant {
-    let any = || Pattern::new("*").unwrap();
-    Grant {
-        id: id.into(),
-        agent: Name::new("billing-bot").unwrap(),
-        action: any(),
-        resource: any(),
-        max_records,
-        max_uses,
-        accept_declared: false,
-        reason: "clean-up".into(),
-        given_by: person(2),
-        given_at,
-        expires_at: given_at.plus_seconds(LIFE),
-        state: grant::State::Open,
-        uses: 0,
-        records: 0,
-        last_used_by: None,
-        last_used_at: None,
-        revoked_by: None,
-        revoked_at: None,
-    }
 }
 
 /// What a person would say about one approval.
@@ -245,7 +220,12 @@ fn event(step: &Step, now: Timestamp) -> Option<Event> {
             of(a, Transition::Use { check_id: format!("chk_{check}"), fingerprint })
         }
         Step::Give(g, records, uses) => {
-            Event::GrantGiven(Box::new(grant(&format!("grt_{g}"), *records, *uses, now)))
+            let given = Grant {
+                max_uses: *uses,
+                expires_at: now.plus_seconds(LIFE),
+                ..grant(&format!("grt_{g}"), *records, now)
+            };
+            Event::GrantGiven(Box::new(given))
         }
         Step::UseGrant(g, records) => {
             of_grant(g, grant::Transition::Use { check_id: "chk_0".into(), records: *records })

@@ -8,9 +8,11 @@ use checkrein_core::{
     decision::{Basis, BlastRadius, Decision, Matched, ResourceCount, Verdict},
     event::{Checked, Event, Outcome, OutcomeStatus},
     fingerprint::Fingerprint,
+    grant::{self, Grant},
     key::{KeyRecord, Role},
-    name::Name,
+    name::{Name, Pattern},
     policy::{Mode, Rule},
+    snapshot::{Held, Origin, SnapshotRecord},
     time::Timestamp,
 };
 use serde_json::json;
@@ -178,6 +180,47 @@ pub(crate) fn decided(id: &str, decision: Answer) -> Event {
 
 pub(crate) fn changed(id: &str, transition: Transition) -> Event {
     Event::ApprovalChanged { id: id.into(), transition }
+}
+
+/// For whatever `billing-bot` does, for an hour.
+pub(crate) fn grant(id: &str, max_records: u64, given_at: Timestamp) -> Grant {
+    let any = || Pattern::new("*").unwrap();
+    Grant {
+        id: id.into(),
+        agent: name("billing-bot"),
+        action: any(),
+        resource: any(),
+        max_records,
+        max_uses: None,
+        accept_declared: false,
+        reason: "clean-up".into(),
+        given_by: actor(Role::Operator),
+        given_at,
+        expires_at: given_at.plus_seconds(3600),
+        state: grant::State::Open,
+        uses: 0,
+        records: 0,
+        last_used_by: None,
+        last_used_at: None,
+        revoked_by: None,
+        revoked_at: None,
+    }
+}
+
+pub(crate) fn snapshot(id: &str, agent: &str, check_id: Option<&str>) -> SnapshotRecord {
+    SnapshotRecord {
+        id: id.into(),
+        target: "shop".into(),
+        resource: "shop.users".into(),
+        agent: agent.into(),
+        session: None,
+        check_id: check_id.map(Into::into),
+        origin: Origin::Execution,
+        sealed: false,
+        by_resource: vec![Held { resource: "shop.users".into(), records: 3 }],
+        bytes: 100,
+        key_id: "key_1".into(),
+    }
 }
 
 pub(crate) fn policy(name: &str, limit: u64) -> Event {

@@ -12,6 +12,7 @@ mod crash;
 mod faults;
 mod finding;
 mod journal;
+mod listing;
 mod migrate;
 mod model;
 mod outbox;

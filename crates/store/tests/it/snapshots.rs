@@ -6,31 +6,15 @@ use checkrein_core::{
     key::Role,
     name::Pattern,
     rollback::OnConflict,
-    snapshot::{Execution, Held, Origin, RollbackRecord, RollbackStatus, Seal, SnapshotRecord},
+    snapshot::{Execution, Origin, RollbackRecord, RollbackStatus, Seal},
 };
 use checkrein_store::{
     AppendError, Difference, LiveSnapshot, OpenExecution, Reader, SnapshotFilter, VerifyError,
 };
 use rusqlite::Connection;
 
-fn record(id: &str, agent: &str, check_id: Option<&str>) -> SnapshotRecord {
-    SnapshotRecord {
-        id: id.into(),
-        target: "shop".into(),
-        resource: "shop.users".into(),
-        agent: agent.into(),
-        session: None,
-        check_id: check_id.map(Into::into),
-        origin: Origin::Execution,
-        sealed: false,
-        by_resource: vec![Held { resource: "shop.users".into(), records: 3 }],
-        bytes: 100,
-        key_id: "key_1".into(),
-    }
-}
-
 fn taken(id: &str, agent: &str, check_id: Option<&str>) -> Event {
-    Event::SnapshotTaken(Box::new(record(id, agent, check_id)))
+    Event::SnapshotTaken(Box::new(snapshot(id, agent, check_id)))
 }
 
 fn sealed(id: &str) -> Event {
@@ -179,48 +163,4 @@ async fn retention_leaves_what_somebody_may_still_need() {
     assert_eq!(store.rollback_of("snp_3").await.unwrap(), None);
     store.close().await;
     verified(dir.path());
-}
-
-#[tokio::test]
-async fn a_filter_that_few_pass_is_a_bounded_search() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let of = |n: u32, target: &str, agent: &str| {
-        let mut record = record(&format!("snp_{n}"), agent, None);
-        record.target = target.into();
-        Event::SnapshotTaken(Box::new(record))
-    };
-    store.append(vec![of(0, "rare", "seldom"), removed("snp_0")], at(0)).await.unwrap();
-    for first in (1..=5_000).step_by(500) {
-        let events = (first..first + 500).map(|n| of(n, "shop", "busy"));
-        store.append(events.collect(), at(1)).await.unwrap();
-    }
-    let few = [
-        SnapshotFilter { target: Some("rare".into()), ..SnapshotFilter::default() },
-        SnapshotFilter { agent: Some(Pattern::new("s*").unwrap()), ..SnapshotFilter::default() },
-        SnapshotFilter { live: Some(false), ..SnapshotFilter::default() },
-    ];
-    for filter in few {
-        let page = store.snapshots(filter.clone(), None, 10).await.unwrap();
-        assert!(page.rows.is_empty(), "{filter:?}");
-        let page = store.snapshots(filter.clone(), page.next, 10).await.unwrap();
-        assert_eq!(page.rows.len(), 1, "where it was left: {filter:?}");
-        assert_eq!((page.rows[0].record.id.as_str(), page.next), ("snp_0", None));
-    }
-    let mut filter = SnapshotFilter { live: Some(true), ..SnapshotFilter::default() };
-    let mut seen = 0;
-    let mut before = None;
-    loop {
-        let page = store.snapshots(filter.clone(), before, 1_000).await.unwrap();
-        seen += page.rows.len();
-        before = page.next;
-        if before.is_none() {
-            break;
-        }
-    }
-    assert_eq!(seen, 5_000, "none twice, none left out");
-    filter.live = None;
-    let all = store.snapshots(filter, None, 10_000).await.unwrap();
-    assert_eq!((all.rows.len(), all.next.is_some()), (5_000, true));
-    store.close().await;
 }

@@ -10,7 +10,7 @@ use super::{
     walk::{Choice, Tally, Ways, paths},
     work::Stop,
 };
-use crate::{CONFLICTS_SHOWN, Conflict, Error, Plan, ResourcePlan, UndoOptions};
+use crate::{Conflict, Error, Plan, ResourcePlan, UndoOptions};
 use checkrein_core::rollback::{ConflictKind, OnConflict, States, Step};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -263,9 +263,9 @@ fn summary(items: &[Item]) -> Plan {
             }
         }
         if let Some(kind) = item.conflict {
-            plan.conflict_count += 1;
-            if plan.conflicts.len() < CONFLICTS_SHOWN {
-                plan.conflicts.push(conflict(item, kind));
+            let conflict = conflict(item, kind);
+            if plan.stands_against(&[Some(&serde_json::to_vec(&conflict).unwrap_or_default())]) {
+                plan.conflicts.push(conflict);
             }
         }
         let has_more = |object: &Option<Object>| matches!(object, Some(Object { body: Body::File { elsewhere, .. }, .. }) if *elsewhere > 0);

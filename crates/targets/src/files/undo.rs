@@ -159,6 +159,9 @@ impl Pending for Rollback {
         &self.token
     }
 
+    // The transaction of a rollback: nobody captures it.
+    fn bind(&mut self) {}
+
     async fn capture(&mut self, _out: &mut SnapshotWriter) -> Result<Captured, Error> {
         Err(Error::Unsupported("a rollback has captured already what it overwrites".to_owned()))
     }

@@ -36,7 +36,7 @@ pub(super) async fn execute(db: &Arc<Db>, statements: &[Statement]) -> Result<Bo
         for statement in &parsed {
             results.push(run.statement(statement).await?);
         }
-        run.finish(results).await
+        run.finish(results, statements).await
     })
     .await
 }
@@ -170,7 +170,7 @@ impl Run {
         let sets = self.session.several(&sql).await?;
         let Some(view) = sets.first().and_then(|rows| rows.first()) else { return Ok(()) };
         Err(Error::Unmeasurable(format!(
-            "it reads from the view {}, of which nobody knows what its functions do; read from its tables instead",
+            "it names the view {}, of which nobody knows what its functions do; name the tables that it is made of instead",
             get::<String>(view, 0)?
         )))
     }
@@ -280,7 +280,11 @@ impl Run {
     }
 
     /// Adds up what was changed, and refuses what does not.
-    async fn finish(mut self, results: Vec<ResultSet>) -> Result<Box<dyn Pending>, Error> {
+    async fn finish(
+        mut self,
+        results: Vec<ResultSet>,
+        statements: &[Statement],
+    ) -> Result<Box<dyn Pending>, Error> {
         let alone = self.changed.iter().all(|c| c.alone);
         let rows = if alone {
             self.changed.iter().map(|c| c.rows).sum()
@@ -307,7 +311,8 @@ impl Run {
                 Measured { exact: true, affected: tally.affected() }
             }
         };
-        let open = Open::new(self.db, self.session, self.found, proof, measured, results);
+        let open =
+            Open::new(self.db, self.session, self.found, proof, measured, results, statements.to_vec());
         Ok(Box::new(if self.triggers { open } else { open.plain() }))
     }
 }

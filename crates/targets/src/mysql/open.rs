@@ -7,13 +7,16 @@ use super::{
     footprint::Footprint,
     resolve::Token,
     schema::Table,
-    value::{decode, encode},
+    value::{cells, decode, encode},
 };
 use crate::{
-    Captured, CommitError, Error, Measured, Pending, ResultSet, RowsDigest, snapshot::SnapshotWriter,
+    Captured, CommitError, Error, Measured, Pending, ResultSet, RowsDigest, Statement,
+    binding::{self, Binding},
+    snapshot::SnapshotWriter,
 };
 use async_trait::async_trait;
 use mysql_async::{Value, prelude::Queryable as _};
+use sqlparser::dialect::MySqlDialect;
 use std::sync::Arc;
 
 /// What everything found must add up to.
@@ -58,6 +61,10 @@ pub(super) struct Open {
     broken: bool,
     /// Whether nothing has run that could have set a variable of the session: a trigger could.
     plain: bool,
+    /// What the agent sent.
+    statements: Vec<Statement>,
+    /// Whether an approval will be bound to it.
+    bound: bool,
 }
 
 impl Open {
@@ -68,9 +75,11 @@ impl Open {
         proof: Proof,
         measured: Measured,
         results: Vec<ResultSet>,
+        statements: Vec<Statement>,
     ) -> Self {
         let token = Token { connection: session.conn.id(), begun: session.begun }.to_string();
-        Self { db, session, found, proof, measured, results, token, broken: false, plain: false }
+        let (broken, plain, bound) = (false, false, false);
+        Self { db, session, found, proof, measured, results, token, broken, plain, statements, bound }
     }
 
     /// Says that the session is as it was before.
@@ -81,7 +90,12 @@ impl Open {
 
     async fn images(&mut self, out: &mut SnapshotWriter) -> Result<Captured, Error> {
         let mut outside = Outside::of(&self.db, &self.session);
-        let (mut tally, mut digest) = (Tally::default(), RowsDigest::default());
+        let mut tally = Tally::default();
+        let tables = self.found.tables.values().map(|touched| &touched.table);
+        let changed = tables.map(|t| (t.name.as_str(), t.columns.iter().map(|c| c.name.as_str())));
+        let mut digest = self.bound.then(|| {
+            (RowsDigest::default(), Binding::of(&MySqlDialect {}, &self.statements).settle(changed))
+        });
         let mut chunks = ChunkWriter::new(out, true);
         for touched in self.found.tables.values() {
             for part in touched.parts() {
@@ -91,7 +105,9 @@ impl Open {
                         touched.table.can_come_back(before, record.after.as_deref())?;
                     }
                     tally.add(&touched.table, record);
-                    add(&mut digest, &touched.table, record)?;
+                    if let Some((digest, binding)) = &mut digest {
+                        add(digest, binding, &touched.table, record)?;
+                    }
                 }
                 chunks.add(&touched.table, &records).await?;
             }
@@ -100,14 +116,25 @@ impl Open {
         chunks.identify(&mut self.session).await?;
         self.proof.check(&tally)?;
         out.sealed();
-        Ok(Captured { affected: tally.affected(), digest: Some(digest.finish()) })
+        Ok(Captured { affected: tally.affected(), digest: digest.map(|(digest, _)| digest.finish()) })
     }
 }
 
-/// A record's part in the digest: its before-image, or the key that it was inserted under. What AUTO_INCREMENT
-/// gives grows with each try and says nothing.
-fn add(digest: &mut RowsDigest, table: &Table, record: &Record) -> Result<(), Error> {
+/// A record's part in the digest: its before-image, or the key that it was inserted under, and of what is left what an
+/// approval is bound to. What AUTO_INCREMENT gives grows with each try and says nothing.
+fn add(digest: &mut RowsDigest, binding: &Binding, table: &Table, record: &Record) -> Result<(), Error> {
     let resource = &table.resource;
+    let made_up =
+        |place: &usize| record.before.is_none() && table.columns.get(*place).is_some_and(|c| c.auto);
+    let key: Vec<usize> = table.key.iter().copied().filter(|place| !made_up(place)).collect();
+    let places =
+        binding.places(table.columns.iter().map(|c| c.name.as_str()), table.keyed.then_some(key.as_slice()));
+    if let (Some(places), Some(after)) = (places, &record.after) {
+        let times = if table.keyed { 1 } else { record.counts.1.saturating_sub(record.counts.0) };
+        for _ in 0..times {
+            binding::bind(digest, resource, &places, &cells(after)?);
+        }
+    }
     if !table.keyed {
         for _ in record.counts.1..record.counts.0 {
             digest.add(resource, &record.key);
@@ -143,6 +170,10 @@ impl Pending for Open {
 
     fn token(&self) -> &str {
         &self.token
+    }
+
+    fn bind(&mut self) {
+        self.bound = true;
     }
 
     async fn capture(&mut self, out: &mut SnapshotWriter) -> Result<Captured, Error> {

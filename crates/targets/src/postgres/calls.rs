@@ -10,6 +10,10 @@
 
 use super::{connect::Session, guard, values::Trouble};
 use crate::Error;
+use sqlparser::{
+    dialect::PostgreSqlDialect,
+    tokenizer::{Token, Tokenizer},
+};
 use std::collections::HashSet;
 use tokio_postgres::types::Type;
 
@@ -105,7 +109,26 @@ WHERE p.oid = ANY (ARRAY(SELECT r.oid FROM reached r, class WHERE r.class = clas
     AND (p.provolatile = 'v' OR l.lanname IN ('sql', 'plpgsql'))
     AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
         WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
-        AND e.extname = ANY ($5))"#;
+        AND e.extname = ANY ($5))
+UNION ALL
+-- That something calls functions of the server itself is kept nowhere but in its text.
+SELECT t.name, NULL, t.source FROM reached r, class, LATERAL (
+    SELECT 'a view or rule on ' || w.ev_class::pg_catalog.regclass, pg_catalog.pg_get_ruledef(w.oid)
+        FROM pg_catalog.pg_rewrite w WHERE r.class = class.rule AND w.oid = r.oid
+    UNION ALL
+    SELECT 'a default of ' || a.adrelid::pg_catalog.regclass, pg_catalog.pg_get_expr(a.adbin, a.adrelid)
+        FROM pg_catalog.pg_attrdef a WHERE r.class = class.attrdef AND a.oid = r.oid
+    UNION ALL
+    SELECT 'the constraint ' || k.conname, pg_catalog.pg_get_constraintdef(k.oid)
+        FROM pg_catalog.pg_constraint k WHERE r.class = class."constraint" AND k.oid = r.oid AND k.contype = 'c'
+    UNION ALL
+    SELECT 'the policy ' || y.polname, pg_catalog.concat_ws(' ', pg_catalog.pg_get_expr(y.polqual, y.polrelid),
+        pg_catalog.pg_get_expr(y.polwithcheck, y.polrelid))
+        FROM pg_catalog.pg_policy y WHERE r.class = class.policy AND y.oid = r.oid
+    UNION ALL
+    SELECT 'the trigger ' || g.tgname, pg_catalog.pg_get_triggerdef(g.oid)
+        FROM pg_catalog.pg_trigger g WHERE r.class = class."trigger" AND g.oid = r.oid AND g.tgqual IS NOT NULL
+) t(name, source)"#;
 
 /// Refuses a statement that calls what cannot be seen through. One that only reads (`writes` is false: in a
 /// transaction in which nothing else is allowed) sets off no trigger.
@@ -134,8 +157,15 @@ pub(super) async fn check(session: &Session, sql: &str, writes: bool) -> Result<
         open.clear();
         text.clear();
         for row in rows {
-            let (name, language): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+            let (name, language): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
             let source: Option<String> = row.try_get(2)?;
+            let Some(language) = language else {
+                // As the server itself writes it. What of the operator's own it calls is a row of its own.
+                if let Some((word, why)) = guard::called(source.as_deref().unwrap_or_default()) {
+                    return Err(refused(&name, &format!("calls `{word}`, which {why}")));
+                }
+                continue;
+            };
             if !looked.insert(name.clone() + source.as_deref().unwrap_or_default()) {
                 continue;
             }
@@ -153,9 +183,7 @@ pub(super) async fn check(session: &Session, sql: &str, writes: bool) -> Result<
             // A notification leaves with the commit, and never without it: where the operator's own functions send one
             // with a change, as triggers do, the change is judged before. A read is judged by nobody.
             let sends: &[&str] = if writes { &["pg_notify"] } else { &[] };
-            let copies =
-                || words(&without_comments(&source), &mut HashSet::new()).iter().any(|word| word == "copy");
-            if (has("notify") && !writes) || (has("copy") && copies()) {
+            if (has("notify") && !writes) || (has("copy") && copies(&source, DEPTH)) {
                 return Err(refused(&name, "acts outside of the transaction"));
             }
             if ["prepare", "deallocate", "discard"].into_iter().any(has) {
@@ -184,7 +212,7 @@ fn refused(name: &str, why: &str) -> Trouble {
 /// The words of a text that are new, as they are and as the server may fold them.
 fn words(sql: &str, seen: &mut HashSet<String>) -> Vec<String> {
     let mut found = Vec::new();
-    for word in sql.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')) {
+    for word in sql.split(|c: char| !(c.is_ascii_alphanumeric() || !c.is_ascii() || c == '_' || c == '$')) {
         for word in [word.to_owned(), word.to_lowercase(), word.to_ascii_lowercase()] {
             let name = cut(&word).to_owned();
             if !name.is_empty() && seen.insert(name.clone()) {
@@ -201,26 +229,16 @@ fn cut(word: &str) -> &str {
     word.get(..end).unwrap_or_default()
 }
 
-/// A function's text without its comments, which speak of much that it does not do. What stands between dollars
-/// is looked at: so does the whole of it.
-fn without_comments(source: &str) -> String {
-    let mut rest = source;
-    let mut kept = String::with_capacity(source.len());
-    let mut quoted = false;
-    while let Some(next) = rest.chars().next() {
-        if !quoted && let Some(comment) = rest.strip_prefix("--") {
-            rest = comment.split_once(['\n', '\r']).map_or("", |(_, after)| after);
-            kept.push(' ');
-        } else if !quoted && let Some(comment) = rest.strip_prefix("/*") {
-            rest = guard::after_comment(comment);
-            kept.push(' ');
-        } else {
-            quoted ^= next == '\'';
-            kept.push(next);
-            rest = rest.get(next.len_utf8()..).unwrap_or_default();
-        }
-    }
-    kept
+/// Whether a function's text holds the word COPY other than in a comment, which speaks of much that it does not do. In
+/// `depth` texts within texts at most.
+fn copies(source: &str, depth: usize) -> bool {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, source).tokenize();
+    let (Ok(tokens), true) = (tokens, depth > 0) else { return true };
+    tokens.iter().any(|token| match token {
+        Token::Whitespace(_) => false,
+        Token::DollarQuotedString(text) => copies(&text.value, depth - 1),
+        token => words(&token.to_string(), &mut HashSet::new()).iter().any(|word| word == "copy"),
+    })
 }
 
 #[cfg(test)]
@@ -243,7 +261,28 @@ mod tests {
 
     #[test]
     fn comments_are_left_out_and_texts_are_not() {
-        let source = "begin -- copy it\n x := '-- no'; /* copy /* it */ */ copy t to '/f'; end";
-        assert_eq!(without_comments(source), "begin   x := '-- no';   copy t to '/f'; end");
+        for (body, does) in [
+            ("begin -- copy it\n x := '-- no'; /* copy /* it */ copy */ end", false),
+            ("begin x := '-- no'; copy t to '/f'; end", true),
+            ("begin x := e'it\\'s -- '; copy t to '/f'; end", true),
+            ("begin x := $q$it's$q$; y := ' -- '; copy t to '/f'; end", true),
+            ("begin select \"--\" from t; copy t to '/f'; end", true),
+            ("begin x := 'copy'; end", true),
+            ("begin x := $q$ copy $q$; end", true),
+            ("begin x := 'open; copy", true),
+        ] {
+            let source =
+                format!("CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $function$ {body} $function$");
+            assert_eq!(copies(&source, DEPTH), does, "{body}");
+        }
+    }
+
+    /// Whatever is not ASCII is part of a name, to the server.
+    #[test]
+    fn names_are_of_any_characters() {
+        let found = words("select f\u{1f600}x(1), a\u{b7}b, c\u{3000}d-e", &mut HashSet::new());
+        for name in ["f\u{1f600}x", "a\u{b7}b", "c\u{3000}d", "e"] {
+            assert!(found.iter().any(|word| word == name), "{found:?}");
+        }
     }
 }

@@ -14,9 +14,11 @@ use super::{
     values::{Room, Trouble, run, run_telling},
 };
 use crate::{
-    Captured, CommitError, Error, Limits, Measured, Pending, ResultSet, Statement, snapshot::SnapshotWriter,
+    Captured, CommitError, Error, Limits, Measured, Pending, ResultSet, Statement, binding::Binding,
+    snapshot::SnapshotWriter,
 };
 use async_trait::async_trait;
+use sqlparser::dialect::PostgreSqlDialect;
 use std::time::Duration;
 use tokio_postgres::{Client, error::SqlState};
 
@@ -216,6 +218,8 @@ impl Postgres {
             token: token.clone(),
             limits: limits.clone(),
             captured: false,
+            statements: statements.to_vec(),
+            bound: false,
         })
     }
 }
@@ -279,6 +283,11 @@ pub(super) async fn token(session: &Session) -> Result<String, Trouble> {
     token.ok_or_else(|| Error::Internal("the transaction has no number".to_owned()).into())
 }
 
+/// The transaction's number, of its name.
+pub(super) fn number_of(token: &str) -> Option<u64> {
+    token.rsplit(':').next()?.parse().ok()
+}
+
 /// Makes sure that the numbers of transactions that were given out so far are never given out again, even if
 /// the server dies now: they come back from what is on its disk. A commit that has to wait for the disk does.
 /// From here on, until it counts, this session writes texts as snapshots have them, and plans a question once.
@@ -325,6 +334,10 @@ pub(super) struct Transaction {
     pub(super) limits: Limits,
     /// What it did is in a snapshot already: the transaction of a rollback.
     pub(super) captured: bool,
+    /// What the agent sent.
+    pub(super) statements: Vec<Statement>,
+    /// Whether an approval will be bound to it.
+    pub(super) bound: bool,
 }
 
 #[async_trait]
@@ -341,6 +354,10 @@ impl Pending for Transaction {
         &self.token
     }
 
+    fn bind(&mut self) {
+        self.bound = true;
+    }
+
     async fn capture(&mut self, out: &mut SnapshotWriter) -> Result<Captured, Error> {
         if self.captured {
             return Err(Error::Internal("this transaction has been captured already".to_owned()));
@@ -348,16 +365,17 @@ impl Pending for Transaction {
         self.captured = true;
         let limit = self.limits.snapshot;
         let work = async {
-            let number = self.token.rsplit(':').next().and_then(|number| number.parse().ok());
-            let number = number.ok_or_else(|| Error::Internal("the transaction has no number".to_owned()))?;
+            let number = number_of(&self.token)
+                .ok_or_else(|| Error::Internal("the transaction has no number".to_owned()))?;
             self.watch.busy();
             let looks = Looks { inside: &self.session, outside: &self.watch, number, limit };
+            let bound = self.bound.then(|| Binding::of(&PostgreSqlDialect {}, &self.statements));
             let (captured, alike) = images::capture(
                 &looks,
                 &self.touched,
                 &self.keys,
                 std::mem::take(&mut self.hints),
-                &self.measured,
+                (&self.measured, bound),
                 out,
             )
             .await?;

@@ -122,16 +122,25 @@ pub(super) fn sets(sql: &str) -> bool {
 pub(super) fn forbidden(sql: &str, permitted: &[&str]) -> Option<(String, &'static str)> {
     let lower = sql.to_lowercase();
     let mut words = lower.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'));
-    words.find_map(|word| {
-        if permitted.contains(&word) {
-            return None;
-        }
-        let found = FUNCTIONS.iter().find(|(pattern, _)| match pattern.strip_suffix('*') {
-            Some(prefix) => word.starts_with(prefix),
-            None => word == *pattern,
-        });
-        found.map(|(_, why)| (word.to_owned(), *why))
+    words.find_map(|word| if permitted.contains(&word) { None } else { acts(word) })
+}
+
+/// The first function that a text as the server writes it calls, if it acts where it cannot be measured, and why. Such
+/// a text has no white space between a name and its bracket, and names that are no calls mean nothing in it.
+pub(super) fn called(text: &str) -> Option<(String, &'static str)> {
+    let lower = text.to_lowercase();
+    let mut parts = lower.split('(').peekable();
+    std::iter::from_fn(|| parts.next().filter(|_| parts.peek().is_some())).find_map(|before| {
+        acts(before.rsplit(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).next()?)
     })
+}
+
+fn acts(word: &str) -> Option<(String, &'static str)> {
+    let found = FUNCTIONS.iter().find(|(pattern, _)| match pattern.strip_suffix('*') {
+        Some(prefix) => word.starts_with(prefix),
+        None => word == *pattern,
+    });
+    found.map(|(_, why)| (word.to_owned(), *why))
 }
 
 /// The first word, in lower case, after white space, comments and opening brackets.
@@ -152,7 +161,7 @@ pub(super) fn verb(sql: &str) -> Option<String> {
 }
 
 /// What follows the end of a comment, which may hold others.
-pub(super) fn after_comment(mut rest: &str) -> &str {
+fn after_comment(mut rest: &str) -> &str {
     let mut depth = 1_u32;
     while depth > 0 {
         let (open, close) = (rest.find("/*"), rest.find("*/"));
@@ -183,6 +192,18 @@ mod tests {
         }
         for sql in ["", "  ", "/* never closed", "-- only this", ";", "\"update\" t"] {
             assert_eq!(verb(sql), None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn calls_are_told_from_names() {
+        for text in ["SELECT set_config('a'::text, 'b'::text, false) AS x", "(1 + lo_get((2)::oid))"] {
+            assert!(called(text).is_some(), "{text}");
+        }
+        for text in
+            ["SELECT t.lo_price AS set_config, count(*) FROM (t)", "lo_price IN (1)", "set_config", ""]
+        {
+            assert_eq!(called(text), None, "{text}");
         }
     }
 

@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     Affected, Captured, Error, How, Measured, RowsDigest,
+    binding::Binding,
     snapshot::{Side, SnapshotWriter},
 };
 use std::{
@@ -139,18 +140,29 @@ pub(super) fn alike_after(table: u32) -> String {
     format!("{table}+")
 }
 
+/// Under which name [`Alike`] holds whether the server wrote the transaction's number on each record that it left of a
+/// table: it does not on those of savepoints.
+pub(super) fn all_numbered(table: u32) -> String {
+    format!("{table}=")
+}
+
 /// Takes the images of everything that `touched` names.
 pub(super) async fn capture(
     looks: &Looks<'_>,
     touched: &[Touched],
     keys: &[ForeignKey],
     hints: Hints,
-    measured: &Measured,
+    (measured, bound): (&Measured, Option<Binding>),
     out: &mut SnapshotWriter,
 ) -> Result<(Captured, Alike), Trouble> {
     let since = Instant::now();
     let begun = looks.begin(touched).await?;
-    let what = (touched, keys, measured);
+    let changed = touched.iter().map(|t| {
+        let name = t.relation.resource.rsplit('.').next().unwrap_or_default();
+        (name, t.relation.columns.iter().map(|c| c.name.as_str()))
+    });
+    let bound = bound.map(|bound| bound.settle(changed));
+    let what = (touched, keys, measured, bound.as_ref());
     if let Some(found) = images(looks, &begun, since, what, hints.clone(), out, false).await? {
         return Ok(found);
     }
@@ -164,7 +176,7 @@ async fn images(
     looks: &Looks<'_>,
     (sizes, groups, oldest): &(BTreeMap<u32, u64>, i64, u64),
     since: Instant,
-    (touched, keys, measured): (&[Touched], &[ForeignKey], &Measured),
+    (touched, keys, measured, bound): (&[Touched], &[ForeignKey], &Measured, Option<&Binding>),
     hints: Hints,
     out: &mut SnapshotWriter,
     care: bool,
@@ -211,13 +223,12 @@ async fn images(
                 out: &shared,
                 table,
                 side: Side::Before,
-                digest: Some(DigestOf { digest: &mut old, resource, columns: None }),
+                digest: bound.map(|_| DigestOf { digest: &mut old, resource, columns: None }),
             },
             kept: left.as_mut(),
+            others: 0,
         };
-        // Of what was inserted the key counts, unless the database made it up: it would be another one the
-        // next time.
-        let key = (t.updated == 0).then(|| key_positions(relation)).flatten();
+        let taken = bound.and_then(|bound| bound_after(bound, t));
         let mut afters = Pass {
             one: looks.inside,
             other: looks.outside,
@@ -229,9 +240,10 @@ async fn images(
                 out: &shared,
                 table,
                 side: Side::After,
-                digest: key.map(|key| DigestOf { digest: &mut new, resource, columns: Some(key) }),
+                digest: taken.map(|columns| DigestOf { digest: &mut new, resource, columns: Some(columns) }),
             },
             kept: right.as_mut(),
+            others: 0,
         };
         let (before, after) = if follows {
             let before = befores.run(pages, most_before, &guess).await?;
@@ -243,6 +255,7 @@ async fn images(
             let known = found.after(looks, t, pages, &[]).await?;
             tokio::try_join!(befores.run(pages, most_before, &guess), afters.run(pages, most_after, &known))?
         };
+        let numbered = afters.others == 0;
         if only_updated && before != after {
             return Ok(None);
         }
@@ -262,6 +275,7 @@ async fn images(
             for (name, number) in [(alike_before(relation.oid), were), (alike_after(relation.oid), are)] {
                 alike.extend(number.map(|number| (name, number.into())));
             }
+            alike.insert(all_numbered(relation.oid), numbered.into());
         }
         found.are(relation.oid, left);
         digest.add(&relation.resource, format!("+{}", t.inserted).as_bytes());
@@ -291,7 +305,7 @@ async fn images(
     // The same numbers: then the words for how they came about are the better ones.
     let same = affected.iter().map(|a| a.records).sum::<u64>() == measured.records();
     let affected = if same { measured.affected.clone() } else { affected };
-    Ok(Some((Captured { affected, digest: Some(digest.finish()) }, alike)))
+    Ok(Some((Captured { affected, digest: bound.map(|_| digest.finish()) }, alike)))
 }
 
 /// How many records `client` sees that are like one of those at these places; none where there are no places.
@@ -310,14 +324,18 @@ async fn like(client: &Client, relation: &Relation, places: &[Place]) -> Result<
     Ok(ask_one(client, &count).await?.and_then(|number| number.parse().ok()))
 }
 
-/// Where the key's columns are in a row; `None` without a key, or with one that the database fills.
-fn key_positions(relation: &Relation) -> Option<Vec<usize>> {
-    let positions: Option<Vec<_>> = relation
-        .key
-        .iter()
-        .map(|key| relation.columns.iter().position(|c| c.number == key.number && !c.filled))
-        .collect();
-    positions.filter(|positions| !positions.is_empty())
+/// The columns of after-images that an approval is bound to, by place: those with values from elsewhere, and of what was
+/// inserted the key, unless the database made it up: it would be another one the next time.
+fn bound_after(bound: &Binding, of: &Touched) -> Option<Vec<usize>> {
+    let relation = &of.relation;
+    let place = |number| relation.columns.iter().position(|c| c.number == number);
+    let key: Vec<usize> = relation.key.iter().filter_map(|key| place(key.number)).collect();
+    let filled = |place: &usize| relation.columns.get(*place).is_some_and(|c| c.filled);
+    let made_up = of.inserted > 0 && key.iter().any(filled);
+    let tells = if made_up { &[] } else { key.as_slice() };
+    let names = relation.columns.iter().map(|c| c.name.as_str());
+    let places = bound.places(names, (!key.is_empty()).then_some(tells));
+    places.or_else(|| (of.updated == 0 && !tells.is_empty()).then(|| tells.to_vec()))
 }
 
 /// The versions that `one` sees before and after, and `other` does not see in between.
@@ -334,6 +352,8 @@ struct Pass<'c, 's> {
     sink: Sink<'s>,
     /// Takes their places, if they are wanted.
     kept: Option<&'s mut Vec<Place>>,
+    /// How many were found that are not `own`.
+    others: u64,
 }
 
 impl Pass<'_, '_> {
@@ -437,6 +457,7 @@ impl Pass<'_, '_> {
         if left.is_empty() {
             return Ok(0);
         }
+        self.others += left.len() as u64;
         if let Some(kept) = &mut self.kept {
             kept.extend_from_slice(&left);
         }

@@ -257,12 +257,12 @@ fn frames(
     let unread = |e: std::io::Error| format!("the snapshot {} cannot be read: {e}", path.display());
     let file = File::open(path).map_err(|e| match e.kind() {
         ErrorKind::NotFound => Error::Snapshot(unread(e)),
-        _ => Error::Internal(unread(e)),
+        _ => Error::Disk(unread(e)),
     })?;
     let mut file = BufReader::with_capacity(1 << 20, file);
     let cut = |e: std::io::Error| match e.kind() {
         ErrorKind::UnexpectedEof => damaged(path, "its end"),
-        _ => Error::Internal(unread(e)),
+        _ => Error::Disk(unread(e)),
     };
     let mut start = [0_u8; MAGIC.len() + SALT_BYTES + 1];
     file.read_exact(&mut start).map_err(cut)?;

@@ -249,7 +249,7 @@ fn part_of(path: &Path) -> PathBuf {
 }
 
 fn disk(path: &Path, error: &std::io::Error) -> Error {
-    Error::Internal(format!("the snapshot {} cannot be written: {error}", path.display()))
+    Error::Disk(format!("the snapshot {} cannot be written: {error}", path.display()))
 }
 
 /// Begins a file, which may hold something already, with a salt that was never used: what is sealed with the same

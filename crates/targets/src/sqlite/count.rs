@@ -9,7 +9,7 @@ use super::{
     value,
     watch::{Mode, Watch},
 };
-use crate::{Affected, Captured, Counted, Error, How, Selection, Statement, snapshot::Side, stay};
+use crate::{Affected, Captured, Counted, Error, How, Selection, Statement, stay};
 use rusqlite::Connection;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -55,7 +55,7 @@ pub(super) fn capture(
                 sink.table(&shape.name, shape.to_json()?)?;
                 announced = true;
             }
-            sink.row(Side::Before, &shape.encode(row)?)?;
+            sink.record(Some(&shape.encode(row)?), None)?;
         }
     }
     sink.end(Some(json!({ "schema_version": schema_version(connection)? })), false)?;

@@ -4,9 +4,14 @@ use super::{
     connect::{Clock, Fault},
     schema::Shape,
     value,
+    walk::Batch,
 };
-use crate::Cell;
-use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
+use crate::{Cell, RowWriter};
+use rusqlite::{Connection, OptionalExtension as _, Rows, Statement};
+use std::cmp::Ordering;
+
+/// Records between two looks at the clock.
+const TURNS: u64 = 256;
 
 /// Where to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +99,40 @@ fn tell(before: Option<&[u8]>, after: Option<&[u8]>, each: &mut Each<'_>) -> Res
     if before == after { Ok(()) } else { each(before, after) }
 }
 
+/// Over the records of one state, in the order of the rowid.
+struct Cursor<'s> {
+    rows: Rows<'s>,
+    shape: &'s Shape,
+    rowid: Option<i64>,
+    row: RowWriter,
+}
+
+impl<'s> Cursor<'s> {
+    /// At the first of `rows`, which are those of [`Shape::select`].
+    fn new(rows: Rows<'s>, shape: &'s Shape) -> Result<Self, Fault> {
+        let mut cursor = Self { rows, shape, rowid: None, row: RowWriter::default() };
+        cursor.step()?;
+        Ok(cursor)
+    }
+
+    fn step(&mut self) -> Result<(), Fault> {
+        self.row.clear();
+        self.rowid = match self.rows.next()? {
+            Some(row) => {
+                self.shape.encode_into(row, &mut self.row)?;
+                Some(row.get(0)?)
+            }
+            None => None,
+        };
+        Ok(())
+    }
+}
+
+/// A `SELECT` of the records between two rowids, in their order.
+fn between(shape: &Shape, rowid: &str) -> String {
+    format!("{} WHERE {rowid} BETWEEN ?1 AND ?2 ORDER BY {rowid}", shape.select(None))
+}
+
 /// Two cursors in the order of the rowid, from the first to the last.
 fn merge(
     (old, new): (&Connection, &Connection),
@@ -103,34 +142,99 @@ fn merge(
     clock: &Clock,
     each: &mut Each<'_>,
 ) -> Result<(), Fault> {
-    let sql = format!("{} WHERE {rowid} BETWEEN ?1 AND ?2 ORDER BY {rowid}", shape.select(None));
+    let sql = between(shape, rowid);
     let (mut old, mut new) = (old.prepare(&sql)?, new.prepare(&sql)?);
-    let (mut olds, mut news) = (old.query(ends)?, new.query(ends)?);
-    let read = |row: Option<&Row<'_>>| -> Result<Option<(i64, Vec<u8>)>, Fault> {
-        Ok(row.map(|row| Ok::<_, rusqlite::Error>((row.get(0)?, shape.encode(row)?))).transpose()?)
-    };
-    let (mut before, mut after) = (read(olds.next()?)?, read(news.next()?)?);
-    loop {
-        clock.check()?;
-        let order = match (&before, &after) {
+    let (mut before, mut after) =
+        (Cursor::new(old.query(ends)?, shape)?, Cursor::new(new.query(ends)?, shape)?);
+    for turn in 0_u64.. {
+        if turn % TURNS == 0 {
+            clock.check()?;
+        }
+        let order = match (before.rowid, after.rowid) {
             (None, None) => return Ok(()),
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some((a, _)), Some((b, _))) => a.cmp(b),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(a), Some(b)) => a.cmp(&b),
         };
-        let gone = before.take_if(|_| order.is_le());
-        let come = after.take_if(|_| order.is_ge());
-        tell(
-            gone.as_ref().map(|(_, row)| row.as_slice()),
-            come.as_ref().map(|(_, row)| row.as_slice()),
-            each,
-        )?;
-        if gone.is_some() {
-            before = read(olds.next()?)?;
+        tell(order.is_le().then(|| before.row.bytes()), order.is_ge().then(|| after.row.bytes()), each)?;
+        if order.is_le() {
+            before.step()?;
         }
-        if come.is_some() {
-            after = read(news.next()?)?;
+        if order.is_ge() {
+            after.step()?;
         }
+    }
+    Ok(())
+}
+
+/// Rows of which some are not there, in one piece of memory.
+#[derive(Default)]
+pub(super) struct Found {
+    rows: RowWriter,
+    /// Whether it is there, and where it ends.
+    ends: Vec<(bool, usize)>,
+}
+
+impl Found {
+    /// The row at this place.
+    pub(super) fn get(&self, at: usize) -> Option<&[u8]> {
+        let begin = at.checked_sub(1).map_or(Some(0), |last| self.ends.get(last).map(|(_, end)| *end))?;
+        let (there, end) = self.ends.get(at)?;
+        there.then(|| self.rows.bytes().get(begin..*end))?
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.ends.clear();
+    }
+
+    fn end(&mut self, there: bool) {
+        self.ends.push((there, self.rows.len()));
+    }
+}
+
+/// Looks up many records at once.
+pub(super) struct Lookup<'c> {
+    one: Finder<'c>,
+    /// Where there is a rowid.
+    range: Option<Statement<'c>>,
+}
+
+impl<'c> Lookup<'c> {
+    pub(super) fn new(connection: &'c Connection, shape: &'c Shape) -> Result<Self, Fault> {
+        let range = shape.rowid().map(|rowid| connection.prepare(&between(shape, rowid))).transpose()?;
+        Ok(Self { one: Finder::new(connection, shape)?, range })
+    }
+
+    /// Puts the records of a batch, as they stand, into `found`; `then` is the shape of what the batch holds.
+    pub(super) fn fetch(&mut self, batch: &Batch, then: &Shape, found: &mut Found) -> Result<(), Fault> {
+        found.clear();
+        let keys = batch.rowids();
+        let shape = self.one.shape;
+        match &mut self.range {
+            Some(range) if dense(keys) => {
+                let mut cursor = Cursor::new(range.query(ends(keys))?, shape)?;
+                for key in keys {
+                    while cursor.rowid.is_some_and(|rowid| rowid < *key) {
+                        cursor.step()?;
+                    }
+                    let there = cursor.rowid == Some(*key);
+                    if there {
+                        found.rows.append(cursor.row.bytes());
+                    }
+                    found.end(there);
+                }
+            }
+            _ => {
+                for (before, after) in batch.images() {
+                    let known = before.or(after).unwrap_or_default();
+                    let row = self.one.by_key(&then.key_of(&value::cells(known)?)?)?;
+                    found.rows.append(row.as_deref().unwrap_or_default());
+                    found.end(row.is_some());
+                }
+            }
+        }
+        Ok(())
     }
 }
 

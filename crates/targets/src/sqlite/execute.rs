@@ -9,6 +9,7 @@ use super::{
     diff::{Finder, Scan, differences},
     evidence::Evidence,
     integrity::{self, Concern},
+    load::ORDERED,
     schema::{Catalog, Follow, ForeignKey, Shape, schema_version},
     stream::Sink,
     value,
@@ -16,10 +17,11 @@ use super::{
 };
 use crate::{
     Affected, Captured, Error, How, Limits, Measured, ResultSet, RowsDigest, Statement, TargetConfig,
-    snapshot::Side,
+    binding::{self, Binding},
 };
 use rusqlite::Connection;
 use serde_json::json;
+use sqlparser::dialect::SQLiteDialect;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -40,6 +42,10 @@ pub(super) struct Open {
     pub(super) measured: Measured,
     pub(super) results: Vec<ResultSet>,
     pub(super) token: String,
+    /// What the agent sent.
+    statements: Vec<Statement>,
+    /// Whether an approval will be bound to it.
+    pub(super) bound: bool,
 }
 
 /// A counter of AUTOINCREMENT: table, value before, value after; null is absence.
@@ -166,6 +172,8 @@ impl Open {
             measured: Measured::default(),
             results,
             token: String::new(),
+            statements: statements.to_vec(),
+            bound: false,
         };
         open.check_deferred()?;
         open.measure()?;
@@ -183,7 +191,7 @@ impl Open {
         let Some(observer) = self.observer.as_ref().filter(|_| deferred) else { return Ok(()) };
         let tables = self.tables.iter().map(|t| t.shape.name.as_str());
         let concerns: Vec<_> = tables.map(|table| Concern { table, put_back: None, lost: true }).collect();
-        match integrity::new_violation((observer, &self.agent), &concerns)? {
+        match integrity::new_violations((observer, &self.agent), &concerns, 1)?.pop() {
             None => Ok(()),
             Some(violation) => Err(Error::Statement {
                 code: "SQLITE_CONSTRAINT_FOREIGNKEY".to_owned(),
@@ -216,7 +224,7 @@ impl Open {
     /// Takes before- and after-images into `sink`.
     pub(super) fn capture(&self, mut sink: Sink) -> Result<Captured, Fault> {
         let mut counts: BTreeMap<(usize, How), u64> = BTreeMap::new();
-        let mut digest = RowsDigest::default();
+        let mut digest = self.bound.then(|| (RowsDigest::default(), self.bindings()));
         let mut current = None;
         let mut take = |number: usize, table: &Changed, before: Option<&[u8]>, after: Option<&[u8]>| {
             let name = &table.shape.name;
@@ -224,16 +232,9 @@ impl Open {
                 sink.table(name, table.shape.to_json()?)?;
                 current = Some(number);
             }
-            if let Some(before) = before {
-                sink.row(Side::Before, before)?;
-                digest.add(name, before);
-            }
-            if let Some(after) = after {
-                sink.row(Side::After, after)?;
-                if before.is_none() {
-                    let key = table.shape.key_of(&value::cells(after)?)?;
-                    digest.add(name, &value::join(key.into_iter()));
-                }
+            sink.record(before, after)?;
+            if let Some((digest, bindings)) = &mut digest {
+                bind(digest, &table.shape, bindings.get(number).and_then(Option::as_deref), before, after)?;
             }
             *counts.entry((number, table.how(before, after)?)).or_default() += 1;
             Ok(())
@@ -246,8 +247,20 @@ impl Open {
             None => self.differences(&mut take)?,
         }
         let version = schema_version(&self.agent)?;
-        sink.end(Some(json!({ "sequences": self.sequences, "schema_version": version })), true)?;
-        Ok(Captured { affected: self.affected(&counts), digest: Some(digest.finish()) })
+        let system = json!({ "sequences": self.sequences, "schema_version": version, ORDERED: true });
+        sink.end(Some(system), true)?;
+        Ok(Captured { affected: self.affected(&counts), digest: digest.map(|(digest, _)| digest.finish()) })
+    }
+
+    /// Of each table the cells of an after-image that an approval is bound to.
+    fn bindings(&self) -> Vec<Option<Vec<usize>>> {
+        let names: Vec<_> = self.tables.iter().map(|table| table.shape.names()).collect();
+        let tables = self.tables.iter().map(|table| table.shape.name.as_str());
+        let changed = tables.zip(names.iter().map(|names| names.iter().map(String::as_str)));
+        let binding = Binding::of(&SQLiteDialect {}, &self.statements).settle(changed);
+        let each = self.tables.iter().zip(&names);
+        each.map(|(table, names)| binding.places(names.iter().map(String::as_str), Some(&table.shape.key)))
+            .collect()
     }
 
     fn differences(&self, each: &mut EachChange<'_>) -> Result<(), Fault> {
@@ -297,6 +310,8 @@ impl Open {
             measured,
             results: Vec::new(),
             token,
+            statements: Vec::new(),
+            bound: false,
         }
     }
 
@@ -325,6 +340,27 @@ impl Open {
         };
         Err(if certain && undone { CommitError::NotCommitted(words) } else { CommitError::Unknown(words) })
     }
+}
+
+/// A record's part in the digest: its before-image, or the key that it was inserted under, and these cells of what is
+/// left.
+fn bind(
+    digest: &mut RowsDigest,
+    shape: &Shape,
+    places: Option<&[usize]>,
+    before: Option<&[u8]>,
+    after: Option<&[u8]>,
+) -> Result<(), Error> {
+    let left = after.map(value::cells).transpose()?;
+    match (before, &left) {
+        (Some(before), _) => digest.add(&shape.name, before),
+        (None, Some(left)) => digest.add(&shape.name, &value::join(shape.key_of(left)?.into_iter())),
+        (None, None) => {}
+    }
+    if let (Some(places), Some(left)) = (places, &left) {
+        binding::bind(digest, &shape.name, places, left);
+    }
+    Ok(())
 }
 
 /// Runs one statement to its end. Returns what it returned and the table that it names.

@@ -20,12 +20,14 @@ pub(super) struct Concern<'a> {
     pub(super) lost: bool,
 }
 
-/// A reference from or to one of `tables` that is broken in the new state and was not in the old one, in
-/// words.
-pub(super) fn new_violation(
+/// References from or to one of `tables` that are broken in the new state and were not in the old one, in
+/// words; the first `most`.
+pub(super) fn new_violations(
     (old, new): (&Connection, &Connection),
     tables: &[Concern<'_>],
-) -> Result<Option<String>, Fault> {
+    most: usize,
+) -> Result<Vec<String>, Fault> {
+    let mut broken_now = Vec::new();
     let catalog = Catalog::load(new)?;
     let concern = |name: &str| tables.iter().find(|t| t.table.eq_ignore_ascii_case(name));
     for key in foreign_keys(new, &catalog)? {
@@ -54,16 +56,19 @@ pub(super) fn new_violation(
                 let id: Vec<String> = (0..cells)
                     .map(|c| row.get_ref(c).map(|v| value::json(v).to_string()))
                     .collect::<Result<_, _>>()?;
-                return Ok(Some(format!(
+                broken_now.push(format!(
                     "the record {} of {} refers to one of {} that is not there",
                     id.join(", "),
                     key.child,
                     key.parent
-                )));
+                ));
+                if broken_now.len() >= most {
+                    return Ok(broken_now);
+                }
             }
         }
     }
-    Ok(None)
+    Ok(broken_now)
 }
 
 /// The condition for records `c` that refer to nothing; none when the key cannot be judged, because what it refers to

@@ -1,5 +1,5 @@
-//! A snapshot beside the file: its records in temporary tables of the connection, by key, so that memory
-//! does not grow with them.
+//! A snapshot beside the file: its tables as they were and as they are, and records that are not in an order of which
+//! use can be made in temporary tables of the connection, by key.
 
 use super::{
     connect::{Clock, Fault},
@@ -9,13 +9,17 @@ use super::{
 };
 use crate::{
     Cell, Error, RowReader,
-    snapshot::{Side, Snapshot},
+    snapshot::{Block, Side, Snapshot},
 };
 use rusqlite::{
     Connection, Row, ToSql,
     types::{ToSqlOutput, ValueRef},
 };
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
+
+/// Under which name a snapshot says that the records of tables with a rowid come in its order, their images in pairs of
+/// blocks.
+pub(super) const ORDERED: &str = "ordered";
 
 /// What names a record in a temporary table.
 pub(super) enum Key {
@@ -35,21 +39,21 @@ impl ToSql for Key {
 impl Key {
     /// The key of a record.
     pub(super) fn of(shape: &Shape, row: &[Cell<'_>]) -> Result<Self, Error> {
-        let cells = shape.key_of(row)?;
-        match (shape.rowid(), cells.as_slice()) {
-            (Some(_), [cell]) => match value::value(cell)? {
-                ValueRef::Integer(rowid) => Ok(Self::Rowid(rowid)),
-                _ => Err(Error::Snapshot(format!("a record of {} has no rowid", shape.name))),
-            },
-            _ => Ok(Self::Cells(value::join(cells.into_iter()))),
+        match shape.rowid() {
+            Some(_) => Ok(Self::Rowid(shape.rowid_of(row)?)),
+            None => Ok(Self::Cells(value::join(shape.key_of(row)?.into_iter()))),
         }
     }
 }
 
 /// A table of the snapshot, and the same table as it is today.
 pub(super) struct Loaded {
-    /// The temporary table.
-    pub(super) temp: String,
+    /// Its number.
+    pub(super) at: usize,
+    /// The temporary table; none where the records are taken from the snapshot as they come.
+    pub(super) temp: Option<String>,
+    /// How many before- and after-images there are.
+    pub(super) images: (u64, u64),
     /// As the snapshot describes it.
     pub(super) then: Shape,
     /// As it is.
@@ -60,13 +64,13 @@ pub(super) struct Loaded {
 
 impl Loaded {
     /// The recorded cells of a record as it is today.
-    pub(super) fn project(&self, row: &[u8]) -> Result<Vec<u8>, Fault> {
+    pub(super) fn project<'r>(&self, row: &'r [u8]) -> Result<Cow<'r, [u8]>, Fault> {
         if self.places.len() == self.now.cells() && self.places.iter().enumerate().all(|(a, b)| a == *b) {
-            return Ok(row.to_vec());
+            return Ok(Cow::Borrowed(row));
         }
         let cells = value::cells(row)?;
         let some: Vec<Cell<'_>> = self.places.iter().filter_map(|p| cells.get(*p).copied()).collect();
-        Ok(value::join(some.into_iter()))
+        Ok(Cow::Owned(value::join(some.into_iter())))
     }
 
     /// A record as it was, in the cells of today; what was not recorded is taken from `present`.
@@ -85,7 +89,7 @@ impl Loaded {
         cells
     }
 
-    fn new(temp: String, then: Shape, now: Shape) -> Result<Self, Error> {
+    fn new(at: usize, then: Shape, now: Shape) -> Result<Self, Error> {
         let changed = |what: &str| {
             Err(Error::Irreversible(format!(
                 "the table {} has changed its shape since the snapshot: {what}; restore its records by hand from an export of the snapshot",
@@ -110,72 +114,111 @@ impl Loaded {
         if moved != now.key || then.rowid().is_some() != now.rowid().is_some() {
             return changed("its primary key is another one");
         }
-        Ok(Self { temp, then, now, places })
+        Ok(Self { at, temp: None, images: (0, 0), then, now, places })
     }
 }
 
 /// The whole snapshot.
-pub(super) struct Records {
+pub(super) struct Records<'c> {
     pub(super) tables: Vec<Loaded>,
     pub(super) sequences: Vec<Moved>,
-    pub(super) total: u64,
+    pub(super) snapshot: Snapshot,
+    /// Has the temporary tables.
+    pub(super) holder: &'c Connection,
+    pub(super) clock: &'c Clock,
+    /// By part and number there, the number of the table here.
+    places: HashMap<(usize, u32), usize>,
 }
 
-impl Records {
-    /// Reads `snapshot` into temporary tables.
-    pub(super) fn load(connection: &Connection, snapshot: &Snapshot, clock: &Clock) -> Result<Self, Fault> {
+impl<'c> Records<'c> {
+    /// Looks what `snapshot` holds, and makes its records ready for [`Walk`].
+    pub(super) fn load(holder: &'c Connection, snapshot: &Snapshot, clock: &'c Clock) -> Result<Self, Fault> {
         let header = snapshot.header()?;
         if header.kind != "sqlite" {
             return Err(Error::Snapshot(format!("this is a snapshot of a {} target", header.kind)).into());
         }
-        let catalog = Catalog::load(connection)?;
-        let mut records = Self { tables: Vec::new(), sequences: Vec::new(), total: 0 };
+        let catalog = Catalog::load(holder)?;
+        let mut records = Self {
+            tables: Vec::new(),
+            sequences: Vec::new(),
+            snapshot: snapshot.clone(),
+            holder,
+            clock,
+            places: HashMap::new(),
+        };
         let mut known: HashMap<String, usize> = HashMap::new();
-        let mut places: HashMap<(usize, u32), usize> = HashMap::new();
         for part in 0..snapshot.parts() {
-            for table in snapshot.tables(part)? {
+            let footer = snapshot.footer(part)?;
+            for (table, totals) in snapshot.tables(part)?.iter().zip(&footer.tables) {
                 let at = match known.get(&table.resource) {
                     Some(at) => *at,
                     None => {
                         let at = records.tables.len();
-                        records.tables.push(announce(connection, &catalog, at, &table.shape)?);
+                        records.tables.push(announce(holder, &catalog, at, &table.shape)?);
                         known.insert(table.resource.clone(), at);
                         at
                     }
                 };
-                places.insert((part, table.index), at);
+                records.places.insert((part, table.index), at);
+                if let Some(table) = records.tables.get_mut(at) {
+                    table.images = (table.images.0 + totals.before, table.images.1 + totals.after);
+                }
             }
-            if let Some(list) = snapshot.footer(part)?.system.get("sequences") {
+            if let Some(list) = footer.system.get("sequences") {
                 let list: Vec<Moved> = serde_json::from_value(list.clone())
                     .map_err(|_| Error::Snapshot("the counters in the snapshot make no sense".to_owned()))?;
                 records.sequences.extend(list);
             }
         }
-        let mut blocks = snapshot.blocks();
-        let (mut read, mut expected) = (0_u64, 0_u64);
-        for part in 0..snapshot.parts() {
-            expected += snapshot.footer(part)?.tables.iter().map(|t| t.before + t.after).sum::<u64>();
+        let ordered = snapshot.parts() == 1 && snapshot.footer(0)?.system.get(ORDERED) == Some(&true.into());
+        records.keep(ordered)?;
+        Ok(records)
+    }
+
+    /// Puts the records into temporary tables, but for those with a rowid where all are `ordered`.
+    fn keep(&mut self, ordered: bool) -> Result<(), Fault> {
+        let mut any = false;
+        for table in &mut self.tables {
+            if !ordered || table.then.rowid().is_none() {
+                any = true;
+                let key = if table.then.rowid().is_some() { "INTEGER" } else { "BLOB" };
+                let temp = format!("checkrein_record_{}", table.at);
+                self.holder.execute_batch(&format!(
+                    "CREATE TEMP TABLE {temp} (k {key} PRIMARY KEY, before BLOB, after BLOB)"
+                ))?;
+                table.temp = Some(temp);
+            }
         }
+        if !any {
+            return Ok(());
+        }
+        let mut blocks = self.snapshot.blocks();
+        let mut read = 0;
         while let Some(block) = blocks.next_blocking()? {
-            clock.check()?;
+            self.clock.check()?;
             read += block.rows;
-            let table = places.get(&(block.part, block.table)).and_then(|at| records.tables.get(*at));
-            let table = table.ok_or_else(|| Error::Snapshot("rows of no table".to_owned()))?;
-            table.insert(connection, block.side, &block.data)?;
+            let table = self.tables.get(self.at(&block)?);
+            table.map_or(Ok(()), |table| table.insert(self.holder, block.side, &block.data))?;
         }
-        if read != expected {
+        if read != self.tables.iter().map(|table| table.images.0 + table.images.1).sum::<u64>() {
             return Err(Error::Snapshot("the snapshot could not be read to its end".to_owned()).into());
         }
-        for table in &records.tables {
-            let sql = format!("SELECT count(*) FROM temp.{}", table.temp);
-            let rows: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
-            records.total += u64::try_from(rows).unwrap_or_default();
-        }
-        Ok(records)
+        Ok(())
+    }
+
+    /// The number of the table that a block is of.
+    pub(super) fn at(&self, block: &Block) -> Result<usize, Error> {
+        let at = self.places.get(&(block.part, block.table));
+        at.copied().ok_or_else(|| Error::Snapshot("rows of no table".to_owned()))
+    }
+
+    /// How many records there are, about.
+    pub(super) fn total(&self) -> u64 {
+        self.tables.iter().map(|table| table.images.0.max(table.images.1)).sum()
     }
 }
 
-impl Records {
+impl Records<'_> {
     /// Refuses what is known by nothing but its rowid, once that may be another's.
     pub(super) fn same_rowids(&self, connection: &Connection, snapshot: &Snapshot) -> Result<(), Fault> {
         let then = snapshot.footer(0)?.system.get("schema_version").and_then(serde_json::Value::as_i64);
@@ -198,30 +241,14 @@ impl Records {
 }
 
 impl Loaded {
-    /// Walks over the records: before, after.
-    pub(super) fn each(
-        &self,
-        connection: &Connection,
-        clock: &Clock,
-        mut work: impl FnMut(Option<&[u8]>, Option<&[u8]>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        let mut rows = connection.prepare(&format!("SELECT before, after FROM temp.{}", self.temp))?;
-        let mut rows = rows.query([])?;
-        while let Some(row) = rows.next()? {
-            clock.check()?;
-            work(blob(row, 0)?, blob(row, 1)?)?;
-        }
-        Ok(())
-    }
-
     fn insert(&self, connection: &Connection, side: Side, data: &[u8]) -> Result<(), Fault> {
+        let Some(temp) = &self.temp else { return Ok(()) };
         let column = match side {
             Side::Before => "before",
             Side::After => "after",
         };
         let mut insert = connection.prepare(&format!(
-            "INSERT INTO temp.{} (k, {column}) VALUES (?1, ?2) ON CONFLICT (k) DO UPDATE SET {column} = ?2",
-            self.temp
+            "INSERT INTO temp.{temp} (k, {column}) VALUES (?1, ?2) ON CONFLICT (k) DO UPDATE SET {column} = ?2"
         ))?;
         for row in RowReader::new(data) {
             let row = row?;
@@ -252,11 +279,7 @@ fn announce(
         .into(),
         other => other,
     })?;
-    let key = if then.rowid().is_some() { "INTEGER" } else { "BLOB" };
-    let temp = format!("checkrein_record_{at}");
-    connection
-        .execute_batch(&format!("CREATE TEMP TABLE {temp} (k {key} PRIMARY KEY, before BLOB, after BLOB)"))?;
-    Ok(Loaded::new(temp, then, now)?)
+    Ok(Loaded::new(at, then, now)?)
 }
 
 /// A counter, as it should be after the rollback.
@@ -268,7 +291,7 @@ pub(super) struct Rewind {
     pub(super) to: Option<i64>,
 }
 
-impl Records {
+impl Records<'_> {
     /// What becomes of the counters: back to what they were, unless somebody used them since.
     pub(super) fn rewinds(
         &self,

@@ -3,18 +3,15 @@
 use super::{
     Job,
     connect::{self, Clock, Fault},
-    diff::Finder,
+    diff::{Found, Lookup},
     evidence::{Evidence, Votes},
     execute,
     load::Records,
     stream::Sink,
-    value,
+    walk::Walk,
     watch::{Mode, Watch},
 };
-use crate::{
-    Error, Privilege, Report, ResultSet, Settled, Statement,
-    snapshot::{Side, Snapshot},
-};
+use crate::{Error, Privilege, Report, ResultSet, Settled, Statement, snapshot::Snapshot};
 use rusqlite::Connection;
 use std::path::Path;
 
@@ -97,17 +94,18 @@ pub(super) fn seal(
 ) -> Result<(), Fault> {
     connection.execute_batch("BEGIN")?;
     let records = Records::load(connection, snapshot, clock)?;
+    let (mut walk, mut found) = (Walk::new(&records), Found::default());
     for table in &records.tables {
         sink.table(&table.then.name, table.then.to_json()?)?;
-        let mut finder = Finder::new(connection, &table.now)?;
-        table.each(connection, clock, |before, after| {
-            let Some(known) = before.or(after) else { return Ok(()) };
-            let now = finder.by_key(&table.then.key_of(&value::cells(known)?)?)?;
-            match now {
-                Some(now) => sink.row(Side::After, &table.project(&now)?),
-                None => Ok(()),
+        let mut lookup = Lookup::new(connection, &table.now)?;
+        while let Some(batch) = walk.next(table)? {
+            lookup.fetch(&batch, &table.then, &mut found)?;
+            for (at, _) in batch.images().enumerate() {
+                if let Some(now) = found.get(at) {
+                    sink.record(None, Some(&table.project(now)?))?;
+                }
             }
-        })?;
+        }
     }
     sink.end(None, true)
 }
@@ -130,15 +128,16 @@ pub(super) fn resolve(
         Err(Fault::Other(Error::Irreversible(why))) => return Ok(Settled::Unknown(why)),
         Err(fault) => return Err(fault),
         Ok(records) => {
+            let (mut walk, mut found) = (Walk::new(&records), Found::default());
             for table in &records.tables {
-                let mut finder = Finder::new(connection, &table.now)?;
-                table.each(connection, clock, |before, after| {
-                    let Some(known) = before.or(after) else { return Ok(()) };
-                    let now = finder.by_key(&table.then.key_of(&value::cells(known)?)?)?;
-                    let now = now.map(|row| table.project(&row)).transpose()?;
-                    votes.add(&before, &after, &now.as_deref());
-                    Ok(())
-                })?;
+                let mut lookup = Lookup::new(connection, &table.now)?;
+                while let Some(batch) = walk.next(table)? {
+                    lookup.fetch(&batch, &table.then, &mut found)?;
+                    for (at, (before, after)) in batch.images().enumerate() {
+                        let now = found.get(at).map(|row| table.project(row)).transpose()?;
+                        votes.add(&before, &after, &now.as_deref());
+                    }
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! execute: write lock ─► observer sees the state before ─► run, watched ─► difference ─► Pending ─► commit
-//! rollback: write lock ─► snapshot into temporary tables ─► compare ─► restore ─► verify ─► Pending ─► commit
+//! rollback: write lock ─► some records at a time: compare ─► restore ─► verify ─► Pending ─► commit
 //! ```
 //! The library is called on threads that may block; connections are made for each use and never shared.
 //! The file must exist. Foreign keys are enforced for every statement of an agent, whatever the application
@@ -26,7 +26,9 @@ mod select;
 mod sequence;
 mod stream;
 mod value;
+mod walk;
 mod watch;
+mod write;
 
 use crate::{
     Captured, Counted, Error, Kind, Pending, Place, Plan, Report, ResultSet, Sampled, Selection, Settled,
@@ -34,7 +36,6 @@ use crate::{
     snapshot::{Snapshot, SnapshotWriter, Table},
 };
 use async_trait::async_trait;
-use checkrein_core::rollback::OnConflict;
 use connect::{Clock, Fault};
 use pending::{Held, Running};
 use rusqlite::Connection;
@@ -216,7 +217,7 @@ impl Target for Sqlite {
         let plan = move |job: &Job| {
             let connection = job.open()?;
             connection.execute_batch("BEGIN")?;
-            Ok(restore::Prepared::new(&connection, &snapshot, &options, &job.clock)?.plan)
+            restore::plan(&connection, &snapshot, &options, &job.clock)
         };
         self.run(job, plan).await
     }
@@ -233,24 +234,18 @@ impl Target for Sqlite {
         let undo = move |job: &Job, sink| {
             let pair = connect::Pair::open(&job.config, &job.path, &job.clock, false)?;
             let connect::Pair { writer: connection, observer, file } = pair;
-            let mut prepared = restore::Prepared::new(&connection, &snapshot, &options, &job.clock)?;
-            if prepared.plan.conflict_count > 0 && options.on_conflict == OnConflict::Refuse {
-                return Ok((None, prepared.plan, true));
-            }
-            if prepared.is_nothing() {
-                return Ok((None, prepared.plan, false));
-            }
-            let (measured, token) = prepared.apply((&observer, &connection), sink, &job.clock)?;
-            let open =
-                execute::Open::of_rollback((connection, file), Arc::clone(&job.clock), measured, token);
-            Ok((Some(open), prepared.plan, false))
+            let undone = restore::undo((&observer, &connection), &snapshot, &options, sink, &job.clock)?;
+            let open = undone.done.map(|(measured, token)| {
+                execute::Open::of_rollback((connection, file), Arc::clone(&job.clock), measured, token)
+            });
+            Ok((open, undone.plan, undone.nothing))
         };
         Ok(match self.fill(job, out, undo).await? {
             (Some(open), plan, _) => {
                 Undo::Ready(plan, self.running.pending(open, held, self.config.limits.snapshot))
             }
-            (None, plan, true) => Undo::Conflicts(plan),
-            (None, plan, false) => Undo::Nothing(plan),
+            (None, plan, true) => Undo::Nothing(plan),
+            (None, plan, false) => Undo::Conflicts(plan),
         })
     }
 

@@ -71,6 +71,12 @@ impl Pending for Transaction {
         &self.token
     }
 
+    fn bind(&mut self) {
+        if let Some((open, ..)) = &mut self.open {
+            open.bound = true;
+        }
+    }
+
     async fn capture(&mut self, out: &mut SnapshotWriter) -> Result<Captured, Error> {
         let Some(open) = self.open.take() else {
             return Err(Error::Internal("the transaction was given up".to_owned()));

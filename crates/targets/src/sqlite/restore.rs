@@ -3,261 +3,348 @@
 //! Everything in one transaction that holds the write lock from before the first comparison to the commit, so
 //! nobody can change a record between the look and the restore. Triggers and foreign-key actions are off
 //! meanwhile; the foreign keys are checked afterwards.
+//!
+//! ```text
+//! some records of the snapshot ─► as they stand (observer) ─► judge ─► write ─► read again, compare ─► own snapshot
+//! ```
+//! Records are written as they are judged. When that is in vain, because the last one turns out to be somebody else's
+//! by now, the transaction is rolled back; what was judged is the plan.
 
 use super::{
     connect::{Clock, Fault},
-    diff::Finder,
+    diff::{Finder, Found, Lookup},
     evidence::Evidence,
     integrity::{self, Concern},
-    load::{Loaded, Records, Rewind, blob},
+    load::{Loaded, ORDERED, Records, Rewind},
     schema::{Catalog, ForeignKey, foreign_keys, schema_version},
     stream::Sink,
     value,
+    walk::Walk,
+    write::{Writer, back},
 };
 use crate::{
-    Affected, CONFLICTS_SHOWN, Cell, Conflict, Error, How, Measured, Plan, ResourcePlan, UndoOptions,
-    snapshot::{Side, Snapshot},
-    stay,
+    Affected, Conflict, Error, How, Measured, Plan, ResourcePlan, UndoOptions, snapshot::Snapshot, stay,
 };
 use checkrein_core::rollback::{ConflictKind, OnConflict, States, Step};
 use rusqlite::{Connection, config::DbConfig};
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeSet, sync::atomic::Ordering};
 
-/// A rollback that has been thought through and not yet begun.
-pub(super) struct Prepared {
-    records: Records,
-    rewinds: Vec<Rewind>,
-    /// The temporary tables of those in which a value goes that others may refer to.
-    lost: BTreeSet<String>,
-    pub(super) plan: Plan,
-    options: UndoOptions,
-}
-
-/// What is to be done with a record, as it is kept in the temporary table.
-const INSERT: i64 = 1;
-const UPDATE: i64 = 2;
-const DELETE: i64 = 3;
-
 type Image<'a> = Option<&'a [u8]>;
 
-impl Prepared {
-    /// Compares the snapshot with the present.
-    pub(super) fn new(
-        connection: &Connection,
-        snapshot: &Snapshot,
-        options: &UndoOptions,
-        clock: &Clock,
-    ) -> Result<Self, Fault> {
-        let records = Records::load(connection, snapshot, clock)?;
-        options.progress.total.store(records.total, Ordering::Relaxed);
-        records.same_rowids(connection, snapshot)?;
-        let keys = foreign_keys(connection, &Catalog::load(connection)?)?;
-        let mut prepared = Self {
-            records,
-            rewinds: Vec::new(),
-            lost: BTreeSet::new(),
-            plan: Plan::default(),
-            options: options.clone(),
+/// Broken references that are named.
+const MOST_NAMED: usize = 5;
+
+/// What a rollback came to.
+pub(super) struct Undone {
+    pub(super) plan: Plan,
+    /// Everything already was as it was.
+    pub(super) nothing: bool,
+    /// What was written, and the token; none where nothing is to be committed.
+    pub(super) done: Option<(Measured, String)>,
+}
+
+/// What a rollback would do.
+pub(super) fn plan(
+    connection: &Connection,
+    snapshot: &Snapshot,
+    options: &UndoOptions,
+    clock: &Clock,
+) -> Result<Plan, Fault> {
+    let records = Records::load(connection, snapshot, clock)?;
+    let mut judge = Judge::new((connection, connection), &records, options)?;
+    judge.all(None)?;
+    records.rewinds(connection, &mut judge.plan.notes)?;
+    Ok(judge.plan)
+}
+
+/// Does it in the open transaction of `connection`, of which `observer` sees the state before, and takes what it
+/// overwrites and what it leaves into `sink`.
+pub(super) fn undo(
+    (observer, connection): (&Connection, &Connection),
+    snapshot: &Snapshot,
+    options: &UndoOptions,
+    sink: Sink,
+    clock: &Clock,
+) -> Result<Undone, Fault> {
+    let records = Records::load(connection, snapshot, clock)?;
+    let mut judge = Judge::new((observer, connection), &records, options)?;
+    let mut notes = Vec::new();
+    let rewinds = records.rewinds(connection, &mut notes)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    // These values stood in the table before; a CHECK that they fail was off then, too.
+    connection.pragma_update(None, "ignore_check_constraints", true)?;
+    let mut writing = Writing { connection, sink, evidence: Evidence::default(), ordered: true };
+    judge.all(Some(&mut writing))?;
+    judge.plan.notes.append(&mut notes);
+    if judge.in_vain() {
+        return Ok(Undone { plan: judge.plan, nothing: false, done: None });
+    }
+    let parts = &judge.plan.by_resource;
+    if rewinds.iter().all(|r| r.now == r.to) && parts.iter().all(|r| r.insert + r.update + r.delete == 0) {
+        return Ok(Undone { plan: judge.plan, nothing: true, done: None });
+    }
+    for rewind in &rewinds {
+        super::sequence::write(connection, &rewind.table, rewind.to)?;
+    }
+    judge.references()?;
+    Ok(Undone {
+        nothing: false,
+        done: Some((measured(&judge.plan), writing.end(&rewinds)?)),
+        plan: judge.plan,
+    })
+}
+
+/// Where what is written goes.
+struct Writing<'c> {
+    connection: &'c Connection,
+    sink: Sink,
+    evidence: Evidence,
+    /// Everything was written in the order of the rowid.
+    ordered: bool,
+}
+
+impl Writing<'_> {
+    /// A record that was written: as it stood, as it should be, as it is.
+    fn written(
+        &mut self,
+        table: &Loaded,
+        present: Image<'_>,
+        before: Image<'_>,
+        now: Image<'_>,
+    ) -> Result<(), Fault> {
+        let same = match (now, before) {
+            (Some(now), Some(before)) => *table.project(now)? == *before,
+            (now, before) => now.is_none() && before.is_none(),
         };
-        for table in &prepared.records.tables {
-            let (part, lost) = judge(connection, table, snapshot, &keys, options, clock, &mut prepared.plan)?;
-            prepared.lost.extend(lost.then(|| table.temp.clone()));
-            prepared.plan.by_resource.push(part);
+        if !same {
+            return Err(Error::Irreversible(format!(
+                "a record of {} did not come back as it was, so nothing was changed; report this with the table's definition",
+                table.now.name
+            ))
+            .into());
+        }
+        self.sink.record(present, now)?;
+        self.evidence.add(&table.now, present, now)
+    }
+
+    fn end(self, rewinds: &[Rewind]) -> Result<String, Fault> {
+        let moved: Vec<_> =
+            rewinds.iter().filter(|r| r.now != r.to).map(|r| (&r.table, r.now, r.to)).collect();
+        let version = schema_version(self.connection)?;
+        let system = json!({ "sequences": moved, "schema_version": version, ORDERED: self.ordered });
+        self.sink.end(Some(system), true)?;
+        Ok(self.evidence.token()?)
+    }
+}
+
+/// Compares a snapshot with the present, and writes what is to be written.
+struct Judge<'c> {
+    records: &'c Records<'c>,
+    /// Sees the state before.
+    observer: &'c Connection,
+    writer: &'c Connection,
+    keys: Vec<ForeignKey>,
+    sealed: bool,
+    options: UndoOptions,
+    plan: Plan,
+    /// The numbers of tables in which a value goes that others may refer to.
+    lost: BTreeSet<usize>,
+}
+
+impl<'c> Judge<'c> {
+    fn new(
+        (observer, writer): (&'c Connection, &'c Connection),
+        records: &'c Records<'c>,
+        options: &UndoOptions,
+    ) -> Result<Self, Fault> {
+        options.progress.total.store(records.total(), Ordering::Relaxed);
+        records.same_rowids(observer, &records.snapshot)?;
+        Ok(Self {
+            records,
+            observer,
+            writer,
+            keys: foreign_keys(observer, &Catalog::load(observer)?)?,
+            sealed: records.snapshot.is_sealed(),
+            options: options.clone(),
+            plan: Plan::default(),
+            lost: BTreeSet::new(),
+        })
+    }
+
+    /// Whether nothing is to be done, because of what stands against it.
+    fn in_vain(&self) -> bool {
+        self.plan.conflict_count > 0 && self.options.on_conflict == OnConflict::Refuse
+    }
+
+    fn all(&mut self, mut writing: Option<&mut Writing<'c>>) -> Result<(), Fault> {
+        let mut walk = Walk::new(self.records);
+        for table in &self.records.tables {
+            let part = self.table(table, &mut walk, writing.as_deref_mut())?;
+            self.plan.by_resource.push(part);
             if table.now.cells() > table.then.cells() {
-                prepared.plan.notes.push(format!(
+                self.plan.notes.push(format!(
                     "{} has columns that were added since; they keep their present values, and get their defaults in records that are put back",
                     table.then.name
                 ));
             }
         }
-        prepared.rewinds = prepared.records.rewinds(connection, &mut prepared.plan.notes)?;
-        Ok(prepared)
+        let parts = &self.plan.by_resource;
+        let total = parts.iter().map(|p| p.insert + p.update + p.delete + p.keep + p.conflicts).sum();
+        self.options.progress.total.store(total, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Whether everything already is as it was.
-    pub(super) fn is_nothing(&self) -> bool {
-        self.rewinds.iter().all(|r| r.now == r.to)
-            && self.plan.by_resource.iter().all(|r| r.insert + r.update + r.delete == 0)
-    }
-
-    /// Does it, and takes what it overwrites and what it leaves into `sink`.
-    pub(super) fn apply(
+    fn table(
         &mut self,
-        (observer, connection): (&Connection, &Connection),
-        mut sink: Sink,
-        clock: &Clock,
-    ) -> Result<(Measured, String), Fault> {
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
-        // These values stood in the table before; a CHECK that they fail was off then, too.
-        connection.pragma_update(None, "ignore_check_constraints", true)?;
-        for table in &self.records.tables {
-            remove(connection, table, clock)?;
-        }
-        for table in &self.records.tables {
-            put_back(connection, table, clock)?;
-        }
-        for rewind in &self.rewinds {
-            super::sequence::write(connection, &rewind.table, rewind.to)?;
-        }
-        let todo: Vec<String> = self.records.tables.iter().map(|t| format!("{}_todo", t.temp)).collect();
-        let concerns: Vec<_> = self
-            .records
-            .tables
-            .iter()
-            .zip(&todo)
-            .map(|(t, todo)| Concern {
-                table: &t.then.name,
-                put_back: Some(todo),
-                lost: self.lost.contains(&t.temp),
-            })
-            .collect();
-        if let Some(violation) = integrity::new_violation((observer, connection), &concerns)? {
-            // Files that others write without enforcing foreign keys hold such references; a person may want
-            // them back.
-            if self.options.on_conflict != OnConflict::Force {
-                return Err(Error::Irreversible(format!(
-                    "the rollback would leave a broken reference: {violation}; restore that record first, roll back the later work that depends on it, or force the rollback"
-                ))
-                .into());
+        table: &'c Loaded,
+        walk: &mut Walk<'_>,
+        mut writing: Option<&mut Writing<'c>>,
+    ) -> Result<ResourcePlan, Fault> {
+        let name = &table.then.name;
+        let mut part = ResourcePlan { resource: name.clone(), ..ResourcePlan::default() };
+        let (referred, mut gone) = (referred(table, &self.keys), false);
+        let child = self.is_child(table);
+        let mut old = Lookup::new(self.observer, &table.now)?;
+        let mut new = Lookup::new(self.writer, &table.now)?;
+        let mut writer = match &mut writing {
+            Some(writing) => {
+                writing.sink.table(&table.now.name, table.now.to_json()?)?;
+                Some(Writer::new(self.writer, table, child)?)
             }
-            self.plan.notes.push(format!("a reference is broken now: {violation}"));
+            None => None,
+        };
+        let (mut found, mut left, mut written) = (Found::default(), Found::default(), Vec::new());
+        while let Some(batch) = walk.next(table)? {
+            old.fetch(&batch, &table.then, &mut found)?;
+            written.clear();
+            for (at, (before, after)) in batch.images().enumerate() {
+                let present = found.get(at);
+                let now = present.map(|row| table.project(row)).transpose()?;
+                let states = States { before, after: self.sealed.then_some(after), now: now.as_deref() };
+                let (step, conflict) = self.judge(table, &states, &mut part)?;
+                gone |= conflict && states.now.is_none();
+                if let (Some(now), Step::Update | Step::Delete) = (states.now, step)
+                    && loses(referred.as_deref(), before, now)?
+                {
+                    self.lost.insert(table.at);
+                }
+                let now = match (&mut writer, self.in_vain()) {
+                    (Some(writer), false) => writer.step(step, before, (present, states.now))?,
+                    _ => false,
+                };
+                written.push(now && matches!(step, Step::Insert | Step::Update | Step::Delete));
+            }
+            let (Some(writing), false) = (&mut writing, self.in_vain()) else { continue };
+            new.fetch(&batch, &table.then, &mut left)?;
+            for (at, (before, _)) in batch.images().enumerate() {
+                if written.get(at) == Some(&true) {
+                    writing.written(table, found.get(at), before, left.get(at))?;
+                }
+            }
         }
-        let mut evidence = Evidence::default();
-        for table in &self.records.tables {
-            self.verify(connection, table, &mut sink, &mut evidence, clock)?;
+        self.plan.notes.extend((gone && self.records.snapshot.stays(name)).then(|| stay::note(name)));
+        if let (Some(writing), Some(writer), false) = (writing, &mut writer, self.in_vain()) {
+            let mut finder = Finder::new(self.writer, &table.now)?;
+            writer.finish(|before, present| {
+                writing.ordered = false;
+                let now = finder.by_key(&table.then.key_of(&value::cells(before)?)?)?;
+                writing.written(table, present, Some(before), now.as_deref())
+            })?;
         }
-        let moved: Vec<_> = self.rewinds.iter().filter(|r| r.now != r.to).collect();
-        let moved: Vec<_> = moved.iter().map(|r| (&r.table, r.now, r.to)).collect();
-        let version = schema_version(connection)?;
-        sink.end(Some(json!({ "sequences": moved, "schema_version": version })), true)?;
-        Ok((self.measured(), evidence.token()?))
+        Ok(part)
     }
 
-    /// Reads everything again that was changed.
-    fn verify(
-        &self,
-        connection: &Connection,
+    /// What is to be done with one record, and whether somebody has worked on it since.
+    fn judge(
+        &mut self,
         table: &Loaded,
-        sink: &mut Sink,
-        evidence: &mut Evidence,
-        clock: &Clock,
-    ) -> Result<(), Fault> {
-        sink.table(&table.now.name, table.now.to_json()?)?;
-        let mut finder = Finder::new(connection, &table.now)?;
-        each(connection, table, "step > 0", clock, |_, before, present| {
-            let key = present.map(|row| table.project(row)).transpose()?;
-            let Some(row) = before.or(key.as_deref()) else { return Ok(()) };
-            let now = finder.by_key(&table.then.key_of(&value::cells(row)?)?)?;
-            let same = match (&now, before) {
-                (Some(now), Some(before)) => table.project(now)? == before,
-                (now, before) => now.is_none() && before.is_none(),
-            };
-            if !same {
-                return Err(Error::Irreversible(format!(
-                    "a record of {} did not come back as it was, so nothing was changed; report this with the table's definition",
-                    table.now.name
-                ))
-                .into());
-            }
-            if let Some(present) = present {
-                sink.row(Side::Before, present)?;
-            }
-            if let Some(now) = &now {
-                sink.row(Side::After, now)?;
-            }
-            evidence.add(&table.now, present, now.as_deref())?;
-            self.options.progress.done.fetch_add(1, Ordering::Relaxed);
-            Ok(())
-        })
-    }
-
-    fn measured(&self) -> Measured {
-        let mut measured = Measured { affected: Vec::new(), exact: true };
-        for part in &self.plan.by_resource {
-            for (how, records) in
-                [(How::Insert, part.insert), (How::Update, part.update), (How::Delete, part.delete)]
-            {
-                if records > 0 {
-                    measured.affected.push(Affected { resource: part.resource.clone(), how, records });
-                }
-            }
-        }
-        measured
-    }
-}
-
-/// Compares one table and writes down what is to be done.
-fn judge(
-    connection: &Connection,
-    table: &Loaded,
-    snapshot: &Snapshot,
-    keys: &[ForeignKey],
-    options: &UndoOptions,
-    clock: &Clock,
-    plan: &mut Plan,
-) -> Result<(ResourcePlan, bool), Fault> {
-    connection.execute_batch(&format!(
-        "CREATE TEMP TABLE {0}_todo (k PRIMARY KEY, now BLOB, step INTEGER) WITHOUT ROWID",
-        table.temp
-    ))?;
-    let referred = referred(table, keys);
-    let (sealed, stays) = (snapshot.is_sealed(), snapshot.stays(&table.then.name));
-    let mut gone = false;
-    let mut lost = false;
-    let mut part = ResourcePlan { resource: table.then.name.clone(), ..ResourcePlan::default() };
-    let mut finder = Finder::new(connection, &table.now)?;
-    let mut note =
-        connection.prepare(&format!("INSERT INTO temp.{}_todo VALUES (?1, ?2, ?3)", table.temp))?;
-    let mut rows = connection.prepare(&format!("SELECT k, before, after FROM temp.{}", table.temp))?;
-    let mut rows = rows.query([])?;
-    while let Some(row) = rows.next()? {
-        clock.check()?;
-        let (before, after) = (blob(row, 1)?, blob(row, 2)?);
-        let Some(known) = before.or(after) else { continue };
-        let present = finder.by_key(&table.then.key_of(&value::cells(known)?)?)?;
-        let now = present.as_deref().map(|row| table.project(row)).transpose()?;
-        let states = States { before, after: sealed.then_some(after), now: now.as_deref() };
-        let step = match stay::step(&states, stays) {
+        states: &States<&[u8]>,
+        part: &mut ResourcePlan,
+    ) -> Result<(Step, bool), Fault> {
+        self.options.progress.done.fetch_add(1, Ordering::Relaxed);
+        let mut conflict = false;
+        let step = match stay::step(states, self.records.snapshot.stays(&table.then.name)) {
             Step::Conflict(kind) => {
-                gone |= stays && states.now.is_none();
+                conflict = true;
                 part.conflicts += 1;
-                plan.conflict_count += 1;
-                if plan.conflicts.len() < CONFLICTS_SHOWN {
-                    plan.conflicts.push(conflict(table, kind, &states)?);
+                let parts =
+                    [Some(table.then.name.as_bytes()), states.before, states.after.flatten(), states.now];
+                if self.plan.stands_against(&parts) {
+                    self.plan.conflicts.push(shown(table, kind, states)?);
                 }
-                match options.on_conflict {
+                match self.options.on_conflict {
                     OnConflict::Force => states.overwrite(),
                     OnConflict::Skip | OnConflict::Refuse => Step::Conflict(kind),
                 }
             }
             step => step,
         };
-        if let (Some(now), Step::Update | Step::Delete) = (&now, step) {
-            let then = before.map(value::cells).transpose()?;
-            let now = value::cells(now)?;
-            let gone = |c: &usize| then.as_ref().and_then(|row| row.get(*c)) != now.get(*c);
-            lost |= referred.as_ref().is_none_or(|cells| cells.iter().any(gone));
+        match step {
+            Step::Insert => part.insert += 1,
+            Step::Update => part.update += 1,
+            Step::Delete => part.delete += 1,
+            Step::Keep => part.keep += 1,
+            Step::Conflict(_) => {}
         }
-        let step = match step {
-            Step::Insert => (&mut part.insert, INSERT),
-            Step::Update => (&mut part.update, UPDATE),
-            Step::Delete => (&mut part.delete, DELETE),
-            Step::Keep => {
-                part.keep += 1;
-                options.progress.done.fetch_add(1, Ordering::Relaxed);
-                continue;
-            }
-            Step::Conflict(_) => {
-                options.progress.done.fetch_add(1, Ordering::Relaxed);
-                continue;
-            }
-        };
-        *step.0 += 1;
-        note.execute((row.get::<_, rusqlite::types::Value>(0)?, present, step.1))?;
+        Ok((step, conflict))
     }
-    plan.notes.extend(gone.then(|| stay::note(&table.then.name)));
-    Ok((part, lost))
+
+    fn is_child(&self, table: &Loaded) -> bool {
+        self.keys.iter().any(|key| key.child.eq_ignore_ascii_case(&table.then.name))
+    }
+
+    /// That every reference from and to what was written still leads somewhere, or led nowhere before.
+    fn references(&self) -> Result<(), Fault> {
+        let tables = &self.records.tables;
+        let backs: Vec<_> = tables
+            .iter()
+            .map(|table| (self.is_child(table) && table.now.rowid().is_some()).then(|| back(table)))
+            .collect();
+        let concerns: Vec<_> = tables
+            .iter()
+            .zip(&backs)
+            .map(|(table, back)| Concern {
+                table: &table.then.name,
+                put_back: back.as_deref(),
+                lost: self.lost.contains(&table.at),
+            })
+            .collect();
+        let broken = integrity::new_violations((self.observer, self.writer), &concerns, MOST_NAMED)?;
+        if broken.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Irreversible(format!(
+            "the rollback would leave broken references, which no way of rolling back may: {}; restore those records first, or roll back the later              work that depends on them",
+            broken.join("; ")
+        ))
+        .into())
+    }
+}
+
+/// Whether a value goes that others may refer to.
+fn loses(referred: Option<&[usize]>, before: Image<'_>, now: &[u8]) -> Result<bool, Fault> {
+    let Some(referred) = referred else { return Ok(true) };
+    if referred.is_empty() {
+        return Ok(false);
+    }
+    let (before, now) = (before.map(value::cells).transpose()?, value::cells(now)?);
+    let differs = |c: &usize| before.as_ref().and_then(|row| row.get(*c)) != now.get(*c);
+    Ok(referred.iter().any(differs))
+}
+
+fn measured(plan: &Plan) -> Measured {
+    let mut measured = Measured { affected: Vec::new(), exact: true };
+    for part in &plan.by_resource {
+        for (how, records) in
+            [(How::Insert, part.insert), (How::Update, part.update), (How::Delete, part.delete)]
+        {
+            if records > 0 {
+                measured.affected.push(Affected { resource: part.resource.clone(), how, records });
+            }
+        }
+    }
+    measured
 }
 
 /// The cells that others may refer to; none when it is not a cell, but a generated column.
@@ -269,7 +356,7 @@ fn referred(table: &Loaded, keys: &[ForeignKey]) -> Option<Vec<usize>> {
         .collect()
 }
 
-fn conflict(table: &Loaded, kind: ConflictKind, states: &States<&[u8]>) -> Result<Conflict, Fault> {
+fn shown(table: &Loaded, kind: ConflictKind, states: &States<&[u8]>) -> Result<Conflict, Fault> {
     let names = table.then.names();
     let object =
         |row: Image<'_>| row.map(|row| super::decode::object(&names, &value::cells(row)?)).transpose();
@@ -284,83 +371,4 @@ fn conflict(table: &Loaded, kind: ConflictKind, states: &States<&[u8]>) -> Resul
         after: object(states.after.flatten())?,
         now: object(states.now)?,
     })
-}
-
-/// Removes what is in the way: records to remove, and those that are put back with their old content.
-fn remove(connection: &Connection, table: &Loaded, clock: &Clock) -> Result<(), Fault> {
-    let mut delete = connection.prepare(&format!(
-        "DELETE FROM main.{} WHERE {}",
-        table.now.quoted(),
-        table.now.by_key()
-    ))?;
-    each(connection, table, "step IN (2, 3)", clock, |_, _, present| {
-        let Some(present) = present else { return Ok(()) };
-        let key = table.now.key_of(&value::cells(present)?)?;
-        for (index, cell) in key.iter().enumerate() {
-            value::bind_cell(&mut delete, index + 1, cell)?;
-        }
-        delete.raw_execute()?;
-        Ok(())
-    })
-}
-
-fn put_back(connection: &Connection, table: &Loaded, clock: &Clock) -> Result<(), Fault> {
-    let names = table.now.sql_names();
-    let insert = |cells: &[Option<Cell<'_>>]| {
-        let there: Vec<&str> = names
-            .iter()
-            .zip(cells)
-            .filter(|(_, cell)| cell.is_some())
-            .map(|(name, _)| name.as_str())
-            .collect();
-        let marks = vec!["?"; there.len()].join(", ");
-        let sql = format!("INSERT INTO main.{} ({}) VALUES ({marks})", table.now.quoted(), there.join(", "));
-        connection.prepare(&sql)
-    };
-    let mut prepared: Option<(usize, rusqlite::Statement<'_>)> = None;
-    each(connection, table, "step IN (1, 2)", clock, |_, before, present| {
-        let Some(before) = before else { return Ok(()) };
-        let before = value::cells(before)?;
-        let present = present.map(value::cells).transpose()?;
-        let cells = table.rebuild(&before, present.as_deref());
-        let known = cells.iter().flatten().count();
-        let statement = match &mut prepared {
-            Some((n, statement)) if *n == known => statement,
-            slot => &mut slot.insert((known, insert(&cells)?)).1,
-        };
-        for (index, cell) in cells.iter().flatten().enumerate() {
-            value::bind_cell(statement, index + 1, cell)?;
-        }
-        match statement.raw_execute() {
-            Ok(_) => Ok(()),
-            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
-                Err(Error::Irreversible(format!(
-                    "a record of {} cannot be put back, because a later one has taken its place ({error}); change that record first, then roll back again",
-                    table.now.name
-                ))
-                .into())
-            }
-            Err(error) => Err(error.into()),
-        }
-    })
-}
-
-/// Walks over the records of a table for which something is to be done: step, before, now.
-fn each(
-    connection: &Connection,
-    table: &Loaded,
-    which: &str,
-    clock: &Clock,
-    mut work: impl FnMut(i64, Image<'_>, Image<'_>) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let mut rows = connection.prepare(&format!(
-        "SELECT t.step, r.before, t.now FROM temp.{0}_todo t JOIN temp.{0} r ON r.k = t.k WHERE {which} ORDER BY t.k",
-        table.temp
-    ))?;
-    let mut rows = rows.query([])?;
-    while let Some(row) = rows.next()? {
-        clock.check()?;
-        work(row.get(0)?, blob(row, 1)?, blob(row, 2)?)?;
-    }
-    Ok(())
 }

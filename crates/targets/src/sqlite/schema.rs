@@ -1,8 +1,8 @@
 //! What the file looks like: tables, keys, foreign keys.
 
 use super::{connect::Fault, value};
-use crate::{Cell, Error};
-use rusqlite::{Connection, Row};
+use crate::{Cell, Error, RowWriter};
+use rusqlite::{Connection, Row, types::ValueRef};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -228,10 +228,24 @@ impl Shape {
         value::encode(row, usize::from(self.rowid.is_some()), self.cells())
     }
 
+    /// The same, behind what is in `out` already.
+    pub(super) fn encode_into(&self, row: &Row<'_>, out: &mut RowWriter) -> rusqlite::Result<()> {
+        value::encode_into(row, usize::from(self.rowid.is_some()), self.cells(), out)
+    }
+
     /// The cells that name the record.
     pub(super) fn key_of<'a>(&self, row: &[Cell<'a>]) -> Result<Vec<Cell<'a>>, Error> {
         let cells: Option<Vec<_>> = self.key.iter().map(|k| row.get(*k).copied()).collect();
         cells.ok_or_else(|| Error::Snapshot(format!("a record of {} has too few values", self.name)))
+    }
+
+    /// The rowid of a record of a table that has one.
+    pub(super) fn rowid_of(&self, row: &[Cell<'_>]) -> Result<i64, Error> {
+        let cell = self.key.first().filter(|_| row.len() == self.cells()).and_then(|key| row.get(*key));
+        match cell.map(value::value).transpose()? {
+            Some(ValueRef::Integer(rowid)) => Ok(rowid),
+            _ => Err(Error::Snapshot(format!("a record of {} makes no sense", self.name))),
+        }
     }
 
     /// The condition that finds a record by its key, with `?1`, `?2`, …

@@ -150,9 +150,12 @@ pub(super) fn meant(
                     tables.iter().map(|table| format!(", {table}")).collect()
                 }
             };
-            let at_least = update.or.map(|or| format!("{or} may remove or leave out records"));
             let from = format!("FROM {}{also}{}", source(name, &alias), condition(update.selection.as_ref()));
             let shape = shape(name)?;
+            let at_least = match update.or {
+                Some(or) => Some(format!("{or} may remove or leave out records")),
+                None => own_clause(connection, &shape)?,
+            };
             let (alias, deed) = (called(name, alias), Deed::Update(columns));
             Ok(Meant { shape, deed, with, from, alias, params, repeated: update.from.is_some(), at_least })
         }
@@ -165,14 +168,26 @@ pub(super) fn meant(
                 None => "FROM (SELECT 1)".to_owned(),
             };
             let replaces = insert.or.is_some() || insert.replace_into || insert.on.is_some();
-            let at_least = replaces
-                .then(|| "records that are in the way are replaced, updated or left as they are".to_owned());
             let shape = shape(name)?;
+            let at_least = match replaces {
+                true => {
+                    Some("records that are in the way are replaced, updated or left as they are".to_owned())
+                }
+                false => own_clause(connection, &shape)?,
+            };
             let (deed, alias) = (Deed::Insert, String::new());
             Ok(Meant { shape, deed, with, from, alias, params, repeated: false, at_least })
         }
         _ => Err(unknown("it is not an INSERT, UPDATE or DELETE")),
     }
+}
+
+/// What a conflict clause in the table's own definition may do.
+fn own_clause(connection: &Connection, shape: &Shape) -> Result<Option<String>, Fault> {
+    let sql =
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1 AND sql LIKE '%conflict%'";
+    let clause: bool = connection.query_row(sql, [&shape.name], |row| row.get(0))?;
+    Ok(clause.then(|| "an ON CONFLICT of the table may remove or leave out records".to_owned()))
 }
 
 fn parse(sql: &str) -> Result<ast::Statement, Fault> {

@@ -34,16 +34,21 @@ impl Sink {
         self.send(Item::Table(resource.to_owned(), shape))
     }
 
-    /// One record.
-    pub(super) fn row(&mut self, side: Side, row: &[u8]) -> Result<(), Fault> {
+    /// One record. Blocks come in pairs, before and after of the same records, so that who reads them in their order
+    /// need never look for the other half.
+    pub(super) fn record(&mut self, before: Option<&[u8]>, after: Option<&[u8]>) -> Result<(), Fault> {
+        let longest = before.map_or(0, <[u8]>::len).max(after.map_or(0, <[u8]>::len));
         // A block with a very long record holds that alone: a frame has room for one of them.
-        if row.len() > BLOCK_BYTES {
-            self.hand_over(side)?;
+        if longest > BLOCK_BYTES {
+            self.flush()?;
         }
-        let buffer = self.buffer(side);
-        buffer.0 += 1;
-        buffer.1.extend_from_slice(row);
-        if buffer.1.len() >= BLOCK_BYTES { self.hand_over(side) } else { Ok(()) }
+        for (row, buffer) in [(before, &mut self.before), (after, &mut self.after)] {
+            if let Some(row) = row {
+                buffer.0 += 1;
+                buffer.1.extend_from_slice(row);
+            }
+        }
+        if self.before.1.len().max(self.after.1.len()) >= BLOCK_BYTES { self.flush() } else { Ok(()) }
     }
 
     /// All of it has been sent: what the system needs to know of the whole, and whether there are

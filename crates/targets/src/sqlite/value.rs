@@ -24,6 +24,17 @@ const EXACT: u64 = 1 << 53;
 /// `cells` columns of a row, from `first` on, as bytes.
 pub(super) fn encode(row: &Row<'_>, first: usize, cells: usize) -> rusqlite::Result<Vec<u8>> {
     let mut out = RowWriter::with_capacity(8 + cells * 16);
+    encode_into(row, first, cells, &mut out)?;
+    Ok(out.take().1)
+}
+
+/// The same, behind what is in `out` already.
+pub(super) fn encode_into(
+    row: &Row<'_>,
+    first: usize,
+    cells: usize,
+    out: &mut RowWriter,
+) -> rusqlite::Result<()> {
     out.row(cells);
     for index in first..first + cells {
         match row.get_ref(index)? {
@@ -34,7 +45,7 @@ pub(super) fn encode(row: &Row<'_>, first: usize, cells: usize) -> rusqlite::Res
             ValueRef::Blob(b) => out.cell(BLOB, b),
         }
     }
-    Ok(out.take().1)
+    Ok(())
 }
 
 /// Some cells as one row of bytes.

@@ -19,7 +19,7 @@ use rusqlite::{
     hooks::{AuthAction, AuthContext, Authorization},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -70,7 +70,9 @@ struct State {
     wrote: Vec<(String, Option<String>)>,
     catalog: Option<Arc<Catalog>>,
     calls: u64,
-    keys: HashMap<String, Keys>,
+    /// By table; the one that was written last is most likely the next.
+    keys: Vec<(String, Keys)>,
+    last: usize,
 }
 
 #[derive(Default)]
@@ -172,7 +174,7 @@ impl Watch {
             entry.columns.extend(column.clone());
             entry.keys.get_or_insert_default();
         }
-        for (table, mut keys) in state.keys.drain() {
+        for (table, mut keys) in state.keys.drain(..) {
             keys.tidy();
             touched.entry(table).or_default().keys = (!keys.overflow).then_some(keys.list);
         }
@@ -216,10 +218,15 @@ impl Keys {
 impl State {
     fn wrote_record(&mut self, table: &str, rowid: i64) {
         self.calls += 1;
-        if let Some(keys) = self.keys.get_mut(table) {
+        if self.keys.get(self.last).is_none_or(|(name, _)| name != table) {
+            let known = self.keys.iter().position(|(name, _)| name == table);
+            self.last = known.unwrap_or_else(|| {
+                self.keys.push((table.to_owned(), Keys::default()));
+                self.keys.len() - 1
+            });
+        }
+        if let Some((_, keys)) = self.keys.get_mut(self.last) {
             keys.push(rowid);
-        } else {
-            self.keys.entry(table.to_owned()).or_default().push(rowid);
         }
     }
 

@@ -8,7 +8,32 @@ mod postgres;
 mod snapshot;
 mod sqlite;
 
+use checkrein_targets::{
+    Selection, Target,
+    snapshot::{Header, Snapshot, SnapshotWriter},
+};
 use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+
+/// Takes a snapshot of `what`, lets `act` happen beside it, and seals it. Its files are in the folder.
+async fn sealed(
+    target: &dyn Target,
+    what: &Selection,
+    act: impl Future<Output = ()>,
+) -> (Snapshot, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [folder.path().join("1"), folder.path().join("2")];
+    let kind = target.kind().as_str().to_owned();
+    let header = Header { id: "snp_1".into(), target: "shop".into(), kind, system: serde_json::Value::Null };
+    let [mut first, mut second] =
+        files.each_ref().map(|f| SnapshotWriter::create(f, &header, None, (1_000, 1 << 20)).unwrap());
+    target.capture(what, &mut first).await.unwrap();
+    first.finish(&files[0]).await.unwrap();
+    let unsealed = Snapshot::open(&files[..1], None).await.unwrap();
+    act.await;
+    target.seal(&unsealed, &mut second).await.unwrap();
+    second.finish(&files[1]).await.unwrap();
+    (Snapshot::open(&files, None).await.unwrap(), folder)
+}
 
 /// An authority, and a certificate of it for `localhost`.
 fn certificates(folder: &Path) {

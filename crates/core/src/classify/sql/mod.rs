@@ -174,7 +174,8 @@ enum Broken {
 }
 
 fn tokenize(dialect: &dyn Dialect, sql: &str) -> Option<Vec<TokenWithSpan>> {
-    Tokenizer::new(dialect, sql).tokenize_with_location().ok().map(plain::plain)
+    let tokens = plain::plain(Tokenizer::new(dialect, sql).tokenize_with_location().ok()?);
+    Some(if dialect.is::<MySqlDialect>() { plain::without_modifiers(tokens) } else { tokens })
 }
 
 /// The tokens that carry meaning. What stands in quotes is not compared by its kind: dialects only name it
@@ -209,7 +210,7 @@ fn read(dialect: &dyn Dialect, tokens: &[TokenWithSpan]) -> Result<Analysis, Bro
         return Err(Broken::Syntax);
     }
     // Another spelling that is not known here: `SELECT MODIFIER * FROM users` is taken for a product.
-    if effects::mistakes_a_keyword(&statements) {
+    if effects::mistakes_a_keyword(&statements) || words::deletes_behind(tokens.iter().map(|t| &t.token)) {
         return Err(Broken::Syntax);
     }
     let mut analysis = effects::of(&statements);
@@ -277,11 +278,12 @@ pub(super) enum Effort {
 /// only SQL does (`delete from`), or it parses.
 pub(super) fn looks_like(text: &str, effort: Effort) -> bool {
     let parses = || parses(text);
-    words::begins_like_sql(text)
-        && (words::has_the_form(text)
-            || match effort {
+    words::has_the_form(text)
+        || (effort == Effort::Lenient && text.trim_start().starts_with('{') && words::goes_on_as_sql(text))
+        || (words::begins_like_sql(text)
+            && match effort {
                 Effort::Strict => words::begins_like_a_query(text) && parses(),
-                Effort::Lenient => parses(),
+                Effort::Lenient => parses() || words::goes_on_as_sql(text),
                 Effort::Words => words::begins_like_a_query(text),
             })
 }

@@ -84,6 +84,55 @@ pub(super) fn hidden<'t>(tokens: impl Iterator<Item = &'t Token>) -> Option<SqlE
     (category > Category::Execute).then_some(SqlEffect { verb, canonical, category, table: None })
 }
 
+/// Whether `DELETE FROM` stands behind a query, where most take `delete` for a name: `SELECT 1 DELETE FROM users`
+/// is two statements to SQL Server, which wants no semicolon between them.
+pub(super) fn deletes_behind<'t>(tokens: impl Iterator<Item = &'t Token> + Clone) -> bool {
+    let mut tokens = tokens.filter(|t| !matches!(t, Token::Whitespace(_)));
+    let (mut last, mut depth, mut selects) = (None::<&Token>, 0_usize, false);
+    while let Some(token) = tokens.next() {
+        match token {
+            Token::SemiColon => (depth, selects) = (0, false),
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.saturating_sub(1),
+            _ if depth == 0 && is(token, "select") => selects = true,
+            _ if selects
+                && is(token, "delete")
+                && last.is_some_and(ends_a_value)
+                && tokens.clone().next().is_some_and(|next| is(next, "from")) =>
+            {
+                return true;
+            }
+            _ => {}
+        }
+        last = Some(token);
+    }
+    false
+}
+
+fn is(token: &Token, word: &str) -> bool {
+    matches!(token, Token::Word(Word { value, quote_style: None, .. }) if value.eq_ignore_ascii_case(word))
+}
+
+/// Whether a value can end with this, so that what follows it is its name or something new.
+fn ends_a_value(token: &Token) -> bool {
+    const BEFORE: &[&str] = &[
+        "select", "distinct", "all", "as", "and", "or", "not", "when", "then", "else", "case", "in", "is",
+        "like", "between", "by", "top", "where", "on", "having",
+    ];
+    match token {
+        Token::Word(Word { quote_style: None, .. }) => !BEFORE.iter().any(|word| is(token, word)),
+        Token::Word(_)
+        | Token::Number(..)
+        | Token::RParen
+        | Token::RBracket
+        | Token::Mul
+        | Token::SingleQuotedString(_)
+        | Token::DoubleQuotedString(_)
+        | Token::NationalStringLiteral(_) => true,
+        _ => false,
+    }
+}
+
 /// Whether any word of the text could act.
 pub(super) fn names_an_act(text: &str) -> bool {
     words(text).enumerate().any(|(at, word)| meaning(&word.to_lowercase(), at == 0).is_some())
@@ -298,6 +347,8 @@ pub(super) fn begins_like_sql(text: &str) -> bool {
         "notify",
         "savepoint",
         "import",
+        "go",
+        "delimiter",
     ]
     .iter()
     .any(|word| first.eq_ignore_ascii_case(word))
@@ -326,8 +377,45 @@ pub(super) fn begins_like_a_query(text: &str) -> bool {
     ["select", "with", "values", "explain"].iter().any(|word| first.eq_ignore_ascii_case(word))
 }
 
-/// Whether the first words go together as only SQL has them: `delete from`, `drop table`.
+/// Statements of one text that are looked at one by one.
+const MAX_STATEMENTS: usize = 1_000;
+
+/// Whether the first words of the text, or of what follows a semicolon in it, go together as only SQL has them:
+/// `delete from`, `drop table`. A comment that some databases run is no other language's either.
 pub(super) fn has_the_form(text: &str) -> bool {
+    let is_sql = |text: &str| begins_like_sql(text) && form(text);
+    is_sql(text)
+        || text.contains("/*!")
+        || text.contains("/*M!")
+        || (text.contains(';') && text.split(';').take(MAX_STATEMENTS).any(is_sql))
+}
+
+/// Whether some two words in the text stand together as they do in SQL that acts, whether or not it can be parsed.
+pub(super) fn goes_on_as_sql(text: &str) -> bool {
+    const PAIRS: &[(&str, &str)] = &[
+        ("delete", "from"),
+        ("insert", "into"),
+        ("into", "outfile"),
+        ("into", "dumpfile"),
+        ("load", "data"),
+        ("drop", "table"),
+        ("truncate", "table"),
+        ("alter", "table"),
+        ("detach", "table"),
+        ("optimize", "table"),
+        ("create", "or"),
+        ("create", "rule"),
+        ("create", "policy"),
+        ("create", "extension"),
+    ];
+    let mut last = "";
+    words(text).any(|word| {
+        let before = std::mem::replace(&mut last, word);
+        PAIRS.iter().any(|(a, b)| word.eq_ignore_ascii_case(b) && before.eq_ignore_ascii_case(a))
+    })
+}
+
+fn form(text: &str) -> bool {
     let text = skip_comments(text);
     let lower: Vec<String> = words(text).take(400).map(str::to_lowercase).collect();
     let first = lower.first().map(String::as_str).unwrap_or_default();
@@ -336,7 +424,7 @@ pub(super) fn has_the_form(text: &str) -> bool {
     match first {
         "delete" => {
             let whole = second == "from" && (lower.len() <= 3 || later("using") || text.contains(';'));
-            whole || later("where")
+            whole || later("where") || (later("from") && later("join"))
         }
         "insert" | "replace" => later("into") && (later("values") || later("select") || later("value")),
         "update" => later("set") && text.contains('='),

@@ -59,14 +59,16 @@ impl Drift {
         // No probe is taken from one breaker where another refuses.
         let all_refuse = || all.as_ref().and_then(|all| refusal(config, all, (is_read, true), at));
         let refused = shut.clone().or_else(all_refuse);
-        let act = Act { action, exact: &exact.0, at, id, shut: refused.is_some(), of: Of::One };
+        // As the log tells it later: while one of the breakers is not closed, none of them learns.
+        let frozen = self.is_any_open(config, acting);
+        let act = Act { action, exact: &exact.0, at, id, shut: refused.is_some(), frozen, of: Of::One };
         let mut look = agent.change().look(&agent.name, &act, world);
         if let Some(all) = all {
             // Equal calls are equal whoever makes them.
             let exact = Fingerprint::of(check, &all.name, None);
             let of = Of::Many { is_new: look.is_new };
             let shut = shut.is_some() || look.blocks.is_some();
-            let act = Act { action, exact: &exact.0, at, id, shut, of };
+            let act = Act { action, exact: &exact.0, at, id, shut, frozen, of };
             look.add(all.change().look(&all.name, &act, world));
         }
         if shut.is_some() {
@@ -76,6 +78,14 @@ impl Drift {
         look.blocks = look.blocks.or(refused);
         self.note(&look.changes);
         look
+    }
+
+    /// Whether a breaker that concerns it is not closed, but for its own, where it is the only other one.
+    pub(super) fn is_any_open(&self, config: &Config, acting: &Acting) -> bool {
+        let is_open = |agent: &Arc<Agent>| agent.known().rest.breaker.state() != State::Closed;
+        let group = || config.group_of(&acting.agent.name).map(|group| group.name.as_str());
+        self.groups.any_open(group)
+            || acting.all.as_ref().is_some_and(|all| is_open(all) || is_open(&acting.agent))
     }
 
     /// Why no action of it would be let through now. Takes no probe; `probes`: whether one counts as let through.

@@ -79,6 +79,8 @@ pub(super) struct Act<'a> {
     pub(super) id: &'a str,
     /// A breaker of others stops it.
     pub(super) shut: bool,
+    /// A breaker of others is not closed, whether or not it stops this.
+    pub(super) frozen: bool,
     pub(super) of: Of,
 }
 
@@ -89,6 +91,19 @@ pub(super) enum Of {
     One,
     /// Of one of the agents that come with a key; whether that one is new.
     Many { is_new: bool },
+}
+
+/// What is known of an action that ended, beside its outcome.
+pub(super) struct End {
+    /// The most records that it was said or counted to affect.
+    pub(super) declared: Option<u64>,
+    /// The round that it was a probe of.
+    pub(super) probe: Option<u32>,
+    /// As in [`Act`].
+    pub(super) frozen: bool,
+    /// It is one of all agents of a key, of whom some always fail or are blocked: then only probes count, and the
+    /// share of failures.
+    pub(super) of_many: bool,
 }
 
 /// What brings a change of a breaker about.
@@ -175,7 +190,7 @@ impl Known {
         let Own { settings, prior } = self.own(name, config, groups);
         let mut look = Look { is_read: action.category == Category::Read, ..Look::default() };
         if settings.mode != DriftMode::Off {
-            let frozen = shut || self.rest.breaker.state() != State::Closed;
+            let frozen = act.frozen || self.rest.breaker.state() != State::Closed;
             look.is_new = self.baseline.is_none();
             self.observe(name, act, (&settings, &prior), (salt, frozen), &mut look);
         }
@@ -286,16 +301,14 @@ impl Known {
         Some(self.changed(name, change, None, By { person: None, check_id: Some(check_id) }))
     }
 
-    /// An action of it ended. `of_many`: it is all agents of a key, of whom some always fail or are blocked; then
-    /// only probes count, and the share of failures.
+    /// An action of it ended.
     pub(super) fn ended(
         &mut self,
         name: &Name,
         at: Timestamp,
         outcome: &Outcome,
-        (declared, probe): (Option<u64>, Option<u32>),
+        end: &End,
         world: (&Arc<Config>, &Groups),
-        of_many: bool,
     ) -> Vec<BreakerChange> {
         let Own { settings, .. } = self.own(name, world.0, world.1);
         let failed = match outcome.status {
@@ -306,17 +319,17 @@ impl Known {
         if settings.mode != DriftMode::Off
             && let Some(baseline) = &mut self.baseline
         {
-            baseline.freeze(self.rest.breaker.state() != State::Closed);
+            baseline.freeze(end.frozen || self.rest.breaker.state() != State::Closed);
             // Told with its next action.
             self.rest.errors = self.rest.errors.max(baseline.outcome(failed).score(Channel::Errors));
         }
         let breaker = &mut self.rest.breaker;
-        let enforces = settings.mode == DriftMode::Enforce && !of_many;
+        let enforces = settings.mode == DriftMode::Enforce && !end.of_many;
         let mut changes = Vec::new();
-        if enforces || probe.is_some() {
-            changes.extend(breaker.ended(at, probe, failed, &settings.breaker));
+        if enforces || end.probe.is_some() {
+            changes.extend(breaker.ended(at, end.probe, failed, &settings.breaker));
         }
-        if let (Some(declared), Some(actual), true) = (declared, outcome.records, enforces) {
+        if let (Some(declared), Some(actual), true) = (end.declared, outcome.records, enforces) {
             changes.extend(breaker.measured(at, declared, actual, &settings.breaker));
         }
         let by = By { person: None, check_id: Some(&outcome.check_id) };

@@ -132,6 +132,16 @@ impl Groups {
         })
     }
 
+    /// Whether the one of everything is open, or that of this group.
+    pub(super) fn any_open<'g>(&self, group: impl FnOnce() -> Option<&'g str>) -> bool {
+        if self.all_closed() {
+            return false;
+        }
+        let breakers = self.breakers.read().unwrap_or_else(PoisonError::into_inner);
+        let open = |scope: &Scope| breakers.get(scope).is_some_and(|s| s.breaker.state() != State::Closed);
+        [Some(Scope::all()), group().map(Scope::group)].iter().flatten().any(open)
+    }
+
     /// Those that are not closed.
     pub(super) fn not_closed(&self) -> Vec<(Scope, Shared)> {
         let breakers = self.breakers.read().unwrap_or_else(PoisonError::into_inner);

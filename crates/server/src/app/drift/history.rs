@@ -14,7 +14,7 @@ use checkrein_core::{
     event::{Checked, Entry, Event, OutcomeStatus},
     fingerprint::Fingerprint,
     key::Role,
-    name::{Name, is_invisible},
+    name::{Name, Pattern, is_invisible},
     time::Timestamp,
 };
 use checkrein_store::EntryFilter;
@@ -46,7 +46,7 @@ struct Lesson {
     /// What people accepted: whose actions, from when, and until when.
     accepted: Vec<(Name, Timestamp, Timestamp)>,
     /// Whose the checks are: an agent, and all agents of its key.
-    awaited: HashMap<String, (Option<Name>, Option<Name>)>,
+    awaited: HashMap<String, [Option<Name>; 2]>,
     oldest: VecDeque<String>,
     actions: u64,
 }
@@ -77,7 +77,7 @@ impl Lesson {
                 Err(_) => Ok(()),
             };
         }
-        if !matches!(&*entry.kind, "outcome" | "breaker.changed" | "drift.accepted") {
+        if !matches!(&*entry.kind, "outcome" | "breaker.changed" | "drift.accepted" | "key.created") {
             return Ok(());
         }
         match Event::from_parts(&entry.kind, &entry.body).map_err(|e| unclear(entry, &e))? {
@@ -87,15 +87,28 @@ impl Lesson {
                     OutcomeStatus::Error => true,
                     OutcomeStatus::Unknown => return Ok(()),
                 };
-                let (own, all) = self.awaited.remove(&outcome.check_id).unwrap_or_default();
-                for name in [own, all].into_iter().flatten() {
-                    if let Some(baseline) = self.agents.get_mut(&name) {
+                let whose = self.awaited.remove(&outcome.check_id).unwrap_or_default();
+                let frozen = whose.iter().flatten().any(|name| self.is_frozen(name, entry.at));
+                for name in whose.iter().flatten() {
+                    if let Some(baseline) = self.agents.get_mut(name) {
+                        baseline.freeze(frozen);
                         baseline.outcome(failed);
                     }
                 }
             }
+            // Revoked since, perhaps: then nobody but the log knows what it stood for.
+            Event::KeyCreated { key, .. } => {
+                let pattern = key.agent.and_then(|agent| Pattern::new(&agent).ok());
+                if let Some(pattern) = pattern.filter(|pattern| pattern.literal().is_none()) {
+                    self.patterns.insert(key.id, pattern.name().clone());
+                }
+            }
             Event::BreakerChanged(change) if change.change.to == State::Closed => {
                 self.open.remove(&change.scope);
+                let agent = change.by.as_ref().and_then(|_| change.scope.agent_name());
+                if let Some(baseline) = agent.and_then(|agent| self.agents.get_mut(agent)) {
+                    baseline.recount_loop();
+                }
             }
             Event::BreakerChanged(change) => {
                 self.open.insert(change.scope);
@@ -120,7 +133,7 @@ impl Lesson {
         let is_new = !self.patterns.is_empty() && self.acted.insert(self.state.hash_one(name));
         let frozen =
             [Some(name), pattern.as_ref()].into_iter().flatten().any(|n| self.is_frozen(n, entry.at));
-        let all = pattern.filter(&wanted);
+        let all = pattern.clone().filter(&wanted);
         if own.is_none() && all.is_none() {
             return Ok(());
         }
@@ -152,7 +165,7 @@ impl Lesson {
         }
         self.actions += 1;
         self.oldest.push_back(entry.subject.clone());
-        self.awaited.insert(entry.subject.clone(), (own, all));
+        self.awaited.insert(entry.subject.clone(), [Some(name.clone()), pattern]);
         if self.oldest.len() > AWAITED
             && let Some(forgotten) = self.oldest.pop_front()
         {
@@ -199,6 +212,11 @@ impl App {
                 // Of a key's agents each is new once more in it: who came before is not known here.
                 let config = Arc::clone(&self.rules().drift);
                 let mut lesson = Lesson::new(config, self.drift.salt, self.keys.patterns());
+                if Pattern::from(name.clone()).literal().is_none() {
+                    let keys =
+                        EntryFilter { kinds: vec!["key.created".to_owned()], ..EntryFilter::default() };
+                    self.teach(&mut lesson, keys, |_| false, |_| true).await?;
+                }
                 lesson.agents.insert(name.clone(), before);
                 lesson.accepted.push((name.clone(), since, self.clock.now()));
                 let filter = EntryFilter { since: Some(since), ..EntryFilter::default() };

@@ -24,12 +24,12 @@ use agent::Agent;
 
 use super::{App, Error, Rules};
 use crate::config::Drift as Config;
-use agent::{By, Known, Rest};
+use agent::{By, End, Known, Rest};
 use agents::Agents;
 use checkrein_core::{
     action::Action,
     check::Check,
-    decision::{DriftVerdict, Verdict},
+    decision::{Basis, DriftVerdict, Verdict},
     drift::breaker::{Breaker, BreakerChange, Cause, Change, Scope, State},
     event::{Checked, Event, Outcome},
     fingerprint::Fingerprint,
@@ -344,8 +344,10 @@ impl App {
             // It did not run, whatever is said of it.
             return Ok(Vec::new());
         }
-        let Acting { agent, all } = self.acting(&checked.key_id, &checked.action.agent).await?;
+        let acting = self.acting(&checked.key_id, &checked.action.agent).await?;
         let rules = self.rules();
+        let frozen = self.drift.is_any_open(&rules.drift, &acting);
+        let Acting { agent, all } = acting;
         // A probe shows something when it ran. What was held ran if its approval was used, and not otherwise.
         let mut probe = checked.probe;
         let mut probe_of_all = all.as_ref().and_then(|all| all.probe(checked, &rules.drift));
@@ -357,15 +359,18 @@ impl App {
                 (probe, probe_of_all) = (None, None);
             }
         }
-        // Ids say nothing about what follows from them: more than those is no surprise, unless the check said so.
+        // Ids say nothing about what follows from them: where that was counted, that many are no surprise.
         let blast = &checked.decision.blast_radius;
-        let declared = checked.action.declared.filter(|_| !blast.declared_ids || blast.understated);
+        let counted = (blast.declared_ids && !blast.understated && blast.basis != Basis::Declared)
+            .then(|| blast.records.known().unwrap_or(u64::MAX));
+        let declared = checked.action.declared.map(|declared| counted.unwrap_or(0).max(declared));
         let now = self.clock.now();
         let world = (&rules.drift, &self.drift.groups);
-        let mut changes = agent.change().ended(&agent.name, now, outcome, (declared, probe), world, false);
+        let end = End { declared, probe, frozen, of_many: false };
+        let mut changes = agent.change().ended(&agent.name, now, outcome, &end, world);
         if let Some(all) = all {
-            let facts = (declared, probe_of_all);
-            changes.extend(all.change().ended(&all.name, now, outcome, facts, world, true));
+            let end = End { probe: probe_of_all, of_many: true, ..end };
+            changes.extend(all.change().ended(&all.name, now, outcome, &end, world));
         }
         self.drift.note(&changes);
         Ok(changes.into_iter().map(|change| Event::BreakerChanged(Box::new(change))).collect())

@@ -1,6 +1,6 @@
 //! What people do: open and close breakers.
 
-use super::{agent::By, words};
+use super::{Agent, agent::By, words};
 use crate::app::{App, Caller, Error};
 use checkrein_api::{BreakerList, BreakerRequest, BreakerView, BreakerWanted};
 use checkrein_core::{
@@ -73,6 +73,9 @@ impl App {
         let changed = match scope.agent_name().map(Name::new) {
             Some(Ok(name)) => {
                 let agent = self.agent(&name).await?;
+                if opens {
+                    self.is_somebody(&agent)?;
+                }
                 let rules = self.rules();
                 let mut known = agent.change();
                 let change = change(&mut known.rest.breaker, &rules.drift.settings_of(&name).breaker);
@@ -105,6 +108,28 @@ impl App {
         self.breaker(scope).await
     }
 
+    /// Refuses a pattern that no key stands for: whoever opened its breaker would think that it stops something.
+    fn is_somebody(&self, agent: &Agent) -> Result<(), Error> {
+        let name = &agent.name;
+        let keys = self.keys.patterns();
+        if !name.contains('*') || keys.values().any(|key| key == name) || agent.known().baseline.is_some() {
+            return Ok(());
+        }
+        let mut patterns: Vec<_> = keys.values().map(|pattern| format!("`{pattern}`")).collect();
+        patterns.sort();
+        patterns.dedup();
+        patterns.truncate(10);
+        let there = if patterns.is_empty() {
+            "no key stands for several agents".to_owned()
+        } else {
+            format!("those of keys are {}", patterns.join(", "))
+        };
+        Err(Error::Invalid(format!(
+            "agent: no key stands for `{name}`, so its breaker would stop nobody; {there}. Name an agent, a group or \
+             `all`"
+        )))
+    }
+
     /// How a breaker stands.
     ///
     /// # Errors
@@ -124,15 +149,19 @@ impl App {
         Ok(view(scope, &breaker, &why))
     }
 
-    /// The breakers that are in the way of an agent: that of everything, its group's and its own, where they are
-    /// not closed.
+    /// The breakers that are in the way of a held action: that of everything, and those of its agent's group, of its agent,
+    /// and of all agents of the key that asked, where they are not closed.
     ///
     /// # Errors
     /// When what is known of the agent cannot be read.
-    pub(crate) async fn in_the_way(&self, agent: &Name) -> Result<Vec<BreakerView>, Error> {
+    pub(crate) async fn in_the_way(&self, approval_id: &str) -> Result<Vec<BreakerView>, Error> {
+        let Some(held) = self.store.approval(approval_id).await? else { return Ok(Vec::new()) };
+        let agent = &held.action.agent;
         let group = self.rules().drift.group_of(agent).map(|group| Scope::group(&group.name));
+        let of_key = self.keys.pattern(&held.asked_by).filter(|pattern| pattern != agent);
+        let agents = of_key.iter().chain([agent]).map(Scope::agent);
         let mut found = Vec::new();
-        for scope in std::iter::once(Scope::all()).chain(group).chain([Scope::agent(agent)]) {
+        for scope in std::iter::once(Scope::all()).chain(group).chain(agents) {
             let breaker = self.breaker(&scope).await?;
             if breaker.state != State::Closed {
                 found.push(breaker);

@@ -2,7 +2,7 @@
 
 use super::{Look, States, Today, keys::Gone, states};
 use crate::{
-    CONFLICTS_SHOWN, Conflict, Error, Plan, ResourcePlan, UndoOptions,
+    Conflict, Error, Plan, ResourcePlan, UndoOptions,
     mysql::{
         blocks::{ChunkReader, ChunkWriter},
         compare::Outside,
@@ -94,9 +94,8 @@ pub(super) async fn judge(
             let (mut step, kind) = step(&state, stays);
             if let Some(kind) = kind {
                 gone |= stays && state.now.is_none();
-                plan.conflict_count += 1;
                 part.conflicts += 1;
-                if plan.conflicts.len() < CONFLICTS_SHOWN {
+                if stands_against(&mut plan, table, &state) {
                     plan.conflicts.push(conflict(table, &state, kind)?);
                 }
                 if options.on_conflict != OnConflict::Force {
@@ -216,6 +215,24 @@ fn moves(table: &Table, state: &States) -> Result<bool, Error> {
         }
     }
     Ok(false)
+}
+
+/// Whether the conflict is one of those that are shown.
+fn stands_against(plan: &mut Plan, table: &Table, state: &States) -> bool {
+    fn image(state: Option<&(Image, u64)>) -> Option<&[u8]> {
+        state.map(|(image, _)| image.as_slice())
+    }
+    let after = state.after.as_ref().and_then(Option::as_ref);
+    let numbers =
+        [state.before.as_ref(), after, state.now.as_ref()].map(|s| s.map_or(0, |s| s.1).to_le_bytes());
+    plan.stands_against(&[
+        Some(table.resource.as_bytes()),
+        Some(&state.key),
+        image(state.before.as_ref()),
+        image(after),
+        image(state.now.as_ref()),
+        Some(numbers.as_flattened()),
+    ])
 }
 
 fn conflict(table: &Table, state: &States, kind: ConflictKind) -> Result<Conflict, Error> {

@@ -78,7 +78,8 @@ pub(super) async fn rollback(
         let session = work.session;
         let measured = Measured { affected: affected(&plan), exact: true };
         let proof = Proof { rows: 0, surplus: 0, spelled: 0 };
-        let open = Open::new(Arc::clone(db), session, Footprint::default(), proof, measured, Vec::new());
+        let open =
+            Open::new(Arc::clone(db), session, Footprint::default(), proof, measured, Vec::new(), Vec::new());
         Ok(Undo::Ready(plan, Box::new(open)))
     })
     .await

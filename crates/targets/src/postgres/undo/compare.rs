@@ -1,10 +1,15 @@
 //! What each record was, what the action left and what it is now, and what that means.
 
 use super::{
-    super::{connect::Session, schema, sql::ask, values::Trouble},
+    super::{
+        connect::Session,
+        schema,
+        sql::{ask, ask_one},
+        values::Trouble,
+    },
     stage::Staged,
 };
-use crate::{CONFLICTS_SHOWN, Conflict, stay};
+use crate::{CONFLICTS_SHOWN, Conflict, Plan, stay};
 use checkrein_core::rollback::{OnConflict, States, Step};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -223,7 +228,7 @@ fn by_key(staged: &Staged) -> String {
 /// everything already is as it was.
 ///
 /// What is there may also be another record that is like it, and the action's own gone. On its own the server wrote
-/// the action's number; others may have it no more. Then there must be as many as the action left.
+/// the action's number. On those of savepoints it wrote others: then there must be as many as the action left.
 fn by_content(staged: &Staged) -> String {
     let (before, after, now) = (staged.before(), staged.after(), staged.now.sql());
     let numbered = |table: &str, alias: &str, own: &str, condition: &str| {
@@ -234,12 +239,16 @@ fn by_content(staged: &Staged) -> String {
         )
     };
     // Such a number is given again after four thousand million others.
-    let own = staged.made_by.map_or("false".to_owned(), |number| {
+    let is_young = |number: u64| {
         format!(
-            "(n.xmin = '{}'::pg_catalog.xid AND pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::numeric < {number} + 2000000000::numeric)",
-            number & u64::from(u32::MAX)
+            "pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::numeric < {number} + 2000000000::numeric"
         )
+    };
+    let own = staged.made_by.map_or("false".to_owned(), |number| {
+        let mark = number & u64::from(u32::MAX);
+        format!("(n.xmin = '{mark}'::pg_catalog.xid AND {})", is_young(number))
     });
+    let numbers_tell = staged.made_by.filter(|_| staged.all_numbered).map_or("false".to_owned(), is_young);
     let image = staged.image("n");
     let among = format!(
         " WHERE {image} IN (SELECT {i} FROM {before} w UNION ALL SELECT {i} FROM {after} w)",
@@ -288,7 +297,7 @@ fn by_content(staged: &Staged) -> String {
            FROM b LEFT JOIN a ON a.image = b.image AND a.n = b.n WHERE a.place IS NULL), \
          gone AS (SELECT a.*, pg_catalog.row_number() OVER (PARTITION BY a.image ORDER BY a.place) AS m \
            FROM a LEFT JOIN b ON b.image = a.image AND b.n = a.n WHERE b.place IS NULL), \
-         done AS (SELECT {done} AND {without} AS done, {with_them} AS as_left) \
+         done AS (SELECT {done} AND {without} AS done, NOT {numbers_tell} AND {with_them} AS as_left) \
          SELECT CASE WHEN done THEN {restored} ELSE {BEFORE} END AS code, back.place AS b, NULL::tid AS a, NULL::tid AS n FROM back, done \
          UNION ALL SELECT CASE WHEN done THEN {AFTER} WHEN n.own OR n.place IS NOT NULL AND as_left THEN {there} \
              WHEN n.place IS NOT NULL THEN {UNTOLD} WHEN EXISTS (SELECT 1 FROM back) THEN {CHANGED} ELSE {AFTER} END, \
@@ -296,16 +305,45 @@ fn by_content(staged: &Staged) -> String {
     )
 }
 
-/// Shows records in conflict, until there are [`CONFLICTS_SHOWN`].
+/// Takes records in conflict into the digest of the plan, and shows some, until there are [`CONFLICTS_SHOWN`].
 pub(super) async fn conflicts(
     session: &Session,
     staged: &Staged,
     compared: &Compared,
-    shown: &mut Vec<Conflict>,
+    plan: &mut Plan,
 ) -> Result<(), Trouble> {
     let codes = compared.in_conflict();
+    if codes.is_empty() {
+        return Ok(());
+    }
+    let from = format!(
+        "FROM {} w LEFT JOIN {} b ON b.ctid = w.b LEFT JOIN {} a ON a.ctid = w.a \
+         LEFT JOIN ONLY {} n ON n.ctid = w.n WHERE w.code = ANY ({})",
+        staged.work(),
+        staged.before(),
+        staged.after(),
+        staged.now.sql(),
+        list(&codes)
+    );
+    // The server digests what nobody is shown: a few bytes a record there, and a line for us.
+    let each = format!(
+        "pg_catalog.sha256(pg_catalog.convert_to(ROW(w.code, {}, {}, {})::text, pg_catalog.getdatabaseencoding()))",
+        staged.image("b"),
+        staged.image("a"),
+        staged.image("n")
+    );
+    let digest = ask_one(
+        session,
+        &format!(
+            "SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.string_agg(d, ''::bytea ORDER BY d)), 'hex') \
+             FROM (SELECT {each} AS d {from}) AS digests"
+        ),
+    )
+    .await?;
+    plan.take_in(&[Some(staged.now.resource.as_bytes()), digest.as_deref().map(str::as_bytes)]);
+    let shown = &mut plan.conflicts;
     let room = CONFLICTS_SHOWN.saturating_sub(shown.len());
-    if codes.is_empty() || room == 0 {
+    if room == 0 {
         return Ok(());
     }
     let columns = |alias: &str| {
@@ -321,14 +359,8 @@ pub(super) async fn conflicts(
         ["b", "a", "n"].iter().map(|alias| columns(alias)).filter(|list| !list.is_empty()).collect();
     let more = if parts.is_empty() { String::new() } else { format!(", {}", parts.join(", ")) };
     let select = format!(
-        "SELECT w.code, b.ctid IS NOT NULL, a.ctid IS NOT NULL, n.ctid IS NOT NULL{more} FROM {} w \
-         LEFT JOIN {} b ON b.ctid = w.b LEFT JOIN {} a ON a.ctid = w.a LEFT JOIN ONLY {} n ON n.ctid = w.n \
-         WHERE w.code = ANY ({}) ORDER BY w.b, w.a LIMIT {room}",
-        staged.work(),
-        staged.before(),
-        staged.after(),
-        staged.now.sql(),
-        list(&codes),
+        "SELECT w.code, b.ctid IS NOT NULL, a.ctid IS NOT NULL, n.ctid IS NOT NULL{more} {from} \
+         ORDER BY w.b, w.a LIMIT {room}"
     );
     for row in ask(session, &select).await? {
         let mut cells = row.into_iter();

@@ -13,6 +13,7 @@ use super::{
     connect::Session,
     execute::{self, Transaction, abandon, begin, pin, token},
     find::Hints,
+    images::NUMBER,
     schema::{self, ForeignKey},
     sql::{ask, failed, words},
     values::Trouble,
@@ -143,7 +144,8 @@ impl Postgres {
         }
         self.disarm(&session, &staged, |at| compared.get(at).is_some_and(|one| !one.nothing()), &keys)
             .await?;
-        let (measured, alike) = restore::restore(&session, &staged, &compared, &keys, out).await?;
+        let (measured, mut alike) = restore::restore(&session, &staged, &compared, &keys, out).await?;
+        alike.extend(execute::number_of(&token).map(|number| (NUMBER.to_owned(), number.into())));
         keys::check(&session, &staged, &compared, &keys).await?;
         deferred::check(&session, &staged, &compared).await?;
         restore::nothing_else(&session, &staged, &compared).await?;
@@ -160,6 +162,8 @@ impl Postgres {
             token,
             limits: limits.clone(),
             captured: true,
+            statements: Vec::new(),
+            bound: false,
         };
         Ok(Some(Undo::Ready(plan, Box::new(transaction))))
     }
@@ -173,11 +177,15 @@ impl Postgres {
         keys: &[ForeignKey],
     ) -> Result<(), Trouble> {
         session.batch_execute("SAVEPOINT checkrein_replica").await?;
-        let Err(error) = session.batch_execute(REPLICA).await else { return Ok(()) };
+        // Released, so that what is written carries the transaction's own number ([`restore`]).
+        let release = "RELEASE SAVEPOINT checkrein_replica";
+        let Err(error) = session.batch_execute(REPLICA).await else {
+            return Ok(session.batch_execute(release).await?);
+        };
         if error.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
             return Err(error.into());
         }
-        session.batch_execute("ROLLBACK TO SAVEPOINT checkrein_replica").await?;
+        session.batch_execute(&format!("ROLLBACK TO SAVEPOINT checkrein_replica; {release}")).await?;
         let armed = staged.iter().enumerate().find(|(at, staged)| {
             changes(*at)
                 && (staged.now.triggers > 0
@@ -239,7 +247,7 @@ async fn compared(
         }
         plan.notes.extend(staged.notes.iter().cloned());
         plan.notes.extend(compared.notes(staged));
-        compare::conflicts(session, staged, &compared, &mut plan.conflicts).await?;
+        compare::conflicts(session, staged, &compared, &mut plan).await?;
         all.push(compared);
     }
     plan.by_resource = by_resource

@@ -5,7 +5,7 @@ use super::{
     super::{
         connect::Session,
         copy::{Sink, copy_rows},
-        images::{Alike, alike_after, alike_before},
+        images::{Alike, alike_after, alike_before, all_numbered},
         schema::{self, ForeignKey},
         sql::{ask, ask_one, ident},
         values::Trouble,
@@ -53,6 +53,7 @@ pub(super) async fn restore(
                     one.chosen(&compare::list(&done.restored()))
                 );
                 count_alike(session, one, &restored, alike_after(one.now.oid), &mut alike).await?;
+                alike.insert(all_numbered(one.now.oid), true.into());
             }
         }
     }

@@ -4,7 +4,7 @@ use super::{
     super::{
         connect::Session,
         copy::{Sink, cells, copy_out, lines},
-        images::{NUMBER, alike_after, alike_before},
+        images::{NUMBER, alike_after, alike_before, all_numbered},
         schema::{self, Relation},
         sql::{ask, ident},
         values::Trouble,
@@ -62,6 +62,8 @@ pub(super) struct Staged {
     pub(super) left: Option<u64>,
     /// The number of the action's transaction, where it is known.
     pub(super) made_by: Option<u64>,
+    /// Whether the server wrote that number on each record that the action left.
+    pub(super) all_numbered: bool,
     /// What a person should know.
     pub(super) notes: Vec<String>,
     /// How its records are written over in place, where they are.
@@ -192,13 +194,15 @@ pub(super) async fn describe(session: &Session, snapshot: &Snapshot) -> Result<V
                 then.resource
             ))
         })?;
-        let known = |name: &str| snapshot.footer(0).ok()?.system.get("alike")?.get(name)?.as_u64();
+        let said = |name: &str| snapshot.footer(0).ok()?.system.get("alike")?.get(name);
+        let known = |name: &str| said(name)?.as_u64();
         let (alike, left) = (known(&alike_before(then.oid)), known(&alike_after(then.oid)));
         let made_by = known(NUMBER);
+        let all_numbered = said(&all_numbered(then.oid)).and_then(serde_json::Value::as_bool) == Some(true);
         let places = places.iter().filter(|(_, oid)| **oid == then.oid).map(|(place, _)| *place).collect();
         let one = fit(number, then, now, snapshot.is_sealed())?;
         let stays = snapshot.stays(&then.resource);
-        staged.push(Staged { alike, left, made_by, places, stays, ..one });
+        staged.push(Staged { alike, left, made_by, all_numbered, places, stays, ..one });
     }
     Ok(staged)
 }
@@ -286,6 +290,7 @@ fn fit(number: usize, then: &Relation, now: &Relation, sealed: bool) -> Result<S
         alike: None,
         left: None,
         made_by: None,
+        all_numbered: false,
         in_place: None,
         now: now.clone(),
         then: then.clone(),

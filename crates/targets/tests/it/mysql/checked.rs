@@ -1,29 +1,12 @@
 //! Snapshots that are taken before the agent itself makes the change, and what they cannot know.
 
 use super::common::{Shop, statement};
+use crate::sealed;
 use checkrein_core::rollback::{ConflictKind, OnConflict};
-use checkrein_targets::{
-    Error, Selection,
-    snapshot::{Snapshot, SnapshotWriter},
-};
+use checkrein_targets::{Error, Selection};
 use serde_json::{Map, json};
 
 const KU: &str = "CREATE TABLE ku(id INT PRIMARY KEY, v INT); INSERT INTO ku VALUES (1, 1), (2, 2)";
-
-/// Takes a snapshot, lets `act` happen beside it, and seals it.
-async fn sealed(shop: &mut Shop, what: &Selection, act: &str) -> Snapshot {
-    let (mut out, path) = shop.writer();
-    shop.target.capture(what, &mut out).await.unwrap();
-    out.finish(&path).await.unwrap();
-    let unsealed = Snapshot::open(std::slice::from_ref(&path), None).await.unwrap();
-    shop.run(act).await;
-    let second = path.with_extension("2");
-    let header = unsealed.header().unwrap().clone();
-    let mut out = SnapshotWriter::create(&second, &header, None, (1000, 1 << 20)).unwrap();
-    shop.target.seal(&unsealed, &mut out).await.unwrap();
-    out.finish(&second).await.unwrap();
-    Snapshot::open(&[path, second], None).await.unwrap()
-}
 
 #[tokio::test]
 async fn a_statement_that_changes_keys_leaves_no_snapshot() {
@@ -47,7 +30,9 @@ async fn a_statement_that_changes_keys_leaves_no_snapshot() {
 async fn a_record_that_is_not_under_its_key_any_more_is_a_conflict() {
     let all = |delete| Selection::Where { resource: "ku".into(), filter: Map::new(), delete };
     let mut shop = Shop::new(KU).await;
-    let snapshot = sealed(&mut shop, &all(false), "UPDATE ku SET id = id + 1000, v = 9").await;
+    let target = shop.target.clone();
+    let act = shop.run("UPDATE ku SET id = id + 1000, v = 9");
+    let (snapshot, _files) = sealed(&*target, &all(false), act).await;
     let stands = shop.dump(&["ku"]).await;
     let (plan, _) = shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
     assert_eq!((plan.conflict_count, plan.conflicts[0].kind), (2, ConflictKind::Removed));
@@ -67,7 +52,8 @@ async fn a_record_that_is_not_under_its_key_any_more_is_a_conflict() {
     ] {
         let mut shop = Shop::new(KU).await;
         let before = shop.dump(&["ku"]).await;
-        let snapshot = sealed(&mut shop, &what, act).await;
+        let target = shop.target.clone();
+        let (snapshot, _files) = sealed(&*target, &what, shop.run(act)).await;
         shop.undo(&snapshot, OnConflict::Refuse).await.unwrap();
         assert_eq!(shop.dump(&["ku"]).await, before, "{act}");
     }

@@ -75,6 +75,7 @@ async fn the_digest_is_of_the_records_and_not_of_the_try() {
     for _ in 0..2 {
         let mut pending = shop.execute("INSERT INTO users(name) VALUES ('x')").await.unwrap();
         let (mut out, _) = shop.writer();
+        pending.bind();
         digests.push(pending.capture(&mut out).await.unwrap().digest.unwrap());
         pending.rollback().await;
     }
@@ -84,6 +85,7 @@ async fn the_digest_is_of_the_records_and_not_of_the_try() {
         shop.run(change).await;
         let mut pending = shop.execute("DELETE FROM users WHERE id = 1").await.unwrap();
         let (mut out, _) = shop.writer();
+        pending.bind();
         digests.push(pending.capture(&mut out).await.unwrap().digest.unwrap());
         pending.rollback().await;
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::panic, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 mod account;
+mod bound;
 mod checked;
 mod common;
 mod concurrent;

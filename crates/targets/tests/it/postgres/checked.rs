@@ -1,27 +1,15 @@
 //! Snapshots that are taken before the agent itself makes the change, and what they cannot know.
 
 use super::{Shop, statement};
+use crate::sealed;
 use checkrein_core::rollback::{ConflictKind, OnConflict};
-use checkrein_targets::{Error, Selection, UndoOptions, snapshot::Snapshot};
+use checkrein_targets::{Error, Selection, UndoOptions};
 use serde_json::Map;
 
 const KU: &str = "create table ku (id int primary key, v int); insert into ku values (1, 1), (2, 2);
     create table part (id int, k text, primary key (id, k)) partition by list (k);
     create table part_a partition of part for values in ('a'); create table part_b partition of part for values in ('b');
     insert into part select n, 'a' from generate_series(1, 3) n";
-
-/// Takes a snapshot, lets `act` happen beside it, and seals it.
-async fn sealed(shop: &Shop, what: &Selection, act: &str) -> Snapshot {
-    let (path, mut out) = shop.writer();
-    shop.target.capture(what, &mut out).await.unwrap();
-    out.finish(&path).await.unwrap();
-    let unsealed = Snapshot::open(std::slice::from_ref(&path), None).await.unwrap();
-    shop.sql(act).await;
-    let (second, mut out) = shop.writer();
-    shop.target.seal(&unsealed, &mut out).await.unwrap();
-    out.finish(&second).await.unwrap();
-    Snapshot::open(&[path, second], None).await.unwrap()
-}
 
 #[tokio::test]
 async fn a_statement_that_changes_keys_leaves_no_snapshot() {
@@ -51,7 +39,7 @@ async fn a_record_that_is_not_under_its_key_any_more_is_a_conflict() {
         [("ku", "update ku set id = id + 1000, v = 9"), ("part", "update part set k = 'b' where k = 'a'")]
     {
         let shop = Shop::new(KU).await;
-        let snapshot = sealed(&shop, &all(table, false), act).await;
+        let (snapshot, _files) = sealed(&*shop.target, &all(table, false), shop.sql(act)).await;
         let stands = shop.dump().await;
         let (plan, _) = shop.undo(&snapshot, &UndoOptions::default()).await.unwrap();
         assert_eq!(plan.conflicts[0].kind, ConflictKind::Removed, "{plan:?}");
@@ -68,7 +56,7 @@ async fn a_record_that_is_not_under_its_key_any_more_is_a_conflict() {
     ] {
         let shop = Shop::new(KU).await;
         let before = shop.dump().await;
-        let snapshot = sealed(&shop, &what, act).await;
+        let (snapshot, _files) = sealed(&*shop.target, &what, shop.sql(act)).await;
         shop.undo(&snapshot, &UndoOptions::default()).await.unwrap();
         assert_eq!(shop.dump().await, before, "{act}");
     }

@@ -50,12 +50,14 @@ async fn what_was_there_already_is_not_taken_for_what_was_added() {
         for _ in 0..3 {
             nothing(&shop, &snapshot).await;
         }
-        // Back and forth: each time what stands says which of the two there is to do.
+        // Back and forth, each time by the snapshot of the time before: as far as the others know, what stands then
+        // may be somebody else's.
         let undo = undo.unwrap();
-        shop.undo(&undo, &how(OnConflict::Refuse)).await.unwrap();
+        let (_, redo) = shop.undo(&undo, &how(OnConflict::Refuse)).await.unwrap();
         assert_eq!(shop.dump().await, after, "{sql}");
         nothing(&shop, &undo).await;
-        shop.undo(&snapshot, &how(OnConflict::Refuse)).await.unwrap();
+        conflict(&shop, &snapshot).await;
+        shop.undo(&redo.unwrap(), &how(OnConflict::Refuse)).await.unwrap();
         assert_eq!(shop.dump().await, before, "{sql}");
         nothing(&shop, &snapshot).await;
     }
@@ -73,6 +75,42 @@ async fn others_that_add_records_alike_lose_none() {
     assert!(plan.notes.iter().any(|note| note.contains("rolled back already")), "{plan:?}");
     shop.undo(&snapshot, &how(OnConflict::Force)).await.unwrap();
     assert_eq!(shop.ask("select count(*) from l").await, "0", "a person said so");
+}
+
+/// As many as the action had made, and none of them the action's.
+#[tokio::test]
+async fn after_a_rollback_what_others_made_is_theirs() {
+    let shop = Shop::new(
+        "create table l (t text); insert into l values ('hit'); create table m (t text); insert into m values ('x'), ('y');
+         create function f() returns void language plpgsql as $$ begin
+             begin insert into l values ('hit'), ('hit'); exception when others then null; end; end $$",
+    )
+    .await;
+    for (sql, theirs) in [
+        ("insert into l values ('hit'), ('hit')", "insert into l values ('hit'), ('hit')"),
+        ("update m set t = 'z' where t = 'x'", "update m set t = 'z' where t = 'x'"),
+    ] {
+        let before = shop.dump().await;
+        let snapshot = shop.run(sql).await;
+        shop.undo(&snapshot, &how(OnConflict::Refuse)).await.unwrap();
+        assert_eq!(shop.dump().await, before);
+        nothing(&shop, &snapshot).await;
+        shop.sql(theirs).await;
+        conflict(&shop, &snapshot).await;
+    }
+    // Nor does the undoing of a rollback take what others put back.
+    let snapshot = shop.run("delete from l where t = 'hit'").await;
+    let (_, undo) = shop.undo(&snapshot, &how(OnConflict::Refuse)).await.unwrap();
+    let undo = undo.unwrap();
+    shop.undo(&undo, &how(OnConflict::Refuse)).await.unwrap();
+    nothing(&shop, &undo).await;
+    shop.sql("insert into l values ('hit'), ('hit'), ('hit')").await;
+    conflict(&shop, &undo).await;
+    // On what a savepoint made is another number: there, how many there are must do.
+    let before = shop.dump().await;
+    let snapshot = shop.run("select f()").await;
+    shop.undo(&snapshot, &how(OnConflict::Refuse)).await.unwrap();
+    assert_eq!(shop.dump().await, before);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod adversarial;
 mod basics;
+mod bound;
 mod checked;
 mod concurrent;
 mod counting;
@@ -112,6 +113,7 @@ impl Shop {
     /// Captures what is pending, durably.
     async fn captured(&self, pending: &mut Box<dyn Pending>) -> (Captured, Snapshot) {
         let (path, mut out) = self.writer();
+        pending.bind();
         let captured = pending.capture(&mut out).await.unwrap();
         let written = out.finish(&path).await.unwrap();
         (captured, Snapshot::open(&[written.path], None).await.unwrap())

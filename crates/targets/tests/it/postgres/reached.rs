@@ -136,3 +136,42 @@ async fn domains_and_copies_that_act_outside_are_not_reached() {
     shop.ask("select copies()").await;
     assert_eq!(written(), 1, "the function does what is feared of it");
 }
+
+/// Functions of the server itself, which the operator's own definitions call: nothing but their text says so.
+#[tokio::test]
+async fn definitions_that_change_settings_are_seen() {
+    const SET: &str = "set_config('checkrein.x', 'y', false)";
+    let shop = Shop::new(&format!(
+        "create table t (id int primary key, lo_price int); insert into t values (1, 1);
+         create view sets as select {SET} as s, id from t; create view above as select id from sets;
+         create view fine as select lo_price, count(*) as set_config from t group by 1;
+         create table ruled (id int primary key); create rule r as on update to ruled do also select {SET};
+         create table filled (id int primary key, s text default {SET});
+         create table checked (id int check ({SET} is not null));
+         create table hidden (id int); alter table hidden enable row level security;
+         create policy p on hidden using ({SET} is not null);
+         create function nothing() returns trigger language plpgsql as $$ begin return new; end $$;
+         create table watched (id int); create trigger w before update on watched for each row
+             when ({SET} = old.id::text) execute function nothing();"
+    ))
+    .await;
+    for (sql, what) in [
+        ("select * from sets", "a view or rule on sets"),
+        ("table above", "a view or rule on sets"),
+        ("update t set id = 2 where id in (select id from \"above\")", "a view or rule on sets"),
+        ("update ruled set id = 2", "a view or rule on ruled"),
+        ("insert into filled values (1)", "a default of filled"),
+        ("insert into checked values (1)", "the constraint checked_check"),
+        ("delete from hidden", "the policy p"),
+        ("update watched set id = 2", "the trigger w"),
+    ] {
+        let ran = shop.execute(sql).await.err();
+        let told = |why: &str| why.starts_with(what) && why.contains("calls `set_config`");
+        assert!(matches!(&ran, Some(Error::Unmeasurable(why)) if told(why)), "{sql}: {ran:?}");
+    }
+    let found = counted(&shop, "select * from sets").await;
+    assert!(matches!(found, Err(Error::Unmeasurable(_))), "{found:?}");
+    let read = shop.target.read(&statement("select * from fine")).await.unwrap();
+    assert_eq!(read.rows.len(), 1);
+    assert_eq!(shop.execute("delete from t").await.unwrap().measured().records(), 1);
+}

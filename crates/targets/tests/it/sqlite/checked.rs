@@ -1,25 +1,13 @@
 //! Snapshots that are taken before the agent itself makes the change, and records without a key.
 
 use super::harness::{Fixture, Undone, statement};
+use crate::sealed;
 use checkrein_core::rollback::OnConflict;
-use checkrein_targets::{Error, Selection, UndoOptions, snapshot::Snapshot};
+use checkrein_targets::{Error, Selection, UndoOptions};
 use serde_json::Map;
 
 const KU: &str = "CREATE TABLE ku (id INTEGER PRIMARY KEY, v); INSERT INTO ku VALUES (1, 1), (2, 2);
     CREATE TABLE pair (a, b, v, PRIMARY KEY (b, a)) WITHOUT ROWID; CREATE TABLE named (name TEXT PRIMARY KEY, v)";
-
-/// Takes a snapshot, lets `act` happen beside it, and seals it.
-async fn sealed(file: &Fixture, what: &Selection, act: &str) -> Snapshot {
-    let (mut out, path) = file.writer();
-    file.target.capture(what, &mut out).await.unwrap();
-    out.finish(&path).await.unwrap();
-    let unsealed = Snapshot::open(std::slice::from_ref(&path), None).await.unwrap();
-    file.sql(act);
-    let (mut out, second) = file.writer_of(&unsealed.header().unwrap().id.clone());
-    file.target.seal(&unsealed, &mut out).await.unwrap();
-    out.finish(&second).await.unwrap();
-    Snapshot::open(&[path, second], None).await.unwrap()
-}
 
 #[tokio::test]
 async fn a_statement_that_changes_keys_leaves_no_snapshot() {
@@ -48,7 +36,8 @@ async fn a_statement_that_changes_keys_leaves_no_snapshot() {
 async fn a_record_that_is_not_under_its_key_any_more_is_a_conflict() {
     let all = |delete| Selection::Where { resource: "ku".into(), filter: Map::new(), delete };
     let file = Fixture::new("wal", KU);
-    let snapshot = sealed(&file, &all(false), "UPDATE ku SET id = id + 1000, v = 9").await;
+    let act = async { file.sql("UPDATE ku SET id = id + 1000, v = 9") };
+    let (snapshot, _files) = sealed(&*file.target, &all(false), act).await;
     let stands = file.dump();
     let plan = file.target.plan(&snapshot, &UndoOptions::default()).await.unwrap();
     assert_eq!(plan.conflict_count, 2);
@@ -65,7 +54,7 @@ async fn a_record_that_is_not_under_its_key_any_more_is_a_conflict() {
     ] {
         let file = Fixture::new("wal", KU);
         let before = file.dump();
-        let snapshot = sealed(&file, &what, act).await;
+        let (snapshot, _files) = sealed(&*file.target, &what, async { file.sql(act) }).await;
         file.undo(&snapshot).await;
         assert_eq!(file.dump(), before, "{act}");
     }

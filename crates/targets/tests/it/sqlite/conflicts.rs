@@ -258,15 +258,74 @@ async fn a_counter_that_was_used_since_is_not_set_back() {
 }
 
 #[tokio::test]
-async fn references_that_were_broken_before_can_be_forced_back() {
+async fn references_are_not_broken_by_force() {
     let file = Fixture::new(
         "wal",
-        "CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (id INTEGER PRIMARY KEY, p INT REFERENCES p);
-         PRAGMA foreign_keys = OFF; INSERT INTO c VALUES (1, 99)",
+        "CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (id INTEGER PRIMARY KEY, p INT REFERENCES p, note);
+         PRAGMA foreign_keys = OFF; INSERT INTO c (id, p) VALUES (1, 99), (2, 98), (3, 98)",
     );
-    let before = file.dump();
+    // One that nobody has touched stays as broken as it was.
+    let note = file.run("UPDATE c SET note = 'x' WHERE id = 3").await;
+    file.undo(&note.snapshot).await;
     let ran = file.run("DELETE FROM c").await;
-    irreversible(file.try_undo(&ran.snapshot, OnConflict::Refuse).await, "force the rollback");
-    file.try_undo(&ran.snapshot, OnConflict::Force).await.unwrap();
-    assert_eq!(file.dump(), before);
+    let gone = file.dump();
+    for how in [OnConflict::Refuse, OnConflict::Skip, OnConflict::Force] {
+        irreversible(
+            file.try_undo(&ran.snapshot, how).await,
+            "the record 1 of c refers to one of p that is not there; the record 2 of c refers to",
+        );
+        assert_eq!(file.dump(), gone);
+    }
+    file.sql("INSERT INTO p VALUES (98), (99)");
+    file.undo(&ran.snapshot).await;
+}
+
+/// A conflict clause of the table's own would remove what others have put there since.
+#[tokio::test]
+async fn a_table_that_replaces_by_itself_loses_nobodys_work() {
+    let file = Fixture::new(
+        "wal",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, u TEXT UNIQUE ON CONFLICT REPLACE, v TEXT NOT NULL ON CONFLICT IGNORE);
+         INSERT INTO t VALUES (1, 'a', 'x'), (2, 'b', 'x')",
+    );
+    let changed = file.run("UPDATE t SET u = 'c' WHERE id = 1").await;
+    let removed = file.run("DELETE FROM t WHERE id = 2").await;
+    file.sql("INSERT INTO t VALUES (8, 'a', 'theirs'), (9, 'b', 'theirs')");
+    let before = file.dump();
+    for snapshot in [&changed.snapshot, &removed.snapshot] {
+        irreversible(file.try_undo(snapshot, OnConflict::Force).await, "has taken its place");
+        assert_eq!(file.dump(), before);
+    }
+}
+
+/// Each record's unique value is another one's now, so no order of changing them in place would do.
+#[tokio::test]
+async fn unique_values_that_went_round_come_back() {
+    for (table, rows) in [("", 3_000), ("", 20_000), ("WITHOUT ROWID", 3_000)] {
+        for mode in ["wal", "delete"] {
+            let file = Fixture::new(
+                mode,
+                &format!(
+                    "CREATE TABLE t (id INTEGER PRIMARY KEY, u INT UNIQUE, pad TEXT) {table};
+                     WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
+                     INSERT INTO t SELECT i, i, hex(zeroblob(60)) FROM n"
+                ),
+            );
+            let before = file.dump();
+            let statements = [
+                format!("UPDATE t SET u = -1 - u % {rows}"),
+                "UPDATE t SET u = -u, pad = NULL WHERE u % 3 <> 0".to_owned(),
+                format!("DELETE FROM t WHERE id > {rows} - 9"),
+                format!("INSERT INTO t SELECT id + {rows}, {rows} + 100 - id, 'new' FROM t WHERE id < 40"),
+            ];
+            let ran = file.try_run(&statements.each_ref().map(|sql| statement(sql))).await.unwrap();
+            let after = file.dump();
+            let undo = file.undo(&ran.snapshot).await;
+            assert_eq!(file.dump(), before, "{table} {mode}");
+            let again = file.undo(&undo).await;
+            assert_eq!(file.dump(), after, "{table} {mode}");
+            file.undo(&again).await;
+            assert_eq!(file.dump(), before, "{table} {mode}");
+        }
+    }
 }

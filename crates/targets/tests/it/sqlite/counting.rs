@@ -101,6 +101,10 @@ async fn triggers_and_conflict_clauses_make_it_a_lower_bound() {
     assert!(count(&file, "DELETE FROM lines", json!([])).await.at_least.is_empty());
     assert_eq!(count(&file, "REPLACE INTO lines VALUES (1, 1)", json!([])).await.at_least.len(), 1);
     assert!(!count(&file, "UPDATE OR REPLACE users SET id = 5", json!([])).await.at_least.is_empty());
+    file.sql("CREATE TABLE own (id INTEGER PRIMARY KEY, u UNIQUE ON CONFLICT REPLACE)");
+    for sql in ["INSERT INTO own VALUES (1, 1)", "UPDATE own SET u = 1"] {
+        assert!(count(&file, sql, json!([])).await.at_least[0].contains("ON CONFLICT of the table"), "{sql}");
+    }
 }
 
 #[tokio::test]

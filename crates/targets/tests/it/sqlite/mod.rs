@@ -3,6 +3,7 @@
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod basics;
+mod bound;
 mod bulk;
 mod checked;
 mod conflicts;

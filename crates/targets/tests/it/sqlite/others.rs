@@ -216,6 +216,7 @@ async fn the_same_records_give_the_same_digest() {
     let digest = async |sql: &str| {
         let mut pending = file.target.execute(&[statement(sql)]).await.unwrap();
         let (mut out, _) = file.writer();
+        pending.bind();
         let digest = pending.capture(&mut out).await.unwrap().digest.unwrap();
         pending.rollback().await;
         digest

@@ -43,7 +43,7 @@ async fn filled(store: &Store) {
         if n % 5 == 0 {
             events.push(Event::SnapshotRemoved { id: format!("snp_{n}"), reason: "it was old".into() });
         }
-        store.append(events, at(n as i64)).await.unwrap();
+        store.append(events, at(i64::try_from(n).unwrap())).await.unwrap();
     }
 }
 

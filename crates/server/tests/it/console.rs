@@ -121,6 +121,7 @@ async fn an_approval_names_every_breaker_that_is_in_its_way() {
         .policy(json!({"name": "ask", "rule": "require_approval", "condition": {"action": "refund"}}))
         .await;
     let key = server.key("agent", Some("worker-*")).await;
+    server.key("agent", Some("other-*")).await;
     let held = json!({"agent": "worker-1", "action": "refund", "resource": "shop.orders"}).to_string();
     let held = server.send("POST", "/v1/checks", &key, &held).await.json();
     let page = format!("/approvals/{}", held["approval_id"].as_str().unwrap_or_else(|| panic!("{held}")));

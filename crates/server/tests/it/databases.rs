@@ -20,7 +20,7 @@ pub(crate) async fn server(kind: &str, url: &str) -> Server {
     std::fs::write(dir.path().join("shop.url"), url).unwrap();
     let config = format!(
         "[targets.shop]\nkind = '{kind}'\nurl = {{ file = 'shop.url' }}\nenvironment = 'staging'\n\
-         [targets.shop.limits]\ncount = '5s'\nconnect = '5s'\n\
+         [targets.shop.limits]\ncount = '500ms'\nconnect = '1s'\n\
          [drift]\nmode = 'alert'\n"
     );
     Server::on(dir, &config).await

@@ -16,11 +16,16 @@ pub(crate) const SHOP: &str = "
 ";
 
 pub(crate) async fn server(kind: &str, url: &str) -> Server {
+    with_count(kind, url, "30s").await
+}
+
+/// One that gives a count so long.
+async fn with_count(kind: &str, url: &str, count: &str) -> Server {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("shop.url"), url).unwrap();
     let config = format!(
         "[targets.shop]\nkind = '{kind}'\nurl = {{ file = 'shop.url' }}\nenvironment = 'staging'\n\
-         [targets.shop.limits]\ncount = '500ms'\nconnect = '1s'\n\
+         [targets.shop.limits]\ncount = '{count}'\nconnect = '10s'\n\
          [drift]\nmode = 'alert'\n"
     );
     Server::on(dir, &config).await
@@ -84,8 +89,12 @@ async fn counts(server: &Server, main: &str) {
     );
 }
 
-/// A count beyond its time is unknown, and so is one on a server that has gone.
-async fn unknown(server: &Server, slow: &str) {
+/// A count beyond its time is unknown.
+async fn unknown(kind: &str, url: &str, slow: &str) {
+    let server = with_count(kind, url, "500ms").await;
+    server
+        .policy(json!({"name": "limit", "rule": "block", "condition": {"record_count_exceeds": 1000}}))
+        .await;
     let body = json!({"action": "update", "resource": "shop.users", "statement": slow, "payload": {"record_count": 1}});
     let decision = server.check(body).await;
     assert_eq!(
@@ -97,6 +106,7 @@ async fn unknown(server: &Server, slow: &str) {
     assert!(reason.contains("could not be counted") && reason.contains("took longer than 500ms"), "{reason}");
 }
 
+/// And so is one on a server that has gone.
 async fn gone(server: &Server) {
     let decision =
         server.check(json!({"action": "update", "resource": "shop.users", "record_ids": [1]})).await;
@@ -119,7 +129,8 @@ async fn postgres_counts() {
     client.batch_execute(SHOP).await.unwrap();
     let server = server("postgres", &url).await;
     counts(&server, "public.").await;
-    unknown(&server, "UPDATE users SET country = 'FR' WHERE id IN (SELECT 1 FROM pg_sleep(30))").await;
+    unknown("postgres", &url, "UPDATE users SET country = 'FR' WHERE id IN (SELECT 1 FROM pg_sleep(30))")
+        .await;
     let params = json!({"action": "delete", "resource": "shop.users",
                         "statement": "DELETE FROM users WHERE id = $1", "params": [3]});
     assert_eq!(server.check(params).await["blast_radius"]["records"], 2);
@@ -140,10 +151,11 @@ async fn mariadb_counts() {
     for statement in SHOP.split(';').filter(|s| !s.trim().is_empty()) {
         client.query_drop(statement).await.unwrap();
     }
-    let server = server("mysql", &database.url(user, &name)).await;
+    let url = database.url(user, &name);
+    let server = server("mysql", &url).await;
     counts(&server, "").await;
     client.query_drop("LOCK TABLES users WRITE").await.unwrap();
-    unknown(&server, "UPDATE users SET country = 'FR'").await;
+    unknown("mysql", &url, "UPDATE users SET country = 'FR'").await;
     client.query_drop("UNLOCK TABLES").await.unwrap();
     let params = json!({"action": "delete", "resource": "shop.users",
                         "statement": "DELETE FROM users WHERE id = ?", "params": [3]});

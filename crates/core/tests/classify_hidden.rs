@@ -203,6 +203,7 @@ fn a_tool_that_takes_queries_takes_sql() {
         assert!(raw("mcp__shop__query", json!({"query": sql})).category > Category::Write, "{sql}");
     }
     assert_eq!(raw("query_cypher", json!({"query": "MATCH (n) DETACH DELETE n"})).category, Category::Delete);
+    assert_eq!(raw("get_data", json!({"query": "SELECT 1 DELETE FROM users"})).category, Category::Delete);
     for text in ["drop in sales last week", "show me users", "update on set pieces", "truncate long texts"] {
         assert_eq!(raw("query_metrics", json!({"query": text})).category, Category::Read, "{text}");
     }

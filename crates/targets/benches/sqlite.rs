@@ -1,5 +1,6 @@
 //! What guarding costs on SQLite, as ratios to the plain work in the same round:
-//! `cargo bench -p checkrein-targets --bench sqlite`.
+//! `cargo bench -p checkrein-targets --bench sqlite`. Of the large ones the CPU time, too, over all rounds: on a busy
+//! machine it says more.
 
 use checkrein_targets::{
     Limits, Place, Selection, Statement, Target, TargetConfig, Undo, UndoOptions,
@@ -26,8 +27,9 @@ fn main() -> Outcome<()> {
     let mut out = std::io::stdout().lock();
     for mode in ["wal", "delete"] {
         let mut ratios: [Vec<f64>; 4] = Default::default();
+        let mut used = [[0.0; 2]; 2];
         for _ in 0..ROUNDS {
-            let round = runtime.block_on(round(mode))?;
+            let round = runtime.block_on(round(mode, &mut used))?;
             for (list, ratio) in ratios.iter_mut().zip(round) {
                 list.push(ratio);
             }
@@ -42,6 +44,9 @@ fn main() -> Outcome<()> {
             list.sort_by(f64::total_cmp);
             let median = list.get(list.len() / 2).copied().unwrap_or(f64::NAN);
             writeln!(out, "{mode:6} {median:6.2}  {name}")?;
+        }
+        for (name, [guarded, plain]) in names.iter().skip(1).zip(used) {
+            writeln!(out, "{mode:6} {:6.2}  {name}, in CPU time", guarded / plain)?;
         }
     }
     Ok(())
@@ -61,7 +66,17 @@ async fn guarded(target: &Arc<dyn Target>, sql: &str, path: &Path) -> Outcome<()
     Ok(pending.commit().await?)
 }
 
-async fn round(mode: &str) -> Outcome<[f64; 4]> {
+/// Seconds of CPU that this process has used, in ticks of a hundredth.
+fn cpu() -> Outcome<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(')').ok_or("/proc/self/stat makes no sense")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
+}
+
+/// Adds to `used`, for the UPDATE and for its rollback, the CPU time of the guarded and of the plain work.
+async fn round(mode: &str, used: &mut [[f64; 2]; 2]) -> Outcome<[f64; 4]> {
+    let [updates, rollbacks] = used;
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("a.db");
     let db = Connection::open(&path)?;
@@ -90,16 +105,17 @@ async fn round(mode: &str) -> Outcome<[f64; 4]> {
     }
     let one = guard.as_secs_f64() / direct.as_secs_f64();
 
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), cpu()?);
     db.execute_batch("UPDATE t SET n = n + 1, name = name || '.'")?;
-    let direct = start.elapsed();
+    let (direct, between) = (start.elapsed(), cpu()?);
     let start = Instant::now();
     let all = folder.path().join("all");
     guarded(&target, "UPDATE t SET n = n + 1, name = name || '.'", &all).await?;
     let bulk = start.elapsed().as_secs_f64() / direct.as_secs_f64();
+    *updates = [updates[0] + cpu()? - between, updates[1] + between - before];
 
     let snapshot = Snapshot::open(&[all], None).await?;
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), cpu()?);
     let undo = folder.path().join("undo");
     let mut out = writer(&undo)?;
     match target.rollback(&snapshot, &UndoOptions::default(), &mut out).await? {
@@ -110,12 +126,14 @@ async fn round(mode: &str) -> Outcome<[f64; 4]> {
         _ => return Err("the rollback was not ready".into()),
     }
     let rolled_back = start.elapsed();
+    rollbacks[0] += cpu()? - before;
     db.execute_batch("CREATE TEMP TABLE copy AS SELECT * FROM t")?;
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), cpu()?);
     db.execute_batch(
         "BEGIN IMMEDIATE; DELETE FROM t WHERE id > 0; INSERT INTO t SELECT * FROM copy; COMMIT",
     )?;
     let rollback = rolled_back.as_secs_f64() / start.elapsed().as_secs_f64();
+    rollbacks[1] += cpu()? - before;
 
     let what = Selection::Statements(vec![Statement {
         sql: "DELETE FROM t WHERE name LIKE '%1%'".to_owned(),

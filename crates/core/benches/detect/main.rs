@@ -107,7 +107,7 @@ struct Tally {
     days: u32,
     /// What an oracle finds of an injection, by the kind of agent: the sum of its chances, and injections.
     asks_oracle: bool,
-    oracle: BTreeMap<(&'static str, &'static str), (f64, u32)>,
+    oracle: BTreeMap<(&'static str, &'static str), ([f64; 2], u32)>,
 }
 
 impl Tally {
@@ -348,7 +348,7 @@ fn inject(
     if tally.asks_oracle && matches!(what, "rate x2" | "rate x5") {
         let chance = oracle::power(&*source, hour, hours, &tweak, hour as u64);
         let sum = tally.oracle.entry((what, source.kind())).or_default();
-        *sum = (sum.0 + chance, sum.1 + 1);
+        *sum = ([sum.0[0] + chance[0], sum.0[1] + chance[1]], sum.1 + 1);
     }
     let found = events.iter().position(|event| !agent.see(event, group, 5.0).is_empty());
     let cell = tally.missed.entry((what, source.kind())).or_default();
@@ -396,11 +396,15 @@ fn report(generator: &str, seed: u64, agents: u64, tally: &Tally) {
     }
     for what in ["rate x2", "rate x5"].into_iter().filter(|_| tally.asks_oracle) {
         let of = || tally.oracle.iter().filter(|((w, _), _)| *w == what);
-        let (sum, n) = of().fold((0.0, 0), |(sum, n), (_, (s, m))| (sum + s, n + m));
-        let kinds: Vec<String> =
-            of().map(|((_, kind), (s, n))| format!("{kind} {:.0}%", 100.0 * s / f64::from(*n))).collect();
-        let all = 100.0 * sum / f64::from(n.max(1));
-        println!("{what}: an oracle would find {all:.1}%: {}", kinds.join(", "));
+        let n: u32 = of().map(|(_, (_, n))| n).sum();
+        for (at, how) in ["that is told when", "that watches all week"].into_iter().enumerate() {
+            let sum: f64 = of().map(|(_, (sum, _))| sum[at]).sum();
+            let all = 100.0 * sum / f64::from(n.max(1));
+            let kinds: Vec<String> = of()
+                .map(|((_, kind), (sum, n))| format!("{kind} {:.0}%", 100.0 * sum[at] / f64::from(*n)))
+                .collect();
+            println!("{what}: an oracle {how} would find {all:.1}%: {}", kinds.join(", "));
+        }
     }
     println!("all but x2: {:.1}%", 100.0 * found_all as f64 / f64::from(tried_all.max(1)));
 }

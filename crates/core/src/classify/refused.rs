@@ -92,7 +92,7 @@ pub enum Refused {
     /// An operator's rule builds the resource from an argument that is quoted.
     #[error(
         "the catalogue's rule for `{tool}` makes its resource from the argument `{argument}`, which holds quotes, \
-         brackets or several names; send one plain name"
+         brackets or several names; send the plain name"
     )]
     QuotedArgument {
         /// The tool as it was named.

@@ -29,7 +29,7 @@ const LONGEST_PAUSE: f32 = 1e6;
 const SLOW: Multiple = Multiple { of: 4.0, log10: 0.602_06 };
 const QUICK: Multiple = Multiple { of: 14.0, log10: 1.146_128 };
 /// Within minutes an agent's pace is so much less uneven than from hour to hour.
-const MINUTES: f32 = 1.5;
+const MINUTES: f32 = 3.0;
 /// Rates say nothing before so many hours and active days.
 const RATE_SILENT_HOURS: u32 = 48;
 const RATE_SILENT_DAYS: f32 = 2.0;
@@ -76,14 +76,12 @@ packed! {
 
 impl Packed for Expected {
     fn pack(&self, out: &mut Vec<u8>) {
-        let Self { mean, usual, ceiling, deviation, dispersion, days, spans, gain, cost } = *self;
+        let Self { mean, usual, ceiling, deviation, dispersion, days, gain, cost } = *self;
         [mean, usual, ceiling, deviation, dispersion, days, gain, cost].pack(out);
-        spans.pack(out);
     }
     fn unpack(from: &mut &[u8]) -> Option<Self> {
         let [mean, usual, ceiling, deviation, dispersion, days, gain, cost] = Packed::unpack(from)?;
-        let spans = Packed::unpack(from)?;
-        Some(Self { mean, usual, ceiling, deviation, dispersion, days, spans, gain, cost })
+        Some(Self { mean, usual, ceiling, deviation, dispersion, days, gain, cost })
     }
 }
 
@@ -189,7 +187,7 @@ impl Baseline {
         let exact = stated(action.exact, self.salt ^ 4).map_or(call, |exact| hash::pair(call, exact));
         let repeat = self.repeats.observe(low(exact), pause, learn, known, gauges.repeat.top());
         // A new agent may yet turn out to be one that asks again when it fails.
-        let trust = if self.season.hours() < WEEK_HOURS { 0.86 } else { 1.0 };
+        let trust = if self.season.hours() < WEEK_HOURS { 0.87 } else { 1.0 };
         reading.raise(Channel::Loop, gauges.repeat.read(repeat) * trust);
 
         let facets = [

@@ -29,11 +29,11 @@ packed! {
 /// The first so many are measured against the rate.
 const RATES: usize = 5;
 
-const HOUR: Prior = Prior { mean: 1.5, spread: 0.6, floor: 0.4, trusted: false, weight: 1.0 };
-const GATHERED: Prior = Prior { mean: 1.2, spread: 0.6, floor: 0.36, trusted: false, weight: 0.93 };
-const SLOW: Prior = Prior { mean: 3.0, spread: 0.8, floor: 0.54, trusted: false, weight: 0.8 };
-const QUICK: Prior = Prior { mean: 3.0, spread: 0.7, floor: 0.4, trusted: false, weight: 1.0 };
-const SPELLS: Prior = Prior { mean: 1.2, spread: 0.6, floor: 0.4, trusted: false, weight: 1.8 };
+const HOUR: Prior = Prior { mean: 1.5, spread: 0.6, floor: 0.4, trusted: false, weight: 1.06 };
+const GATHERED: Prior = Prior { mean: 1.2, spread: 0.6, floor: 0.36, trusted: false, weight: 1.1 };
+const SLOW: Prior = Prior { mean: 3.0, spread: 0.8, floor: 0.54, trusted: false, weight: 0.77 };
+const QUICK: Prior = Prior { mean: 3.0, spread: 0.7, floor: 0.4, trusted: false, weight: 1.06 };
+const SPELLS: Prior = Prior { mean: 1.2, spread: 0.6, floor: 0.4, trusted: false, weight: 1.9 };
 const REPEAT: Prior = Prior { mean: 0.9, spread: 0.45, floor: 0.45, trusted: true, weight: 1.45 };
 const NOVELTY: Prior = Prior { mean: 0.3, spread: 0.2, floor: 0.22, trusted: true, weight: 1.0 };
 const RESOURCE: Prior = Prior { mean: 0.8, spread: 0.4, floor: 0.3, trusted: true, weight: 1.0 };

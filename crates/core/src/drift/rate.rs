@@ -30,10 +30,10 @@ impl Rate {
         (self.count * expected.gain - expected.cost - SLACK).min(MOST)
     }
 
-    /// Of what `gathered`, what is left when hours in a row, and whole days, are now busier, now quieter together.
+    /// Of what `gathered`, what is left when whole days are now busier, now quieter.
     pub(super) fn uneven(&self, gathered: f32, expected: &Expected) -> f32 {
         let (seen, usual) = (self.seen + self.count, self.expected + expected.usual);
-        let shape = 1.0 / expected.uneven(self.span + 1.0);
+        let shape = 1.0 / (expected.days + expected.dispersion / (self.span + 1.0));
         let ratio = log10((2.0 * usual + shape) / (usual + shape));
         (seen * (LOG10_2 - ratio) - shape * ratio).clamp(0.0, gathered)
     }

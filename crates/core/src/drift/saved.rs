@@ -3,7 +3,7 @@
 use super::{codec::Packed, hash};
 
 /// Written before saved state; a new form gets a new number.
-const VERSION: u16 = 5;
+const VERSION: u16 = 6;
 
 /// Why saved bytes cannot be restored. Build the state anew from the action log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

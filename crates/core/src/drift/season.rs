@@ -25,12 +25,6 @@ const ALIKE: f32 = 6.0;
 const BUSY: f32 = 0.6;
 /// The share of the neighbouring hours' highest that any hour may have.
 const EDGE: f32 = 0.7;
-/// Hours in a row, together.
-const SPANS: [f32; 2] = [2.0, 4.0];
-/// Of one hour no more counts for how alike neighbours are, in standard deviations: one holiday says nothing.
-const CLEAR: f32 = 1.2;
-/// Hours of work in a day, about.
-const DAY: f32 = 10.0;
 
 packed! {
     /// What is known of an agent's rate.
@@ -58,10 +52,6 @@ packed! {
         before: f32,
         /// What this day held so far and what it should have, and the variance that its hours explain.
         day: [f32; 3],
-        /// The relative variance beyond a Poisson one of two hours in a row together, and of four; and what those
-        /// that are going on held so far, what they should have, and how many there are.
-        spans: [f32; 2],
-        held: [[f32; 3]; 2],
         /// The share of actions that came in hours from which they were not to be expected: whether the week
         /// explains this agent at all.
         unforeseen: f32,
@@ -87,11 +77,9 @@ pub(super) struct Expected {
     pub ceiling: f32,
     /// The standard deviation that belongs to the ceiling.
     pub deviation: f32,
-    /// The variance of hours that is not chance, as a share of the squared mean; that of days; and of two and four
-    /// hours in a row together.
+    /// The variance of hours that is not chance, as a share of the squared mean; and that of days.
     pub dispersion: f32,
     pub days: f32,
-    pub spans: [f32; 2],
     /// Decades that each action adds to the evidence for twice as many as usual, and that the hour takes off.
     pub gain: f32,
     pub cost: f32,
@@ -100,22 +88,6 @@ pub(super) struct Expected {
 /// Monday 00:00 UTC is hour 0.
 pub(super) fn hour_of_week(hour: i64) -> usize {
     usize::try_from((hour + 72).rem_euclid(168)).unwrap_or(0)
-}
-
-impl Expected {
-    /// The variance of so many hours in a row together that is not chance, as a share of the squared mean.
-    pub(super) fn uneven(&self, hours: f32) -> f32 {
-        let [two, four] = self.spans;
-        let two = two.clamp(self.dispersion / 2.0, self.dispersion);
-        let four = four.clamp(two / 2.0, two);
-        let day = (self.days + self.dispersion / DAY).clamp(four / 4.0, four);
-        let between = |from: f32, to: f32, share: f32| from + (to - from) * share.clamp(0.0, 1.0);
-        match hours {
-            h if h < 2.0 => between(self.dispersion, two, h - 1.0),
-            h if h < 4.0 => between(two, four, (h - 2.0) / 2.0),
-            h => between(four, day, (h - 4.0) / (DAY - 4.0)),
-        }
-    }
 }
 
 impl Season {
@@ -134,8 +106,6 @@ impl Season {
             echo: 0.1,
             before: 0.0,
             day: [0.0; 3],
-            spans: [0.1, 0.07],
-            held: [[0.0; 3]; 2],
             unforeseen: 0.5,
             week: 0.0,
             week_hours: 0,
@@ -226,17 +196,7 @@ impl Season {
         let echo = self.echo.clamp(0.0, 0.6);
         let witnesses = (1.0 - echo) / (1.0 + echo);
         let (gain, cost) = ((LOG10_2 - ratio) * witnesses, shape * ratio * witnesses);
-        Expected {
-            mean,
-            usual,
-            ceiling,
-            deviation,
-            dispersion: self.dispersion,
-            days,
-            spans: self.spans,
-            gain,
-            cost,
-        }
+        Expected { mean, usual, ceiling, deviation, dispersion: self.dispersion, days, gain, cost }
     }
 
     /// Learns that `hour` held `count` actions, and every hour since the last one learnt, none.
@@ -294,13 +254,12 @@ impl Season {
         let mut off = 0.0;
         if known && expected >= 2.0 {
             let deviation = (expected + self.dispersion * expected * expected).sqrt();
-            off = ((count.min(high) - expected) / deviation).clamp(-CLEAR, CLEAR);
+            off = ((count.min(high) - expected) / deviation).clamp(-2.5, 2.5);
             if self.before != 0.0 {
                 self.echo += 0.015 * (off * self.before - self.echo);
             }
         }
         self.before = off;
-        self.learn_spans(count.min(high), expected, known && expected >= 2.0);
         self.learn_day(bin, count.min(high), expected);
         let rate = (1.0 / (weeks + 1.0)).max(0.25);
         if let (Some(own), Some(seen)) = (self.bins.get_mut(bin), self.weeks.get_mut(bin)) {
@@ -312,27 +271,6 @@ impl Season {
             self.active_mean += (taught - self.active_mean) / self.active;
         }
         self.end_hour_of_week(taught);
-    }
-
-    /// Hours of work in a row: how far they go up and down together decides what several of them prove.
-    fn learn_spans(&mut self, count: f32, expected: f32, counts: bool) {
-        let spans = self.spans.iter_mut().zip(&mut self.held).zip(SPANS).zip([0.045, 0.07]);
-        for (((span, held), whole), share) in spans {
-            let [seen, foreseen, hours] = held;
-            if !counts {
-                *held = [0.0; 3];
-                continue;
-            }
-            (*seen, *foreseen, *hours) = (*seen + count, *foreseen + expected, *hours + 1.0);
-            if *hours < whole {
-                continue;
-            }
-            let off = 2.0 * (*seen - *foreseen).max(0.0).powi(2) - *foreseen;
-            let told = *span * *foreseen;
-            let off = (off / (*foreseen * *foreseen)).clamp(-0.5, (4.0 * *span + 0.02).min(2.0));
-            *span = (*span + share * told / (1.0 + told) * (off - *span)).clamp(0.004, 1.0);
-            *held = [0.0; 3];
-        }
     }
 
     fn learn_day(&mut self, bin: usize, count: f32, expected: f32) {

@@ -180,7 +180,7 @@ mod tests {
         assert!(Places::of_json("[]", "policies").is_empty());
         // What is no JSON is refused elsewhere; here it only must come to an end.
         for end in 0..text.len() {
-            Places::of_json(text.get(..end).unwrap_or_default(), "policies");
+            Places::of_json(text.get(..end).unwrap(), "policies");
         }
     }
 }

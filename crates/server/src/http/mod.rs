@@ -212,11 +212,16 @@ fn caller(parts: &Parts, app: &App, role: Role) -> Result<Arc<Caller>, Error> {
     let Some((_, key)) = key else { return Err(missing) };
     let caller = app.caller(key.trim())?;
     caller.require(role)?;
+    within_bytes(parts, app, &caller)?;
+    Ok(caller)
+}
+
+/// Counts what the request carries.
+fn within_bytes(parts: &Parts, app: &App, caller: &Caller) -> Result<(), Error> {
     let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
     // What does not say how long it is may be as long as a body can be.
     let unsaid = || (!parts.method.is_safe()).then_some(app.body_limit() as u64);
-    caller.within_bytes(length.or_else(unsaid).unwrap_or(0))?;
-    Ok(caller)
+    caller.within_bytes(length.or_else(unsaid).unwrap_or(0))
 }
 
 macro_rules! extract_key {

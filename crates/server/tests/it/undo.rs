@@ -49,6 +49,29 @@ async fn records_that_are_named_can_be_put_back() {
     server.stop_and_verify().await;
 }
 
+/// Whoever takes a snapshot by hand may go on to remove the records: that is no surprise, as it would be after a check of
+/// an UPDATE.
+#[tokio::test]
+async fn records_that_are_named_and_removed_come_back() {
+    let server = shop::server("").await;
+    let before = shop::dump(server.dir.path());
+    let by_ids = taken(&server, json!({"resource": "shop.invoices", "record_ids": [91, 92, 93]})).await;
+    let update = json!({"action": "update", "resource": "shop.invoices", "record_ids": [91, 92, 93]});
+    let checked = server.check(update).await;
+    shop::meddle(server.dir.path(), "DELETE FROM invoices WHERE id IN (91, 92)");
+    for id in [&by_ids["id"], &checked["snapshot_id"]] {
+        let sealed = server.post(&format!("/v1/snapshots/{}/seal", text(id)), json!({})).await;
+        assert_eq!(sealed.status, 200, "{sealed:?}");
+    }
+    let refused = server.rollback(text(&checked["snapshot_id"]), json!({})).await;
+    let doc = refused.json();
+    assert_eq!((refused.status, &doc["conflicts"][0]["kind"]), (409, &json!("removed")), "{doc}");
+    let done = server.rollback(text(&by_ids["id"]), json!({})).await.json();
+    assert_eq!((&done["status"], &done["restored"]), (&json!("done"), &json!(2)), "{done}");
+    assert_eq!(shop::dump(server.dir.path()), before);
+    server.stop_and_verify().await;
+}
+
 #[tokio::test]
 async fn later_work_of_others_is_shown_and_kept() {
     let server = shop::server("").await;

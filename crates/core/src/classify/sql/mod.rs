@@ -282,6 +282,7 @@ pub(super) fn looks_like(text: &str, effort: Effort) -> bool {
         || (effort == Effort::Lenient && text.trim_start().starts_with('{') && words::goes_on_as_sql(text))
         || (words::begins_like_sql(text)
             && match effort {
+                Effort::Strict if words::begins_with_select(text) => parses() || words::goes_on_as_sql(text),
                 Effort::Strict => words::begins_like_a_query(text) && parses(),
                 Effort::Lenient => parses() || words::goes_on_as_sql(text),
                 Effort::Words => words::begins_like_a_query(text),

@@ -377,6 +377,11 @@ pub(super) fn begins_like_a_query(text: &str) -> bool {
     ["select", "with", "values", "explain"].iter().any(|word| first.eq_ignore_ascii_case(word))
 }
 
+/// Whether the first word is `SELECT`.
+pub(super) fn begins_with_select(text: &str) -> bool {
+    words(skip_comments(text)).next().is_some_and(|word| word.eq_ignore_ascii_case("select"))
+}
+
 /// Statements of one text that are looked at one by one.
 const MAX_STATEMENTS: usize = 1_000;
 

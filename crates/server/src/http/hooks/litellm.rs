@@ -7,6 +7,7 @@ use crate::{
         AnyKey, Shared,
         body::{AnyJson, Trace, wait},
         problem::BadBody,
+        within_bytes,
     },
 };
 use axum::{Json, extract::FromRequestParts, extract::State, http::request::Parts};
@@ -35,7 +36,11 @@ impl FromRequestParts<Shared> for ProxyKey {
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Error> {
         match parts.headers.get("x-api-key") {
-            Some(key) => app.caller(key.to_str().unwrap_or_default().trim()).map(Self),
+            Some(key) => {
+                let caller = app.caller(key.to_str().unwrap_or_default().trim())?;
+                within_bytes(parts, app, &caller)?;
+                Ok(Self(caller))
+            }
             None => AnyKey::from_request_parts(parts, app).await.map(|AnyKey(caller)| Self(caller)),
         }
     }

@@ -245,6 +245,14 @@ async fn functions_of_owners_hide_nowhere() {
         let counted = shop.target.count(&Selection::Statements(vec![statement(sql)])).await;
         assert!(counted.is_err() || sql.contains("FROM w"), "{sql}");
     }
+    // Whether it is read or written to, the way out is the same.
+    for sql in [
+        "INSERT INTO users(team) SELECT id FROM w",
+        "UPDATE w JOIN users ON users.id = w.id SET users.team = 1",
+    ] {
+        let error = shop.execute(sql).await.err().unwrap().to_string();
+        assert!(error.contains("names the view w") && error.contains("name the tables"), "{sql}: {error}");
+    }
     assert!(shop.target.read(&statement("SELECT * FROM w")).await.is_err(), "a read-only transaction");
     assert_eq!(shop.number("SELECT COUNT(*) FROM old").await, 1);
 }

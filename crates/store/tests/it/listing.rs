@@ -15,7 +15,7 @@ const PATTERNS: [&str; 9] = ["*", "a", "a*", "a-1", "a-1*", "*1", "*-1", "no*", 
 
 /// One after the other of each kind, of changing agents, each standing otherwise.
 async fn filled(store: &Store) {
-    for n in 0..60_usize {
+    for (n, seconds) in (0..60_usize).zip(0..) {
         let agent = AGENTS[(n * 7 + n / 9) % AGENTS.len()];
         let (check, id) = (format!("chk_{n}"), format!("apr_{n}"));
         let mut asked = approval(&id, &check);
@@ -43,7 +43,7 @@ async fn filled(store: &Store) {
         if n % 5 == 0 {
             events.push(Event::SnapshotRemoved { id: format!("snp_{n}"), reason: "it was old".into() });
         }
-        store.append(events, at(i64::try_from(n).unwrap())).await.unwrap();
+        store.append(events, at(seconds)).await.unwrap();
     }
 }
 

@@ -12,6 +12,7 @@ mod agent;
 mod agents;
 mod groups;
 mod history;
+mod hours;
 mod keep;
 mod people;
 #[cfg(test)]
@@ -121,6 +122,8 @@ pub(super) struct Drift {
     salt: u64,
     agents: Agents,
     groups: Groups,
+    /// For people who look.
+    hours: hours::Hours,
     /// The last change of each agent's breaker: an agent that comes from the disk is brought to it.
     last: Mutex<HashMap<Name, BreakerChange>>,
     /// Agents whose breakers were half-open when the server started, and that did not act since.
@@ -168,6 +171,7 @@ impl Drift {
             salt,
             agents: Agents::new(config.in_memory),
             groups,
+            hours: hours::Hours::default(),
             last: Mutex::new(last),
             pending: Mutex::default(),
             crowded: Notify::new(),

@@ -22,8 +22,6 @@ const RECENT: usize = 10;
 const MIXED: usize = 500;
 /// Seconds after which an action is on record, and more.
 const ON_RECORD: i64 = 60;
-/// The newest entries of the log, of all agents, that are looked at for what each hour had.
-const COUNTED: u64 = 100_000;
 /// The longest past that is drawn, in hours: two weeks.
 pub(crate) const MAX_HOURS: u16 = 336;
 
@@ -85,10 +83,8 @@ impl App {
         let now = self.clock.now();
         let hour = now.as_micros().div_euclid(HOUR);
         let first = hour - i64::from(hours.clamp(1, MAX_HOURS)) + 1;
-        let since = Timestamp::from_micros(first.saturating_mul(HOUR));
-        // The name may be a key's pattern: then of all that fit it.
         let whose = Pattern::from(name.clone());
-        let counted = self.store.checks_by_hour(&whose, since, COUNTED).await?;
+        let counted = self.actions_by_hour(&name, first, now).await?;
         let (first, seen) = (first.max(counted.whole_from), counted.hours);
         let mut filter = CheckFilter { agent: Some(whose), ..CheckFilter::default() };
         let mut page = self.store.checks(filter.clone(), None, MIXED).await?;

@@ -72,9 +72,12 @@ impl Compared {
         }
     }
 
-    /// Each step and its number of records.
-    pub(super) fn steps(&self) -> impl Iterator<Item = (Step, u64)> {
-        self.records.iter().map(|(code, records)| (step(*code, self.sealed, self.stays), *records))
+    /// Each step, what is really done for it, and its number of records.
+    pub(super) fn steps(&self) -> impl Iterator<Item = (Step, Step, u64)> {
+        let each = |(code, records): (&u8, &u64)| {
+            (step(*code, self.sealed, self.stays), self.taken(*code), *records)
+        };
+        self.records.iter().map(each)
     }
 
     /// What is really done with records of this code.

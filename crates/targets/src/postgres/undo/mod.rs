@@ -236,13 +236,17 @@ async fn compared(
             None => compare::compare(session, staged, on_conflict).await?,
         };
         let sums = by_resource.entry(&staged.now.resource).or_default();
-        for (step, records) in compared.steps() {
-            match step {
-                Step::Keep => sums.keep += records,
+        for (step, taken, records) in compared.steps() {
+            let is_conflict = matches!(step, Step::Conflict(_));
+            if is_conflict {
+                sums.conflicts += records;
+            }
+            match taken {
                 Step::Insert => sums.insert += records,
                 Step::Update => sums.update += records,
                 Step::Delete => sums.delete += records,
-                Step::Conflict(_) => sums.conflicts += records,
+                Step::Keep | Step::Conflict(_) if is_conflict => {}
+                Step::Keep | Step::Conflict(_) => sums.keep += records,
             }
         }
         plan.notes.extend(staged.notes.iter().cloned());

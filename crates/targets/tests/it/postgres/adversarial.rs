@@ -53,7 +53,9 @@ async fn a_row_changed_since_is_not_overwritten() {
         shop.ask("select string_agg(name, ' ' order by id) from users").await,
         "name person name name name"
     );
-    shop.undo(&snapshot, &how(OnConflict::Force)).await.unwrap();
+    let (plan, _) = shop.undo(&snapshot, &how(OnConflict::Force)).await.unwrap();
+    let one = &plan.by_resource[0];
+    assert_eq!((one.update, one.conflicts, one.keep), (1, 1, 2), "what is forced is told as done");
     assert_eq!(
         shop.ask("select string_agg(name, ' ' order by id) from users").await,
         "name name name name name"
@@ -84,7 +86,8 @@ async fn a_key_that_was_inserted_again() {
     let snapshot = shop.run("delete from users where id = 3").await;
     shop.sql("insert into users values (3, 'other', 'person')").await;
     conflict(&shop, &snapshot, ConflictKind::Replaced).await;
-    shop.undo(&snapshot, &how(OnConflict::Force)).await.unwrap();
+    let (plan, _) = shop.undo(&snapshot, &how(OnConflict::Force)).await.unwrap();
+    assert_eq!((plan.by_resource[0].update, plan.by_resource[0].conflicts), (1, 1));
     assert_eq!(shop.ask("select email from users where id = 3").await, "u3");
 }
 

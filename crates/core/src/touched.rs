@@ -385,9 +385,10 @@ mod tests {
     }
 
     #[test]
-    fn records_that_are_read_count_where_nothing_is_changed() {
+    fn what_is_read_and_what_is_changed_are_not_added() {
         assert_eq!(found(&[("a.b", How::Read, 9)]).records(), 9);
-        assert_eq!(found(&[("a.b", How::Read, 9), ("a.c", How::Insert, 2)]).records(), 2);
+        assert_eq!(found(&[("a.b", How::Read, 9), ("a.c", How::Insert, 2)]).records(), 9, "the larger");
+        assert_eq!(found(&[("a.b", How::Read, 1), ("a.c", How::Insert, 2)]).records(), 2);
         let most = u64::MAX;
         assert_eq!(found(&[("a.b", How::Update, most), ("a.c", How::Update, most)]).records(), most);
     }

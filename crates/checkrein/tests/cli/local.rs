@@ -151,7 +151,7 @@ fn policies_are_validated_as_a_set() {
     let json = run.expect(0, &["policy", "validate", "p", "--json"]).json();
     assert_eq!(json["policies"], serde_json::json!(["a", "b"]));
     let ran = run.expect(1, &["policy", "validate", "p", "wrong.toml"]);
-    assert!(ran.stderr.contains("wrong.toml:1: policy w: condition.resorce_pattern"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("wrong.toml:4: policy w: condition.resorce_pattern"), "{}", ran.stderr);
     assert!(ran.stderr.contains("did you mean `resource_pattern`?"), "{}", ran.stderr);
     let ran = run.expect(1, &["policy", "validate", "p", "twice.toml"]);
     assert!(ran.stderr.contains("twice.toml:1: policy a: name: 2 policies have this name"), "{}", ran.stderr);

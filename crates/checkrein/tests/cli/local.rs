@@ -154,7 +154,7 @@ fn policies_are_validated_as_a_set() {
     assert!(ran.stderr.contains("wrong.toml:4: policy w: condition.resorce_pattern"), "{}", ran.stderr);
     assert!(ran.stderr.contains("did you mean `resource_pattern`?"), "{}", ran.stderr);
     let ran = run.expect(1, &["policy", "validate", "p", "twice.toml"]);
-    assert!(ran.stderr.contains("twice.toml:1: policy a: name: 2 policies have this name"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("twice.toml:2: policy a: name: 2 policies have this name"), "{}", ran.stderr);
     run.expect(1, &["policy", "validate", "none.toml"]);
     run.expect(1, &["policy", "validate", "gone.toml"]);
     let from_stdin = Run::new().input(r#"[{"name":"b","rule":"alert","condition":{"action":"y"}}]"#);

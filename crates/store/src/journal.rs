@@ -403,6 +403,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_and_not_synced_is_not_on_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(&Folder::new(dir.path()), 1 << 20).unwrap();
+        // It takes every write and can sync none.
+        let null = File::options().write(true).open("/dev/null").unwrap();
+        journal.files[0].file = Direct::through_the_cache(null);
+        let start = Walk { seq: 0, hash: Hash([0; 32]) };
+        assert!(written(&mut journal, "lost", &start).unwrap_err().in_doubt);
+        assert_eq!(journal.files[0].end, 0);
+    }
+
+    #[test]
     fn files_grow_with_use_and_stay_so() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::new(dir.path());
